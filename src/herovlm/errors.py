@@ -1,0 +1,58 @@
+"""Every error the library raises on purpose.
+
+    HeroError
+    ├── UsageError (also ValueError)      what was asked cannot be: exit code 2
+    │   ├── BudgetError                   keep is out of range, or too small for the method
+    │   ├── MethodError                   unknown method or field
+    │   ├── ModelError                    unknown or unsupported model family
+    │   ├── InputsError                   inputs do not fit the model
+    │   ├── PictureError                  not a picture, broken, or too large
+    │   └── UnsupportedError              would go silently wrong in transformers, so it is refused
+    └── SetupError (also RuntimeError)    something is missing on this machine: exit code 1
+        ├── TextTowerError                no CLIP text tower for the relevance of the question
+        └── MissingExtraError             an optional dependency is not installed
+"""
+
+
+class HeroError(Exception):
+    """Base of all errors of herovlm."""
+
+
+class UsageError(HeroError, ValueError):
+    """What was asked cannot be done; the message says what to ask instead."""
+
+
+class BudgetError(UsageError):
+    """`keep` is out of range, or too small for the method."""
+
+
+class MethodError(UsageError):
+    """No such method, or no such field of it."""
+
+
+class ModelError(UsageError):
+    """The model is unknown or of a family that has no adapter."""
+
+
+class InputsError(UsageError):
+    """The inputs do not fit the model."""
+
+
+class PictureError(UsageError):
+    """The file is not a picture that can be read safely."""
+
+
+class UnsupportedError(UsageError):
+    """A combination that is known to go silently wrong in transformers."""
+
+
+class SetupError(HeroError, RuntimeError):
+    """Something is missing on this machine."""
+
+
+class TextTowerError(SetupError):
+    """No CLIP text tower was found to score the question."""
+
+
+class MissingExtraError(SetupError):
+    """An optional dependency is not installed."""

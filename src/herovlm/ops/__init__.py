@@ -1,0 +1,1 @@
+"""Pure tensor functions; they know neither paper nor model."""

@@ -1,0 +1,124 @@
+"""The five records that flow through the library; every shape is written here, once.
+
+Letters: T tiles (tile 0 is the thumbnail), N patches a tile, H heads, D channels, R newline rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import BudgetError
+
+Newlines = Literal["touched", "all", "none", "canvas"]
+Relevance = Literal["tower", "clip"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where every visual position of one image comes from.
+
+    `order` lists all slots of the *padded* canvas as the model would lay them out: a value >= 0 is the flat patch
+    `tile * N + patch`, a value -1 - r is the newline that closes row r.  `sent` says which newlines the untouched
+    model sends (its un-padding drops rows).  Models without newlines have R = 0.
+    """
+
+    tiles: tuple[int, int]  # rows, columns of local tiles; (0, 0) when there is only the thumbnail
+    side: int  # patches a side of one tile; N = side * side
+    order: Tensor  # (T * N + R,) int64
+    row: Tensor  # (T, N) int64: newline row that a patch stands in, -1 = none (thumbnail)
+    sent: Tensor  # (R,) bool
+
+    @property
+    def rows(self) -> int:
+        """Number of newline rows R of the padded canvas."""
+        return self.sent.numel()
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method wants recorded while the vision tower runs (it never asks for model types)."""
+
+    attention: tuple[int, ...] = ()  # blocks, counted from 0, whose CLS rows are wanted
+    cls: bool = False  # CLS state after the last block
+    relevance: Relevance | None = None  # tile-question cosine from the tower itself, or from the original CLIP
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the vision tower saw in one image."""
+
+    grid: Grid
+    valid: Tensor  # (T, N) bool: patches that the untouched model sends (not wholly padding)
+    features: Tensor | None = None  # (T, N, D) after the projector, as the LLM reads them; zero where not valid
+    attention: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, H, N) float32 rows, no CLS key
+    cls: Tensor | None = None  # (T, D) CLS state after the last block, before any post-layernorm
+    relevance: Tensor | None = None  # (T,) cosine of tile and question in CLIP space; may be None when T = 1
+    depth: int = 0  # blocks of the vision tower, so that relative layers can be resolved
+
+    @property
+    def positions(self) -> int:
+        """Visual positions the untouched model sends for this image, newlines included."""
+        return int(self.valid.sum()) + int(self.grid.sent.sum())
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a method kept of one image; the record that pictures and reports read."""
+
+    mask: Tensor  # (T, N) bool
+    newlines: Tensor  # (R,) bool
+    features: Tensor | None = None  # (n_kept_patches, D): merged features in the order of the mask's True cells
+    why: Mapping[str, Tensor] = field(default_factory=dict)  # named scores: (T,) a tile or (T, N) a patch
+
+    @property
+    def granted(self) -> Tensor:
+        """Kept patches of each tile, (T,) int64."""
+        return self.mask.sum(1)
+
+    @property
+    def positions(self) -> int:
+        """Positions that reach the LLM, newlines included."""
+        return int(self.mask.sum()) + int(self.newlines.sum())
+
+
+@dataclass(frozen=True)
+class Short(Mapping[str, Any]):
+    """Shorter model inputs: a mapping for `model.generate(**short)` or `model(**short)`, with its record beside it."""
+
+    inputs: Mapping[str, Any]
+    seen: tuple[Seen, ...]  # one an image, in prompt order
+    kept: tuple[Kept, ...]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.inputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.inputs)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+def budget_of(keep: float | int, positions: int) -> int:
+    """Turn `keep` (share or count) into a number of positions; see `herovlm.drop` for the meaning."""
+    if isinstance(keep, bool) or not isinstance(keep, (int, float)):
+        raise BudgetError(f"keep={keep!r} is not a number; give a share in (0, 1] or a whole number of positions")
+    if isinstance(keep, int):
+        if keep < 1:
+            raise BudgetError(f"keep={keep} keeps nothing; give a share in (0, 1] or at least 1 position")
+        return min(keep, positions)
+    if not 0.0 < keep <= 1.0:
+        raise BudgetError(f"keep={keep} is not in (0, 1]; a share of 1.0 keeps all {positions:,} visual positions")
+    return max(1, round(keep * positions))
+
+
+def to_bool(indices: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Flat patch indices -> (T, N) bool mask."""
+    mask = torch.zeros(shape[0] * shape[1], dtype=torch.bool, device=indices.device)
+    mask[indices] = True
+    return mask.view(shape)
