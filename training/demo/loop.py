@@ -1,0 +1,66 @@
+"""One resumable training loop for every stage: progress, log, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Step = Callable[[Any], tuple[Tensor, dict[str, float]]]
+
+
+def rate(step: int, steps: int, peak: float, warmup: int = 150) -> float:
+    """Linear warm-up, then half a cosine down to 2 % of the peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    along = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, along))))
+
+
+def run(name: str, model: nn.Module, batches: Callable[[int], Iterator[Any]], steps: int, peak: float, out: Path) -> None:
+    """Train `model` (its forward gives loss and accuracies) for `steps`, resuming from the last checkpoint in `out`."""
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decay = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.05},
+             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(decay, lr=peak, betas=(0.9, 0.97), fused=True)
+    start, spent = 0, 0.0
+    if (folder / "last.pt").exists():
+        state = torch.load(folder / "last.pt", weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        start, spent = state["step"], state["seconds"]
+    if start >= steps:
+        return
+    model.train()
+    began, mean = time.time() - spent, {}
+    for step, batch in zip(range(start, steps), batches(start), strict=False):
+        for group in optimiser.param_groups:
+            group["lr"] = rate(step, steps, peak)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, seen = model(batch)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        for key, value in (seen | {"loss": loss.item()}).items():
+            if not math.isnan(value):
+                mean[key] = 0.97 * mean.get(key, value) + 0.03 * value
+        if step % 50 == 49 or step + 1 == steps:
+            line = {"stage": name, "step": step + 1, "of": steps, "minutes": round((time.time() - began) / 60, 2)}
+            line |= {key: round(value, 4) for key, value in mean.items()}
+            print(json.dumps(line), flush=True)
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+        if step % 400 == 399 or step + 1 == steps:
+            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1,
+                     "seconds": time.time() - began}
+            torch.save(state, folder / "new.pt")
+            (folder / "new.pt").rename(folder / "last.pt")
