@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from types import UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import ClassVar, get_type_hints
 
 from herovlm.errors import BudgetError, MethodError
+from herovlm.methods.fields import fits, spell
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 Layer = int | float  # a block counted from 0 (negative: from the end), or a relative depth in [0, 1]
@@ -34,8 +33,8 @@ class Method(ABC):
         hints = get_type_hints(type(self))
         for f in fields(self):
             value = getattr(self, f.name)
-            if not _fits(value, hints[f.name]):
-                raise MethodError(f"{self.name}({f.name}={value!r}): expected {_spell(hints[f.name])}")
+            if not fits(value, hints[f.name]):
+                raise MethodError(f"{self.name}({f.name}={value!r}): expected {spell(hints[f.name])}")
 
     @property
     def exact(self) -> bool:
@@ -61,14 +60,18 @@ class Method(ABC):
                 rounds for itself read it (`hero(variant="official")` is the case).
 
         Raises:
-            BudgetError: the budget is too small for this method.
+            BudgetError: the budget is below 1, or too small for this method.
             MethodError: the method cannot work with what was seen.
         """
         if budget < 1:
             raise BudgetError(f"a budget of {budget} positions keeps nothing; give at least 1")
         if budget >= seen.positions:
             return Kept(seen.valid.clone(), seen.grid.sent.clone())
-        return self.choose(seen, budget, newlines or self.newlines, budget / seen.positions if share is None else share)
+        share = budget / seen.positions if share is None else share
+        kept = self.choose(seen, budget, newlines or self.newlines, share)
+        if not kept.mask.any():
+            raise BudgetError(f"{self} keeps not one patch of {int(seen.valid.sum()):,} at keep={share:.4g}; keep more")
+        return kept
 
     def __str__(self) -> str:
         """Give the shortest spec that `herovlm.spec.parse` turns into an equal object."""
@@ -91,32 +94,3 @@ def resolve(layers: Sequence[Layer], depth: int) -> tuple[int, ...]:
             )
         blocks.append(block)
     return tuple(dict.fromkeys(blocks))
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value has the annotated type (the few kinds of annotation that method fields use)."""
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, arg) for arg in args)
-    if origin is Literal:
-        return any(value == arg and type(value) is type(arg) for arg in args)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, args[0]) for item in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _spell(hint: Any) -> str:
-    """Spell an annotation for a person: 'a or b', a list of choices, or a type name."""
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_spell(arg) for arg in args))
-    if origin is Literal:
-        return " or ".join(repr(arg) for arg in args)
-    if origin is tuple:
-        return f"a tuple of {_spell(args[0])}, such as (a,) or (a, b)"
-    words = {int: "a whole number", float: "a number", bool: "True or False", type(None): "None"}
-    return words.get(hint, hint.__name__)

@@ -1,0 +1,120 @@
+"""HERO: spend the budget on the tiles that matter, and in each tile on the patches the CLS token looks at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import MethodError
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.fields import within
+from herovlm.ops import allocate, score, select
+from herovlm.ops.fit import closed_by, fit
+from herovlm.types import Kept, Needs, Newlines, Relevance, Seen
+
+
+class Rules(NamedTuple):
+    """What a variant settles; the fields of Hero of the same names override it."""
+
+    double_softmax: bool  # a second softmax over the attention rows, which all but flattens them
+    allocation: Literal["exact", "floored"]  # "floored" loses what floor and clamp cut off
+    relevance: Relevance  # "tower" costs no second vision pass; "clip" runs the original CLIP
+    newlines: Newlines
+
+
+VARIANTS = {
+    "herovlm": Rules(double_softmax=False, allocation="exact", relevance="tower", newlines="touched"),
+    "official": Rules(double_softmax=True, allocation="floored", relevance="clip", newlines="canvas"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hero(Method):
+    """HERO: tile budgets by saliency and relevance, patches by the two stages of CLS attention (arXiv 2509.13067).
+
+    Deep layers score the thumbnail (artifact tokens: the gist), low-to-middle layers the local tiles (object tokens:
+    detail).  A tile weighs `density * d + (1 - density) * (alpha * s + (1 - alpha) * r)`: d its share that is not
+    padding, s saliency, r relevance.  Without local tiles the thumbnail gets everything.  `variant="official"` is the
+    authors' code index for index: it rounds `share` for itself and puts newlines outside, so its total is not the
+    budget.  The paper's layers, alpha and temperatures were never published; the defaults are ours.
+    """
+
+    variant: Literal["herovlm", "official"] = "herovlm"
+    low_layers: tuple[Layer, ...] = (0.25,)  # for local tiles; 5 is block 5, 0.25 a quarter of the way up
+    high_layers: tuple[Layer, ...] = (0.95,)  # for the thumbnail
+    alpha: float = 0.5  # saliency against relevance; 1 needs no question
+    t_cls: float = 0.1  # temperature of the saliency, T_cls
+    t_clip: float = 0.02  # temperature of the relevance, T_clip
+    density: float = 0.2  # weight of d
+    thumbnail: float | None = None  # share of the patches for the thumbnail; None = its share of the valid patches
+    double_softmax: bool | None = None  # this and the next two, and newlines: None = as the variant has it (see Rules)
+    allocation: Literal["exact", "floored"] | None = None
+    relevance: Relevance | None = None
+
+    name = "hero"
+    paper = "arXiv 2509.13067"
+    fidelity = "golden parity"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        within(self, 0, 1, "alpha", "density", "thumbnail")
+        within(self, 1e-6, math.inf, "t_cls", "t_clip")
+        if self.exact and self.rules.newlines == "canvas":
+            raise MethodError('newlines="canvas" stand outside the budget: only with allocation="floored"')
+
+    @property
+    def rules(self) -> Rules:
+        """What the variant settles, with the overrides of the fields."""
+        own = {name: value for name in Rules._fields if (value := getattr(self, name)) is not None}
+        return VARIANTS[self.variant]._replace(**own)
+
+    @property
+    def exact(self) -> bool:
+        """False for the authors' allocation: losses and newlines stand outside the budget."""
+        return self.rules.allocation == "exact"
+
+    def needs(self, depth: int) -> Needs:
+        """CLS rows of the named layers, the CLS state for saliency, and relevance unless alpha = 1."""
+        layers = resolve((*self.low_layers, *self.high_layers), depth)
+        return Needs(layers, cls=self.alpha > 0, relevance=self.rules.relevance if self.alpha < 1 else None)
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Score patches, weigh tiles, and spend the budget."""
+        rules, valid, room = self.rules, seen.valid, seen.valid.sum(1)
+        blocks = [resolve(layers, seen.depth) for layers in (self.high_layers, self.low_layers)]
+        high, low = (score.cls_rows(seen.attention, b, again=rules.double_softmax) for b in blocks)
+        scores = torch.cat([high[:1], low[1:]])  # (T, N)
+        ranks, rule = select.ranks(scores, valid), newlines or rules.newlines
+        why = self.weigh(seen, room[1:].float() / valid.shape[1]) | {"score": scores}
+        weight = why["weight"][1:]  # (K,)
+        if not self.exact:
+            whole, local = int(valid.shape[1] * share), int(len(weight) * valid.shape[1] * share)
+            granted = torch.cat([room.new_tensor([whole]), allocate.floored(weight, local, room[1:])])
+            mask = select.top(ranks, granted, valid)
+            return Kept(mask, closed_by(seen.grid, mask, rule), why=why)
+        pair = torch.stack([room[0], room[1:].sum()])  # thumbnail, all local tiles
+        claim = pair if self.thumbnail is None else torch.tensor([self.thumbnail, 1 - self.thumbnail])
+
+        def patches(n: int) -> Tensor:
+            first = allocate.exact(claim, n, pair)[:1]
+            return select.top(ranks, torch.cat([first, allocate.exact(weight, n - int(first), room[1:])]), valid)
+
+        return Kept(*fit(patches, seen.grid, valid, scores, budget, rule), why=why)
+
+    def weigh(self, seen: Seen, d: Tensor) -> dict[str, Tensor]:
+        """Weigh the local tiles by their density d (K,): each term and the weight, (T,) with 0 for the thumbnail."""
+        if len(d) and self.alpha < 1 and seen.relevance is None:
+            raise MethodError(f"hero(alpha={self.alpha}) weighs tiles by the question: give one, or use alpha=1")
+        if len(d) and self.alpha > 0 and seen.cls is None:
+            raise MethodError(f"hero(alpha={self.alpha}) weighs tiles by their CLS states, which were not recorded")
+        d = d / (d.sum() + 1e-6)  # the authors' guard against a canvas that is all padding
+        s = torch.zeros_like(d) if seen.cls is None else (score.saliency(seen.cls) / self.t_cls).softmax(0)
+        r = torch.zeros_like(d) if seen.relevance is None else (seen.relevance[1:].float() / self.t_clip).softmax(0)
+        weight = self.density * d + (1 - self.density) * (self.alpha * s + (1 - self.alpha) * r)
+        terms = {"density": d, "saliency": s, "relevance": r, "weight": weight}
+        return {name: torch.cat([term.new_zeros(1), term]) for name, term in terms.items()}

@@ -1,0 +1,44 @@
+"""Spatial average pooling to the budget: a plain smaller picture, with nothing chosen by content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import MethodError
+from herovlm.methods.base import Method
+from herovlm.ops import allocate, merge
+from herovlm.ops.fit import fit
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Method):
+    """Average each tile's features over an even grid of cells, the same share in every tile.
+
+    The mask marks the patch in the middle of each cell; every valid patch is averaged into the nearest of them.
+    """
+
+    name = "pool"
+    paper = "baseline"
+    fidelity = "baseline"
+
+    def needs(self, depth: int) -> Needs:
+        """Nothing but the features."""
+        return Needs()
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Spread anchors over the tiles and average around them."""
+        if seen.features is None:
+            raise MethodError("method 'pool' averages features, and none were recorded")
+        valid, side, room = seen.valid, seen.grid.side, seen.valid.sum(1)
+
+        def patches(n: int) -> Tensor:
+            granted = allocate.exact(room, n, room).tolist()
+            tiles = [merge.anchors(v.view(side, side), k) for v, k in zip(valid, granted, strict=True)]
+            return torch.stack(tiles).view_as(valid)
+
+        mask, rows = fit(patches, seen.grid, valid, torch.zeros(valid.shape, device=valid.device), budget, newlines)
+        return Kept(mask, rows, features=merge.average(seen.features, valid, mask, side))

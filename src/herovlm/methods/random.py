@@ -1,0 +1,38 @@
+"""Patches drawn by lot: what any method has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from herovlm.methods.base import Method
+from herovlm.ops import select
+from herovlm.ops.fit import fit
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random(Method):
+    """Keep patches drawn uniformly from all tiles, the same draw for the same seed and image shape."""
+
+    seed: int = 0
+
+    name = "random"
+    paper = "baseline"
+    fidelity = "baseline"
+
+    def needs(self, depth: int) -> Needs:
+        """Nothing."""
+        return Needs()
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Draw on the CPU from a generator of our own: no device, neighbour or global state has a say."""
+        draw = torch.rand(seen.valid.shape, generator=torch.Generator().manual_seed(self.seed)).to(seen.valid.device)
+        ranks = select.ranks(draw.view(1, -1), seen.valid.view(1, -1)).view_as(draw)  # over all tiles
+
+        def patches(n: int) -> Tensor:
+            return (ranks < n) & seen.valid
+
+        return Kept(*fit(patches, seen.grid, seen.valid, draw, budget, newlines), why={"score": draw})

@@ -1,0 +1,37 @@
+"""Deep CLS attention with the same share in every tile: HERO without tile budgets and without its two stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.ops import allocate, score, select
+from herovlm.ops.fit import fit
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform(Method):
+    """Keep the patches with the highest deep CLS attention, the same share of every tile's valid patches."""
+
+    layers: tuple[Layer, ...] = (0.95,)
+
+    name = "uniform"
+    paper = "baseline"
+    fidelity = "baseline"
+
+    def needs(self, depth: int) -> Needs:
+        """CLS rows of the named layers."""
+        return Needs(resolve(self.layers, depth))
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Score all tiles alike and divide the patches by the tiles' valid patches."""
+        scores = score.cls_rows(seen.attention, resolve(self.layers, seen.depth))  # (T, N)
+        ranks, room = select.ranks(scores, seen.valid), seen.valid.sum(1)
+
+        def patches(n: int) -> Tensor:
+            return select.top(ranks, allocate.exact(room, n, room), seen.valid)
+
+        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why={"score": scores})

@@ -1,0 +1,64 @@
+"""Spread anchor patches evenly, and average every other patch into its nearest anchor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def anchors(valid: Tensor, count: int) -> Tensor:
+    """Choose `count` valid patches of one tile, spread evenly in rows of about square cells.
+
+    Args:
+        valid: (side, side) bool; a rectangle gives an even grid, any other shape an even walk in raster order.
+        count: At most valid.sum().
+
+    Returns:
+        (side, side) bool.
+    """
+    mask = torch.zeros_like(valid)
+    if not count:
+        return mask
+    ys, xs = valid.any(1).nonzero()[:, 0], valid.any(0).nonzero()[:, 0]
+    high, wide = len(ys), len(xs)
+    p = torch.arange(count, device=valid.device)
+    if int(valid.sum()) != high * wide:
+        cells = valid.flatten().nonzero()[:, 0]
+        mask.view(-1)[cells[_centre(p, count, len(cells))]] = True
+        return mask
+    bands = min(high, max(round((count * high / wide) ** 0.5), -(-count // wide)))
+    band = (p * bands + bands - 1) // count  # (count,) which row of cells
+    start = band * count // bands  # first p of the band
+    size = (band + 1) * count // bands - start
+    mask[ys[_centre(band, bands, high)], xs[_centre(p - start, size, wide)]] = True
+    return mask
+
+
+def average(features: Tensor, valid: Tensor, mask: Tensor, side: int) -> Tensor:
+    """Average every valid patch into the nearest kept patch of its tile, ties to the first in raster order.
+
+    Args:
+        features: (T, N, D).
+        valid: (T, N) bool.
+        mask: (T, N) bool, kept patches.
+        side: Patches a side of a tile.
+
+    Returns:
+        (mask.sum(), D) in the order of the mask's True cells, in the dtype of the features.
+    """
+    places = torch.arange(side * side, device=mask.device)
+    yx = torch.stack([places // side, places % side], -1)  # (N, 2)
+    merged = []
+    for tile, ok, kept in zip(features.float(), valid, mask, strict=True):
+        if not kept.any():
+            continue
+        far = (yx[ok, None] - yx[None, kept]).square().sum(-1)  # (n_valid, n_kept), whole numbers
+        nearest = far.argmin(1)
+        ones = torch.nn.functional.one_hot(nearest, int(kept.sum())).to(tile.dtype)  # (n_valid, n_kept)
+        merged.append(ones.T @ tile[ok] / ones.sum(0)[:, None])
+    return torch.cat(merged).to(features.dtype)
+
+
+def _centre(index: Tensor, cells: Tensor | int, length: int) -> Tensor:
+    """Middle of cell `index` when `length` places are cut into `cells` cells."""
+    return (2 * index + 1) * length // (2 * cells)

@@ -1,0 +1,44 @@
+"""How much the CLS token looks at each patch, and how near the tiles are to the thumbnail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import MethodError
+
+
+def cls_rows(attention: Mapping[int, Tensor], layers: Sequence[int], *, again: bool = False) -> Tensor:
+    """Score patches by CLS attention: the mean over heads, then over layers, in float32.
+
+    Args:
+        attention: Block -> (T, H, N) softmax attention of the CLS query, the CLS key dropped.
+        layers: Blocks to average.
+        again: Put a second softmax over each row first, as the authors of HERO do (it all but flattens the row).
+
+    Returns:
+        (T, N) float32.
+
+    Raises:
+        MethodError: a block was not recorded.
+    """
+    missing = [layer for layer in layers if layer not in attention]
+    if missing or not layers:
+        raise MethodError(f"attention of blocks {list(layers)} is wanted, blocks {sorted(attention)} were recorded")
+    rows = [attention[layer].float() for layer in layers]  # each (T, H, N)
+    return torch.stack([(row.softmax(-1) if again else row).mean(1) for row in rows]).mean(0)
+
+
+def saliency(cls: Tensor) -> Tensor:
+    """Cosine of each local tile's CLS state with the thumbnail's.
+
+    Args:
+        cls: (T, D), tile 0 is the thumbnail.
+
+    Returns:
+        (K,) float32.
+    """
+    cls = cls.float()
+    return torch.nn.functional.cosine_similarity(cls[1:], cls[:1], dim=-1)

@@ -1,0 +1,59 @@
+"""Hand-made geometry for tests: what an adapter would find by asking the model, from four numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from herovlm.types import Grid, Needs, Seen
+
+
+def make_grid(rows: int, cols: int, side: int, sent: Tensor | None = None, newlines: bool = True) -> Grid:
+    """Thumbnail first, then the canvas of rows x cols tiles row by row, a newline after each canvas row."""
+    tiles, patches = 1 + rows * cols, side * side
+    row = torch.full((tiles, patches), -1)
+    order = list(range(patches))
+    for r in range(rows * side):
+        for c in range(cols * side):
+            tile, patch = 1 + (r // side) * cols + c // side, (r % side) * side + c % side
+            order.append(tile * patches + patch)
+            row[tile, patch] = r if newlines else -1
+        if newlines:
+            order.append(-1 - r)
+    count = rows * side if newlines else 0
+    sent = torch.ones(count, dtype=torch.bool) if sent is None else sent
+    return Grid((rows, cols), side, torch.tensor(order), row, sent)
+
+
+def make_seen(
+    rows: int,
+    cols: int,
+    side: int,
+    pad: tuple[int, int] = (0, 0),
+    *,
+    seed: int = 0,
+    needs: Needs | None = None,
+    depth: int = 6,
+    heads: int = 2,
+    channels: int = 8,
+    newlines: bool = True,
+) -> Seen:
+    """Random signals on a canvas that lost `pad` patches at top and bottom, left and right."""
+    g = torch.Generator().manual_seed(seed)
+    tiles, patches = 1 + rows * cols, side * side
+    canvas = torch.zeros(rows * side, cols * side, dtype=torch.bool)
+    canvas[pad[0] : rows * side - pad[0], pad[1] : cols * side - pad[1]] = True
+    local = canvas.view(rows, side, cols, side).transpose(1, 2).reshape(rows * cols, patches)
+    valid = torch.cat([torch.ones(1, patches, dtype=torch.bool), local])
+    grid = make_grid(rows, cols, side, canvas.any(1) if newlines else None, newlines)
+    layers = tuple(range(depth)) if needs is None else needs.attention
+    rows_of = {b: (2 * torch.randn(tiles, heads, patches + 1, generator=g)).softmax(-1)[..., 1:] for b in layers}
+    return Seen(
+        grid,
+        valid,
+        features=torch.randn(tiles, patches, channels, generator=g) * valid[..., None],
+        attention=rows_of,
+        cls=torch.randn(tiles, channels, generator=g) if needs is None or needs.cls else None,
+        relevance=torch.rand(tiles, generator=g) / 4 if needs is None or needs.relevance else None,
+        depth=depth,
+    )
