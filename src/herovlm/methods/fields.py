@@ -17,7 +17,8 @@ def within(method: Method, low: float, high: float, *names: str) -> None:
     for name in names:
         value = getattr(method, name)
         if value is not None and not low <= value <= high:
-            raise MethodError(f"{method.name}({name}={value!r}): expected {low} <= {name} <= {high}")
+            top = f" <= {high}" if math.isfinite(high) else ""
+            raise MethodError(f"{method.name}({name}={value!r}): expected {low} <= {name}{top}")
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -40,10 +41,10 @@ def spell(hint: Any) -> str:
     """Spell an annotation for a person: 'a or b', a list of choices, or a type name."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(spell(arg) for arg in args))
+        return " or ".join(spell(arg) for arg in args if not (arg is int and float in args))
     if origin is Literal:
         return " or ".join(repr(arg) for arg in args)
     if origin is tuple:
-        return f"a tuple of {spell(args[0])}, such as (a,) or (a, b)"
+        return f"a tuple, (a,) or (a, b), each {spell(args[0])}"
     words: dict[Any, str] = {int: "a whole number", float: "a number", bool: "True or False", type(None): "None"}
     return words.get(hint) or str(hint.__name__)

@@ -1,0 +1,80 @@
+"""Keep a fifth of the picture: early dropping of visual tokens for high-resolution vision-language models.
+
+    short = herovlm.drop(model, inputs, method="hero", keep=0.2)
+    answer = model.generate(**short, max_new_tokens=64)
+
+Importing changes nothing and loads neither torch nor transformers until a name is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from herovlm.errors import (
+    BudgetError,
+    HeroError,
+    InputsError,
+    MethodError,
+    MissingExtraError,
+    ModelError,
+    PictureError,
+    SetupError,
+    TextTowerError,
+    UnsupportedError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from herovlm.api import drop, dropping
+    from herovlm.spec import parse
+    from herovlm.types import Grid, Kept, Needs, Seen, Short
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "drop": "api",
+    "dropping": "api",
+    "parse": "spec",
+    "Grid": "types",
+    "Kept": "types",
+    "Needs": "types",
+    "Seen": "types",
+    "Short": "types",
+}
+
+__all__ = [
+    "BudgetError",
+    "Grid",
+    "HeroError",
+    "InputsError",
+    "Kept",
+    "MethodError",
+    "MissingExtraError",
+    "ModelError",
+    "Needs",
+    "PictureError",
+    "Seen",
+    "SetupError",
+    "Short",
+    "TextTowerError",
+    "UnsupportedError",
+    "UsageError",
+    "drop",
+    "dropping",
+    "parse",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'herovlm' has no attribute {name!r}")
+    value = getattr(import_module(f"herovlm.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *_LAZY})

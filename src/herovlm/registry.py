@@ -1,0 +1,97 @@
+"""The one list of methods and of model families: name -> "module:Class", loaded when asked for.
+
+Third parties add theirs as entry points of the groups `herovlm.methods` (name = the method's name) and
+`herovlm.adapters` (name = `config.model_type` of the family); names of ours cannot be taken over.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+from herovlm.errors import MethodError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from herovlm.adapters.base import Adapter
+    from herovlm.methods.base import Method
+
+METHODS = {
+    "hero": "herovlm.methods.hero:Hero",
+    "full": "herovlm.methods.full:Full",
+    "random": "herovlm.methods.random:Random",
+    "uniform": "herovlm.methods.uniform:Uniform",
+    "pool": "herovlm.methods.pool:Pool",
+    "thumbnail": "herovlm.methods.thumbnail:Thumbnail",
+}
+ADAPTERS = {
+    "llava_next": "herovlm.adapters.llava_next:LlavaNext",
+    "llava": "herovlm.adapters.llava:Llava",
+}
+
+
+def methods() -> list[str]:
+    """Names of all methods, ours first."""
+    return list(METHODS | _others("herovlm.methods") | METHODS)
+
+
+def adapters() -> list[str]:
+    """Model types (`config.model_type`) of all supported families, ours first."""
+    return list(ADAPTERS | _others("herovlm.adapters") | ADAPTERS)
+
+
+def method(name: str) -> type[Method]:
+    """Find the class of a method.
+
+    Raises:
+        MethodError: no such method, or it cannot be loaded.
+    """
+    from herovlm.methods.base import Method
+
+    where = METHODS.get(name) or _others("herovlm.methods").get(name)
+    if where is None:
+        raise MethodError(f"no method is called {name!r}{did_you_mean(name, methods())}")
+    found = _load(where, MethodError)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise MethodError(f"method {name!r} is {where}, which is not a subclass of herovlm.methods.base.Method")
+    if found.name != name:
+        raise MethodError(f"method {name!r} is {where}, which calls itself {found.name!r}; the two names must be one")
+    return found
+
+
+def adapter(model: Any) -> Adapter:
+    """Find the adapter of a model by its config.
+
+    Raises:
+        ModelError: the family is not supported, or its adapter cannot be loaded.
+    """
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    if not isinstance(kind, str):
+        raise ModelError(f"{type(model).__name__} is not a transformers model: it has no config.model_type")
+    where = ADAPTERS.get(kind) or _others("herovlm.adapters").get(kind)
+    if where is None:
+        raise ModelError(f"{type(model).__name__} is of the family {kind!r}, which has no adapter; there are: {', '.join(adapters())}")
+    found: Adapter = _load(where, ModelError)()
+    return found
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Spell the end of an error about an unknown word: "; did you mean 'hero'? There are: ..."."""
+    words = list(words)
+    near = difflib.get_close_matches(word.lower(), words, 1)
+    return (f"; did you mean {near[0]!r}?" if near else ";") + f" There are: {', '.join(words)}"
+
+
+def _others(group: str) -> dict[str, str]:
+    """Entry points that other packages have installed."""
+    return {point.name: point.value for point in metadata.entry_points(group=group)}
+
+
+def _load(where: str, error: type[UsageError]) -> Any:
+    """Import "module:Class"."""
+    module, _, name = where.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as cause:
+        raise error(f"{where} cannot be loaded: {cause}") from cause
