@@ -1,0 +1,213 @@
+"""What every model family shares: look once, and rebuild a shorter prompt."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from herovlm.adapters import packing, positions, refuse, watch
+from herovlm.adapters.packing import Layout
+from herovlm.errors import MethodError, ModelError, UnsupportedError
+from herovlm.types import Kept, Needs, Seen, Short
+
+VISION_INPUTS = ("pixel_values", "image_sizes", "vision_feature_layer", "vision_feature_select_strategy")
+Score = Callable[[Tensor, list[int]], Tensor]  # (tile CLS or tile pixels, prompt of each tile) -> (tiles,) cosines
+
+
+class Adapter(ABC):
+    """Looks through a model's own vision tower and hands its language model fewer positions.
+
+    A family says how it packs; no model code is copied and no class is patched.  Adapters keep no state.
+    """
+
+    family: ClassVar[str]  # the name people know
+    model_types: ClassVar[tuple[str, ...]]  # config.model_type
+
+    @abstractmethod
+    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Layout]:
+        """Find where every visual position of every image comes from."""
+
+    @abstractmethod
+    def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
+        """Return the pixels of all real tiles of all images: (sum of T, 3, height, width)."""
+
+    def newline(self, model: PreTrainedModel) -> Tensor | None:
+        """Return the embedding that closes a row, (D,), or None for families that have none."""
+        return None
+
+    def tower(self, model: PreTrainedModel) -> nn.Module:
+        """Return the vision tower.
+
+        Raises:
+            ModelError: the tower is not a CLIP vision tower.
+        """
+        kind = model.config.vision_config.model_type
+        if kind != "clip_vision_model":
+            raise ModelError(f"this {self.family} sees through {kind!r}; herovlm needs the CLS token of a CLIP tower")
+        tower = model.base_model.vision_tower
+        if not isinstance(tower, nn.Module):
+            raise ModelError(f"{type(model).__name__} has no vision tower")
+        return tower
+
+    def depth(self, model: PreTrainedModel) -> int:
+        """Count the attention blocks of the vision tower."""
+        return len(watch.attention_blocks(self.tower(model)))
+
+    def side(self, model: PreTrainedModel) -> int:
+        """Count the patches on a side of one tile."""
+        vision = model.config.vision_config
+        return int(vision.image_size // vision.patch_size)
+
+    def prompts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> tuple[list[Layout], list[int]]:
+        """Return the layout of each image and the row of the batch that it belongs to.
+
+        Raises:
+            InputsError: placeholders and images do not fit.
+            UnsupportedError: inputs that cannot be shortened rightly.
+        """
+        refuse.inputs(model, inputs)
+        layouts = self.layouts(model, inputs)
+        prompt = positions.prompt_of(inputs, model.config)
+        return layouts, positions.samples_of(prompt, [layout.positions for layout in layouts])
+
+    @torch.no_grad()
+    def see(
+        self, model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, score: Score | None = None
+    ) -> tuple[Seen, ...]:
+        """Run the vision tower once and record what a method needs: one `Seen` an image, in prompt order.
+
+        `score` gives the relevance of tiles; it is asked only when `needs.relevance` is set, and only for images of
+        several tiles.
+
+        Raises:
+            InputsError: placeholders and images do not fit.
+            UnsupportedError: inputs that cannot be shortened rightly, or a tower that cannot be watched.
+        """
+        layouts, samples = self.prompts(model, inputs)
+        with watch.cls_rows(self.tower(model), needs.attention) as rows:
+            vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
+            vision["pixel_values"] = vision["pixel_values"].to(model.device)
+            output = model.base_model.get_image_features(**vision, return_dict=True)
+        counts = [len(layout.valid) for layout in layouts]
+        cls = output.last_hidden_state[:, 0].float()  # (sum of T, D): not yet normalised
+        relevance: list[Tensor | None] = [None] * len(layouts)
+        if needs.relevance and score is not None:
+            looked_at = self.tiles(model, inputs).to(cls.device) if needs.relevance == "clip" else cls
+            relevance = _relevance(score, looked_at, counts, samples)
+        attention = {block: torch.split(row, counts) for block, row in rows.items()}
+        depth, seen = self.depth(model), []
+        for i, (layout, states) in enumerate(zip(layouts, torch.split(cls, counts), strict=True)):
+            here = layout.to(cls.device)
+            seen.append(
+                Seen(
+                    grid=here.grid,
+                    valid=here.valid,
+                    features=_unpack(here, output.pooler_output[i]),
+                    attention={block: of_image[i] for block, of_image in attention.items()},
+                    cls=states if needs.cls else None,
+                    relevance=relevance[i],
+                    depth=depth,
+                )
+            )
+        return tuple(seen)
+
+    def rebuild(
+        self,
+        model: PreTrainedModel,
+        inputs: Mapping[str, Any],
+        seen: Sequence[Seen],
+        kept: Sequence[Kept],
+        *,
+        original: bool = False,
+    ) -> Short:
+        """Make the shorter inputs: fewer placeholders, the same padding side, and the features that were kept.
+
+        When everything was kept, the prompt is left exactly as it was.  `original` keeps the position ids of the
+        untouched prompt; otherwise the short prompt is numbered 0, 1, ... as usual.
+
+        Raises:
+            MethodError: a method kept padding.
+            UnsupportedError: a combination that would be silently wrong.
+        """
+        prompt = positions.prompt_of(inputs, model.config)
+        refuse.position_options(inputs, prompt.full_positions, original)
+        slots = [_checked_slots(s, k, original) for s, k in zip(seen, kept, strict=True)]
+        newline = self.newline(model)
+        features = [_features(s, k, picked, newline) for s, k, picked in zip(seen, kept, slots, strict=True)]
+        rest = {name: value for name, value in inputs.items() if name not in VISION_INPUTS}
+        if not all(_whole(s, k) for s, k in zip(seen, kept, strict=True)):
+            rest = positions.shorten(rest, prompt, positions.columns(prompt, seen, slots), original)
+        samples = positions.samples_of(prompt, [s.positions for s in seen])
+        # One tensor a prompt, not an image: generate() repeats the entries of this list for beams and return
+        # sequences, and transformers 5.18 would repeat image by image and so mix the images of one prompt.
+        by_prompt: dict[int, list[Tensor]] = {}
+        for row, embeddings in zip(samples, features, strict=True):
+            by_prompt.setdefault(row, []).append(embeddings)
+        pooled = [torch.cat(parts) for parts in by_prompt.values()]
+        rest["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
+        return Short(rest, tuple(seen), tuple(kept))
+
+
+def everything(seen: Seen) -> Kept:
+    """Keep all that the untouched model sends."""
+    return Kept(mask=seen.valid, newlines=seen.grid.sent)
+
+
+def _relevance(score: Score, looked_at: Tensor, counts: Sequence[int], samples: Sequence[int]) -> list[Tensor | None]:
+    """Score the tiles of images that have several; a lone tile has nothing to be compared with."""
+    tiled = [image for image, count in enumerate(counts) if count > 1]
+    relevance: list[Tensor | None] = [None] * len(counts)
+    if tiled:
+        parts = torch.split(looked_at, list(counts))
+        prompts = [samples[image] for image in tiled for _ in range(counts[image])]
+        cosines = score(torch.cat([parts[image] for image in tiled]), prompts)
+        for image, part in zip(tiled, torch.split(cosines, [counts[image] for image in tiled]), strict=True):
+            relevance[image] = part
+    return relevance
+
+
+def _unpack(layout: Layout, packed: Tensor) -> Tensor:
+    """Scatter packed features (positions, D) back to (T, N, D); zero where the model sends nothing."""
+    order = layout.grid.order[packing.is_sent(layout.grid, layout.valid)]
+    features = packed.new_zeros(layout.valid.numel(), packed.shape[-1])
+    features[order[order >= 0]] = packed[order >= 0]
+    return features.view(*layout.valid.shape, -1)
+
+
+def _whole(seen: Seen, kept: Kept) -> bool:
+    """Say whether a record keeps exactly what the untouched model sends."""
+    same = torch.equal(kept.mask, seen.valid) and torch.equal(kept.newlines, seen.grid.sent)
+    return same and kept.features is None
+
+
+def _checked_slots(seen: Seen, kept: Kept, original: bool) -> Tensor:
+    """Slots of the order that were kept, in the order the LLM reads them."""
+    if bool((kept.mask & ~seen.valid).any()):
+        raise MethodError("the method kept patches that lie wholly in padding; Kept.mask must be within Seen.valid")
+    if original and bool((kept.newlines & ~seen.grid.sent).any()):
+        raise UnsupportedError(
+            "positions='original' with newlines of the padded canvas: the untouched prompt has no position for them; "
+            "use positions='compact', or newlines='touched', 'all' or 'none'"
+        )
+    return packing.on_slots(seen.grid, kept.mask, kept.newlines).nonzero().flatten()
+
+
+def _features(seen: Seen, kept: Kept, slots: Tensor, newline: Tensor | None) -> Tensor:
+    """Embeddings for the LLM in slot order: (kept positions, D)."""
+    order = seen.grid.order[slots]
+    if seen.features is None:
+        raise MethodError("Seen.features is missing: rebuild needs the features that see() recorded")
+    source = seen.features.flatten(0, 1)
+    rows = order.clamp(min=0)
+    if kept.features is not None:
+        source = kept.features.to(source)
+        rows = (kept.mask.flatten().cumsum(0) - 1)[rows].clamp(min=0)
+    if newline is None or bool((order >= 0).all()):
+        return source[rows]
+    return torch.where((order >= 0)[:, None], source[rows], newline.detach().to(source))

@@ -1,0 +1,66 @@
+"""LLaVA-NeXT (LLaVA-1.6): a thumbnail and local tiles, un-padded, each canvas row closed by a newline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.image_processing_utils import select_best_resolution
+from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
+
+from herovlm.adapters.base import Adapter
+from herovlm.adapters.packing import Layout, ask_packer
+from herovlm.errors import InputsError
+
+
+class LlavaNext(Adapter):
+    """LLaVA-NeXT in transformers, any language model behind it."""
+
+    family: ClassVar[str] = "LLaVA-NeXT"
+    model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
+
+    def newline(self, model: PreTrainedModel) -> Tensor | None:
+        """Return the embedding that closes a row."""
+        newline: Tensor = model.base_model.image_newline
+        return newline
+
+    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Layout]:
+        """Ask the model's own packer, once for the images and once for their padded canvases."""
+        sizes = _sizes(inputs)
+        pinpoints = model.config.image_grid_pinpoints
+        canvases = torch.tensor([select_best_resolution(size, pinpoints) for size in sizes.tolist()]).view(-1, 2)
+        strategy = model.config.vision_feature_select_strategy
+
+        def pack(maps: list[Tensor], image_sizes: Tensor, newline: Tensor) -> list[Tensor]:
+            packed, _lengths = model.base_model.pack_image_features(maps, image_sizes, strategy, image_newline=newline)
+            return list(packed)
+
+        return ask_packer(pack, self._counts(model, sizes), self.side(model), sizes, canvases)
+
+    def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
+        """Return real tiles only: a batch is padded with empty tiles up to its largest image."""
+        pixels: Tensor = inputs["pixel_values"]
+        if pixels.ndim == 4:
+            return pixels
+        counts = self._counts(model, _sizes(inputs))
+        return torch.cat([image[:count] for image, count in zip(pixels, counts, strict=True)])
+
+    def _counts(self, model: PreTrainedModel, sizes: Tensor) -> list[int]:
+        """Tiles of each image, thumbnail included."""
+        tile = model.config.vision_config.image_size
+        return [image_size_to_num_patches(size, model.config.image_grid_pinpoints, tile) for size in sizes.tolist()]
+
+
+def _sizes(inputs: Mapping[str, Any]) -> Tensor:
+    """Read image_sizes, (images, 2) height and width."""
+    sizes = inputs.get("image_sizes")
+    if sizes is None:
+        raise InputsError("image_sizes are missing; the processor of LLaVA-NeXT gives them beside pixel_values")
+    sizes = torch.as_tensor(sizes).cpu().view(-1, 2)
+    pixels = inputs["pixel_values"]
+    if pixels.ndim not in (4, 5) or (pixels.ndim == 5 and len(pixels) != len(sizes)):
+        raise InputsError(f"pixel_values of shape {tuple(pixels.shape)} do not fit {len(sizes)} image_sizes")
+    return sizes

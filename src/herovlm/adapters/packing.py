@@ -1,0 +1,123 @@
+"""Where every visual position comes from: the model's own packer, run on indices instead of features.
+
+A packed value >= 0 is the flat patch `tile * N + patch`; a value -1 - r is the newline that closes row r.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import ModelError
+from herovlm.types import Grid
+
+Packer = Callable[[list[Tensor], Tensor, Tensor], Sequence[Tensor]]  # (maps, image sizes, newline) -> packed maps
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The geometry of one image before anything was kept."""
+
+    grid: Grid
+    valid: Tensor  # (T, N) bool: patches that the untouched model sends
+
+    @property
+    def positions(self) -> int:
+        """Visual positions the untouched model sends, newlines included."""
+        return int(self.valid.sum()) + int(self.grid.sent.sum())
+
+    def to(self, device: torch.device) -> Layout:
+        """Move the geometry beside the features."""
+        grid = self.grid
+        moved = replace(grid, order=grid.order.to(device), row=grid.row.to(device), sent=grid.sent.to(device))
+        return Layout(moved, self.valid.to(device))
+
+
+def ask_packer(pack: Packer, tiles: Sequence[int], side: int, sizes: Tensor, canvases: Tensor) -> list[Layout]:
+    """Find the layout of several images by packing float64 index maps with the model's own packer.
+
+    Packing with the real image sizes tells what the model sends; packing with the sizes of the padded canvases tells
+    the order of everything.  float64 because bfloat16 loses integers above 256.
+
+    Args:
+        pack: packs index maps [(T, N, 1)] given image sizes (B, 2) and a newline vector (1,).
+        tiles: T of each image, thumbnail included.
+        side: patches a side of one tile.
+        sizes: (B, 2) height and width of each image.
+        canvases: (B, 2) height and width of the padded canvas of each image.
+    """
+    maps = [torch.arange(count * side * side, dtype=torch.float64).view(count, -1, 1) for count in tiles]
+    newline = torch.tensor([-1.0], dtype=torch.float64)
+    sent = [packed.view(-1).long() for packed in pack(maps, sizes, newline)]
+    full = [packed.view(-1).long() for packed in pack(maps, canvases, newline)]
+    return [_layout(count, side, some, every) for count, some, every in zip(tiles, sent, full, strict=True)]
+
+
+def plain(side: int) -> Layout:
+    """Return the layout of a model that sends one tile in raster order, without newlines."""
+    return _layout(1, side, torch.arange(side * side), torch.arange(side * side))
+
+
+def is_sent(grid: Grid, valid: Tensor) -> Tensor:
+    """Say for every slot of `grid.order` whether the untouched model sends it: (slots,) bool."""
+    return on_slots(grid, valid, grid.sent)
+
+
+def on_slots(grid: Grid, patches: Tensor, newlines: Tensor) -> Tensor:
+    """Lay a (T, N) bool of patches and an (R,) bool of newlines out over the slots of `grid.order`."""
+    flat = torch.cat((patches.flatten(), newlines.flip(0)))  # newline r is reached by index -1 - r
+    return flat[grid.order]
+
+
+def _layout(tiles: int, side: int, sent: Tensor, full: Tensor) -> Layout:
+    """Read one layout out of the packed index maps of the real image (`sent`) and of its canvas (`full`)."""
+    patches = side * side
+    row = _rows(full, tiles, patches)
+    order = _number_newlines(full, torch.arange(int((full < 0).sum())))
+    rows = int((full < 0).sum())
+    valid = torch.zeros(tiles * patches, dtype=torch.bool)
+    valid[sent[sent >= 0]] = True
+    sent_rows = _sent_rows(sent, row.flatten(), rows)
+    local = rows // side  # rows of tiles; a single tile ends in one newline and has none
+    shape = (local, (tiles - 1) // local) if tiles > 1 and local else (0, 0)
+    grid = Grid(
+        tiles=shape,
+        side=side,
+        order=order,
+        row=row,
+        sent=torch.zeros(rows, dtype=torch.bool).index_fill(0, sent_rows, True),
+    )
+    layout = Layout(grid, valid.view(tiles, patches))
+    if not torch.equal(order[is_sent(grid, layout.valid)], _number_newlines(sent, sent_rows)):
+        raise ModelError("this model packs an image in another order than its padded canvas; it is not supported")
+    return layout
+
+
+def _number_newlines(packed: Tensor, rows: Tensor) -> Tensor:
+    """Replace the newline marks (-1) of a packed map by -1 - r, rows given in order."""
+    numbered = packed.clone()
+    numbered[packed < 0] = -1 - rows
+    return numbered
+
+
+def _rows(full: Tensor, tiles: int, patches: int) -> Tensor:
+    """Newline row of every patch, (T, N): the newlines before it count, thumbnails (of several tiles) have none."""
+    row = torch.full((tiles * patches,), -1, dtype=torch.long)
+    if bool((full < 0).any()):
+        before = (full < 0).cumsum(0)
+        row[full[full >= 0]] = before[full >= 0]
+    row = row.view(tiles, patches)
+    if tiles > 1:
+        row[0] = -1
+    return row
+
+
+def _sent_rows(sent: Tensor, row: Tensor, rows: int) -> Tensor:
+    """Rows whose newline is sent, in order: a newline closes the row of the patch before it."""
+    marks = (sent < 0).nonzero().flatten()
+    if marks.numel() == rows:
+        return torch.arange(rows)  # nothing was cut off above or below, though a very tall image may lose every column
+    return row[sent[marks - 1]]

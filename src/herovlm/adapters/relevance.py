@@ -1,0 +1,152 @@
+"""How much a tile has to do with the question: cosine of tile and text in CLIP space.
+
+Which CLIP belongs to a model is looked up in this order:
+1. `attach(model, clip, tokenizer)`;
+2. `model.config.herovlm_clip`: a folder inside the model's own folder, any other folder, or a name in the local cache;
+3. `TOWERS`: the CLIP that the vision tower of well-known models was made from.
+Nothing is ever downloaded from here (`local_files_only=True`); a missing CLIP is an error that says how to get it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
+
+from herovlm.errors import InputsError, TextTowerError
+from herovlm.types import Relevance
+
+# (hidden_size, blocks, image_size, patch_size) of a vision tower -> the CLIP checkpoint it was made from
+TOWERS: dict[tuple[int, int, int, int], str] = {
+    (1024, 24, 336, 14): "openai/clip-vit-large-patch14-336",  # LLaVA-1.5, LLaVA-NeXT
+    (1024, 24, 224, 14): "openai/clip-vit-large-patch14",
+}
+
+Tokenize = Callable[..., Any]
+_found: WeakKeyDictionary[PreTrainedModel, dict[str, tuple[CLIPModel, Tokenize]]] = WeakKeyDictionary()
+
+
+def attach(model: PreTrainedModel, clip: CLIPModel, tokenizer: Tokenize) -> None:
+    """Say which CLIP (and tokenizer of it) scores the question for this model, from objects already loaded."""
+    _found[model] = {"clip": (clip.eval(), tokenizer)}
+
+
+@torch.no_grad()
+def score(
+    model: PreTrainedModel, kind: Relevance, questions: Sequence[str], looked_at: Tensor, prompt: Sequence[int]
+) -> Tensor:
+    """Score tiles against the question of their prompt, (T,) float32 cosines (HERO, arXiv 2509.13067, relevance).
+
+    `kind="tower"` projects the CLS state that the model's own tower has computed: no second pass.  Post-layernorm and
+    projection both come from the CLIP checkpoint: they belong together, and in the LLaVA models the tower's own
+    post-layernorm is never used, so it is CLIP's at best and missing at worst.  The tower of LLaVA-NeXT was
+    fine-tuned, so its CLS is near CLIP's but not equal.  `kind="clip"` runs the original image tower on the tiles.
+
+    Args:
+        model: the model whose CLIP is meant.
+        kind: "tower" or "clip".
+        questions: one a prompt.
+        looked_at: CLS states (T, D) for "tower", pixels (T, 3, height, width) for "clip".
+        prompt: the row of the batch that each tile belongs to.
+
+    Raises:
+        InputsError: a question is empty.
+        TextTowerError: no CLIP on this machine.
+    """
+    unique = list(dict.fromkeys(prompt))
+    _refuse_empty(questions, unique)
+    clip, tokenizer = _find(model, kind)
+    text = torch.stack([_text(clip, tokenizer, questions[row], looked_at.device) for row in unique])
+    embed = _project if kind == "tower" else _look
+    image = torch.nn.functional.normalize(embed(clip, looked_at), dim=-1)  # (T, E)
+    return (image * text[[unique.index(row) for row in prompt]]).sum(-1)
+
+
+def _refuse_empty(questions: Sequence[str], prompts: Sequence[int]) -> None:
+    """Raise when a prompt that has an image has no question."""
+    empty = [row for row in prompts if not questions[row].strip()]
+    if empty:
+        raise InputsError(
+            f"no question was found for prompt {empty[0] + 1} of {len(questions)}, and this method scores tiles by it; "
+            "pass question='...' or use a method that needs no question, such as 'hero(alpha=1)'"
+        )
+
+
+def _text(clip: CLIPModel, tokenizer: Tokenize, question: str, device: torch.device) -> Tensor:
+    """Embed one question, (E,) of length 1; CLIP's own tokenizer cuts what does not fit its context."""
+    context = clip.config.text_config.max_position_embeddings
+    tokens = tokenizer(question, return_tensors="pt", truncation=True, max_length=context)
+    clip.to(device)
+    features = clip.get_text_features(tokens["input_ids"].to(device))
+    return torch.nn.functional.normalize(features.pooler_output[0], dim=-1)
+
+
+def _project(clip: CLIPModel, cls: Tensor) -> Tensor:
+    """Project CLS states (T, D) as CLIPModel.get_image_features does."""
+    projected: Tensor = clip.visual_projection(clip.vision_model.post_layernorm(cls))
+    return projected
+
+
+def _look(clip: CLIPModel, pixels: Tensor) -> Tensor:
+    """Run the original CLIP image tower on tiles, batched and in float32."""
+    features: Tensor = clip.get_image_features(pixels.float()).pooler_output
+    return features
+
+
+def _find(model: PreTrainedModel, kind: Relevance) -> tuple[CLIPModel, Tokenize]:
+    """Return the CLIP of a model, loaded at most once; "tower" does without its image encoder, "clip" serves both."""
+    known = _found.setdefault(model, {})
+    pair = known.get("clip") or known.get(kind)
+    if pair is None:
+        pair = known[kind] = _load(model)
+        if kind == "tower":
+            pair[0].vision_model.encoder = nn.Identity()  # 300 million numbers that are not needed
+    width, channels = pair[0].config.vision_config.hidden_size, model.config.vision_config.hidden_size
+    if kind == "tower" and width != channels:
+        raise TextTowerError(
+            f"the vision tower of this model has {channels} channels, its CLIP {width}: not the CLIP it was made from; "
+            "set model.config.herovlm_clip to the right one, or use relevance='clip'"
+        )
+    return pair
+
+
+def _load(model: PreTrainedModel) -> tuple[CLIPModel, Tokenize]:
+    """Load the CLIP of a model from this machine."""
+    place, where = _place(model)
+    if place is None:
+        raise TextTowerError(f"no CLIP is known for this vision tower, so the question cannot be scored; {_WAYS_OUT}")
+    try:
+        clip = CLIPModel.from_pretrained(place, dtype=torch.float32, local_files_only=True, **where)
+        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, **where)
+    except (OSError, ValueError) as error:
+        raise TextTowerError(
+            f"the CLIP {place!r} is not on this machine, so the question cannot be scored; {_WAYS_OUT}, or download it "
+            f"once with transformers.CLIPModel.from_pretrained({place!r}) and AutoTokenizer.from_pretrained({place!r})"
+        ) from error
+    return clip.eval(), tokenizer
+
+
+_WAYS_OUT = (
+    "set model.config.herovlm_clip to the folder of the CLIP that the tower was made from, or use a method that needs "
+    "no question, such as 'hero(alpha=1)'"
+)
+
+
+def _place(model: PreTrainedModel) -> tuple[str | None, dict[str, str]]:
+    """Find the location of the CLIP of a model and the keywords that from_pretrained needs for it."""
+    vision = model.config.vision_config
+    named = getattr(model.config, "herovlm_clip", None)
+    if named is None:
+        shape = (vision.hidden_size, vision.num_hidden_layers, vision.image_size, vision.patch_size)
+        return TOWERS.get(shape), {}
+    home = Path(model.name_or_path)
+    if (home / named).is_dir():
+        return str(home / named), {}
+    if model.name_or_path and not Path(named).exists() and "/" not in named:
+        return model.name_or_path, {"subfolder": named}  # a model in the local cache that carries its CLIP along
+    return named, {}

@@ -1,0 +1,135 @@
+"""drop() and dropping(): method x adapter -> shorter inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from herovlm import registry, spec
+from herovlm.adapters import positions as places
+from herovlm.adapters import question as questions
+from herovlm.adapters import refuse, relevance
+from herovlm.adapters.base import Score, everything
+from herovlm.errors import InputsError, UsageError
+from herovlm.methods.base import Method
+from herovlm.types import Needs, Newlines, Short, budget_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+Positions = Literal["compact", "original"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `drop` was asked for, checked."""
+
+    method: Method
+    keep: float | int
+    question: str | Sequence[str] | None
+    processor: Any
+    positions: Positions
+    newlines: Newlines | None
+
+    @property
+    def all(self) -> bool:
+        """Whether everything is kept by request: the untouched model."""
+        return isinstance(self.keep, float) and self.keep == 1.0
+
+
+def drop(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    *,
+    method: str | Method = "hero",
+    keep: float | int = 0.2,
+    question: str | Sequence[str] | None = None,
+    processor: Any = None,
+    positions: Positions = "compact",
+    newlines: Newlines | None = None,
+) -> Short:
+    """Shorten model inputs: the vision tower runs once, a method chooses, and the rest never reaches the LLM.
+
+    `model.generate(**short)` and `model(**short)` take the result.  Features carry no gradient.
+
+    Args:
+        model: a LLaVA-NeXT or LLaVA-1.5 of transformers >= 5.18, any language model behind it.
+        inputs: what the model's processor returned (a batch of mixed sizes and several images a prompt are fine).
+        method: a method object, or its spec: "hero", "hero(alpha=0.3)", "random(seed=1)".
+        keep: float in (0, 1]: share of the visual positions that the untouched model would send for an image,
+            newlines counted; int: that many positions an image.  1.0 is the untouched model, whatever the method.
+        question: the user's words, one for all or one a prompt; None reads them from input_ids.
+        processor: needed to read the question; a processor or a tokenizer.
+        positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's numbers.
+        newlines: which newlines to keep; None is the method's own rule.
+
+    Returns:
+        The shorter inputs, with `.kept` and `.seen`: one record an image, in prompt order.
+
+    Raises:
+        BudgetError: keep is out of range or too small.
+        MethodError: unknown method.
+        ModelError: unsupported model.
+        InputsError: inputs that do not fit, or no question.
+        UnsupportedError: a combination that would go silently wrong.
+        TextTowerError: the method scores the question and there is no CLIP text tower.
+    """
+    options = options_of(method, keep, question, processor, positions, newlines)
+    return shorten(model, inputs, options)
+
+
+def options_of(
+    method: str | Method, keep: float | int, question: Any, processor: Any, positions: Any, newlines: Any
+) -> Options:
+    """Check the options before any work is done."""
+    if positions not in ("compact", "original"):
+        raise UsageError(f"positions={positions!r} is unknown; use 'compact' or 'original'")
+    if newlines not in (None, "touched", "all", "none", "canvas"):
+        raise UsageError(f"newlines={newlines!r} is unknown; use 'touched', 'all', 'none' or 'canvas'")
+    budget_of(keep, 1)
+    return Options(spec.parse(method), keep, question, processor, positions, newlines)
+
+
+def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> Short:
+    """Do what `drop` says, with options already checked."""
+    adapter = registry.adapter(model)
+    if inputs.get("pixel_values") is None:
+        return Short(dict(inputs), (), ())
+    refuse.inputs(model, inputs)
+    needs = Needs() if options.all else options.method.needs(adapter.depth(model))
+    seen = adapter.see(model, inputs, needs, _score(model, inputs, needs, options))
+    if options.all:
+        kept = [everything(s) for s in seen]
+    else:
+        share = options.keep if isinstance(options.keep, float) else None
+        budgets = [budget_of(options.keep, s.positions) for s in seen]
+        kept = [options.method.keep(s, b, options.newlines, share=share) for s, b in zip(seen, budgets, strict=True)]
+    return adapter.rebuild(model, inputs, seen, kept, original=options.positions == "original")
+
+
+def _score(model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, options: Options) -> Score | None:
+    """Prepare the relevance of tiles, if the method wants it."""
+    kind = needs.relevance
+    if kind is None:
+        return None
+
+    def score(looked_at: Tensor, prompt: list[int]) -> Tensor:
+        return relevance.score(model, kind, _questions(model, inputs, options), looked_at, prompt)
+
+    return score
+
+
+def _questions(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> list[str]:
+    """One question a prompt: given, or read from input_ids."""
+    prompt = places.prompt_of(inputs, model.config)
+    count = len(prompt.ids)
+    if isinstance(options.question, str):
+        return [options.question] * count
+    if options.question is not None:
+        if len(options.question) != count:
+            raise InputsError(f"{len(options.question)} questions for {count} prompts; give one, or one a prompt")
+        return list(options.question)
+    tokenizer = questions.tokenizer_of(options.processor)
+    return [questions.from_ids(i, m, prompt.image, tokenizer) for i, m in zip(prompt.ids, prompt.mask, strict=True)]
