@@ -71,7 +71,7 @@ def adapter(model: Any) -> Adapter:
         raise ModelError(f"{type(model).__name__} is not a transformers model: it has no config.model_type")
     where = ADAPTERS.get(kind) or _others("herovlm.adapters").get(kind)
     if where is None:
-        raise ModelError(f"{type(model).__name__} is of the family {kind!r}, which has no adapter; there are: {', '.join(adapters())}")
+        raise ModelError(f"{type(model).__name__}: no adapter for the family {kind!r}{did_you_mean(kind, adapters())}")
     found: Adapter = _load(where, ModelError)()
     return found
 
@@ -80,7 +80,7 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Spell the end of an error about an unknown word: "; did you mean 'hero'? There are: ..."."""
     words = list(words)
     near = difflib.get_close_matches(word.lower(), words, 1)
-    return (f"; did you mean {near[0]!r}?" if near else ";") + f" There are: {', '.join(words)}"
+    return (f"; did you mean {near[0]!r}?" if near else ".") + f" There are: {', '.join(words)}"
 
 
 def _others(group: str) -> dict[str, str]:

@@ -26,10 +26,10 @@ Case = Mapping[str, np.ndarray]
 def hero_selection(case: Case) -> list[str]:
     """Budgets, masks and number of positions of the authors' HERO."""
     low, high = torch.from_numpy(case["low_rows"]), torch.from_numpy(case["high_rows"])  # (L, K, H, N+1), (L, H, N+1)
-    blocks = {block: rows for block, rows in enumerate(low)}  # (K, H, N+1); the thumbnail has no low rows
-    blocks = {b: torch.cat([torch.zeros_like(rows[:1]), rows])[..., 1:] for b, rows in blocks.items()}
+    none = torch.zeros_like(low[0])  # the thumbnail has no low rows, the local tiles no high ones
+    blocks = {b: torch.cat([none[:1], rows])[..., 1:] for b, rows in enumerate(low)}  # each (T, H, N)
     for b, rows in enumerate(high, start=len(low)):
-        blocks[b] = torch.cat([rows[None], torch.zeros_like(low[0])])[..., 1:]
+        blocks[b] = torch.cat([rows[None], none])[..., 1:]
     valid = torch.from_numpy(case["valid_mask"])
     rows, cols = (int(n) for n in case["grid_hw"])
     side = round(valid.shape[1] ** 0.5)

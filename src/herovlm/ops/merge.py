@@ -60,5 +60,8 @@ def average(features: Tensor, valid: Tensor, mask: Tensor, side: int) -> Tensor:
 
 
 def _centre(index: Tensor, cells: Tensor | int, length: int) -> Tensor:
-    """Middle of cell `index` when `length` places are cut into `cells` cells."""
-    return (2 * index + 1) * length // (2 * cells)
+    """Middle of cell `index` when `length` places are cut into `cells` cells, the lower one of two.
+
+    With ties going to the first, nearest anchors then are the cells themselves: plain average pooling where it divides.
+    """
+    return ((2 * index + 1) * length - cells) // (2 * cells)

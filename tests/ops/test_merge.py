@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from herovlm.ops import merge
+
+
+@st.composite
+def tiles(draw: st.DrawFn) -> torch.Tensor:
+    side = draw(st.integers(1, 8))
+    if draw(st.booleans()):  # what un-padding leaves is a rectangle
+        valid = torch.zeros(side, side, dtype=torch.bool)
+        top, left = draw(st.integers(0, side - 1)), draw(st.integers(0, side - 1))
+        valid[top : draw(st.integers(top, side)), left : draw(st.integers(left, side))] = True
+        return valid
+    return torch.tensor(draw(st.lists(st.booleans(), min_size=side**2, max_size=side**2))).view(side, side)
+
+
+@given(tiles(), st.data())
+def test_anchors_are_exactly_as_many_valid_patches(valid: torch.Tensor, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, int(valid.sum())))
+    mask = merge.anchors(valid, count)
+    assert mask.sum() == count
+    assert not (mask & ~valid).any()
+
+
+def test_anchors_stand_in_the_middle_of_even_cells() -> None:
+    mask = merge.anchors(torch.ones(6, 6, dtype=torch.bool), 4)
+    assert mask.nonzero().tolist() == [[1, 1], [1, 4], [4, 1], [4, 4]]
+
+
+def test_anchors_fill_as_few_rows_as_square_cells_need() -> None:
+    assert merge.anchors(torch.ones(24, 24, dtype=torch.bool), 115).any(1).sum() == 11
+
+
+@given(tiles(), st.data())
+def test_an_average_gives_every_valid_patch_one_vote(valid: torch.Tensor, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, int(valid.sum())))
+    side = len(valid)
+    mask = merge.anchors(valid, count).view(1, -1)
+    one = torch.ones(1, side**2, 1, dtype=torch.float64)
+    if not count:
+        return
+    assert merge.average(one, valid.view(1, -1), mask, side).allclose(torch.ones(count, 1, dtype=torch.float64))
+    features = torch.randn(1, side**2, 3, generator=torch.Generator().manual_seed(0))
+    merged = merge.average(features, valid.view(1, -1), mask, side)
+    inside = features[0, valid.flatten()]
+    assert (merged <= inside.amax(0) + 1e-6).all()
+    assert (merged >= inside.amin(0) - 1e-6).all()
+
+
+def test_keeping_every_patch_changes_nothing() -> None:
+    features = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones(2, 9, dtype=torch.bool)
+    valid[1, 6:] = False
+    assert merge.average(features, valid, valid, 3).equal(features[valid])
+
+
+def test_a_cell_is_the_mean_of_its_patches_and_padding_has_no_say() -> None:
+    features = torch.tensor([[1.0, 3.0, 5.0, 700.0]]).view(1, 4, 1)
+    valid = torch.tensor([[True, True, True, False]])
+    mask = torch.tensor([[True, False, False, False]])
+    assert merge.average(features, valid, mask, 2).tolist() == [[3.0]]
+
+
+def test_bfloat16_goes_in_and_out() -> None:
+    features = torch.ones(1, 4, 2, dtype=torch.bfloat16)
+    valid = torch.ones(1, 4, dtype=torch.bool)
+    assert merge.average(features, valid, merge.anchors(valid.view(2, 2), 3).view(1, -1), 2).dtype == torch.bfloat16

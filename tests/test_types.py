@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from grids import make_grid, make_seen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from herovlm.errors import BudgetError
+from herovlm.types import Kept, Short, budget_of, to_bool
+
+
+@given(st.floats(0, 1, exclude_min=True), st.integers(1, 10_000))
+def test_a_share_is_at_least_one_and_at_most_all(keep: float, positions: int) -> None:
+    assert 1 <= budget_of(keep, positions) <= positions
+    assert abs(budget_of(keep, positions) - keep * positions) <= max(0.5, 1 - keep * positions) + 1e-9
+
+
+@given(st.integers(1, 10_000), st.integers(1, 10_000))
+def test_a_whole_number_is_that_many(keep: int, positions: int) -> None:
+    assert budget_of(keep, positions) == min(keep, positions)
+
+
+def test_one_and_one_point_zero_differ() -> None:
+    assert budget_of(1, 2928) == 1
+    assert budget_of(1.0, 2928) == 2928
+
+
+@pytest.mark.parametrize("keep", [0, -1, 0.0, -0.5, 1.5, float("nan"), float("inf"), "abc", "0.2", None, True, [0.2]])
+def test_anything_else_is_explained(keep: object) -> None:
+    with pytest.raises(BudgetError, match="keep="):
+        budget_of(keep, 2928)  # type: ignore[arg-type]
+
+
+def test_counts_include_newlines() -> None:
+    seen = make_seen(2, 2, 3, (1, 0))
+    assert seen.positions == 9 + 4 * 6 + 4
+    kept = Kept(seen.valid & (torch.arange(9) < 4), torch.tensor([True, False, True, False, False, False]))
+    assert kept.granted.tolist() == [4, 1, 1, 4, 4]
+    assert kept.positions == 14 + 2
+
+
+def test_the_grid_of_the_tests_lays_out_every_slot_once() -> None:
+    grid = make_grid(1, 2, 2)
+    assert grid.order.tolist() == [0, 1, 2, 3, 4, 5, 8, 9, -1, 6, 7, 10, 11, -2]
+    assert grid.row.tolist() == [[-1] * 4, [0, 0, 1, 1], [0, 0, 1, 1]]
+    assert grid.rows == 2
+
+
+def test_records_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make_seen(1, 1, 2).depth = 3  # type: ignore[misc]
+
+
+def test_short_is_a_mapping_for_generate() -> None:
+    short = Short({"input_ids": 1, "attention_mask": 2}, (), ())
+    assert dict(**short) == {"input_ids": 1, "attention_mask": 2}
+    assert (len(short), list(short), short["input_ids"]) == (2, ["input_ids", "attention_mask"], 1)
+
+
+def test_flat_indices_become_a_mask() -> None:
+    assert to_bool(torch.tensor([0, 5]), (2, 3)).tolist() == [[True, False, False], [False, False, True]]
