@@ -21,6 +21,7 @@ from training.demo import data, words
 WIDTH, DEPTH = 160, 12
 FEATURE_LAYER = -2  # hidden state that LLaVA reads; the heads sit on the same one
 TILES = 48  # a step
+CONTEXT = 48  # tokens that the text tower reads
 
 
 def build(vocabulary: int) -> CLIPModel:
@@ -28,7 +29,7 @@ def build(vocabulary: int) -> CLIPModel:
     vision = dict(hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=DEPTH, num_attention_heads=WIDTH // 32,
                   image_size=data.TILE, patch_size=scenes.PATCH, hidden_act="quick_gelu", projection_dim=128)
     text = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, vocab_size=vocabulary,
-                max_position_embeddings=48, bos_token_id=words.BOS, eos_token_id=words.EOS, pad_token_id=words.PAD,
+                max_position_embeddings=CONTEXT, bos_token_id=words.BOS, eos_token_id=words.EOS, pad_token_id=words.PAD,
                 projection_dim=128)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
     table = model.vision_model.embeddings.position_embedding.weight

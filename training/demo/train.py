@@ -1,4 +1,8 @@
-"""Train the demo model: `python -m training.demo.train --out runs/demo` (resumable; about two hours on two CPU cores)."""
+"""Train the demo model: `python -m training.demo.train --out runs/demo` (resumable; about two hours on two CPU cores).
+
+Stage 1 trains the vision tower and its text tower, stage 2 the projector and the LLM behind them; then both are written
+as ordinary transformers folders into the package.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,42 @@ import argparse
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
-from training.demo import loop, tower, words
+from herovlm.demo import WEIGHTS, scenes
+from training.demo import export, llm, loop, tower, words
+
+SEED = 0
+LLM_SCENES = scenes.SPLITS["train"].start + 500_000  # stage 2 starts with pictures that stage 1 has not seen
 
 
 def main() -> None:
     """Run the stages one after another; each resumes from its last checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="checkpoints and log")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the trained model is written")
     parser.add_argument("--tower-steps", type=int, default=2400)
+    parser.add_argument("--llm-steps", type=int, default=1600)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     args.out.mkdir(parents=True, exist_ok=True)
-    vocabulary = words.train()
-    vocabulary.save(str(args.out / "tokenizer.json"))
-    text = words.wrap(vocabulary, "<s> $A </s>", 48)
-    stage = tower.Stage(vocabulary.get_vocab_size())
-    loop.run("tower", stage, lambda step: tower.batches(text, step), args.tower_steps, 1.5e-3, args.out)
+    vocabulary = _vocabulary(args.out / "tokenizer.json")
+    text = words.wrap(vocabulary, "<s> $A </s>", tower.CONTEXT)
+    seeing = tower.Stage(vocabulary.get_vocab_size())
+    loop.run("tower", seeing, lambda step: tower.batches(text, step), args.tower_steps, 1.5e-3, args.out)
+    chat = words.wrap(vocabulary, "<s> $A", llm.CONTEXT)
+    answering = llm.stage(seeing.clip, chat)
+    loop.run("llm", answering, lambda step: llm.batches(chat, step, LLM_SCENES), args.llm_steps, 1.5e-3, args.out)
+    export.export(answering.llava, seeing.clip, vocabulary, args.weights)
+
+
+def _vocabulary(file: Path) -> Tokenizer:
+    """Train the tokenizer once."""
+    if not file.exists():
+        words.train().save(str(file))
+    return Tokenizer.from_file(str(file))
 
 
 if __name__ == "__main__":

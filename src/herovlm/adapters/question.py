@@ -17,7 +17,7 @@ STYLES: tuple[tuple[str, str], ...] = (
     (r"<start_of_turn>user\n?", r"<start_of_turn>\w+|<end_of_turn>"),
     (r"<\|user\|>\n?", r"<\|(?:assistant|system|end|endoftext)\|>"),
     (r"\[INST\]", r"\[/INST\]"),
-    (r"(?:^|(?<=[\s>]))(?:###\s*)?(?:USER|User|Human|HUMAN):", r"(?:^|(?<=[\s>]))(?:###\s*)?(?:ASSISTANT|Assistant):"),
+    (r"(?:^|(?<=[\s>]))(?:###\s*)?(?:USER|User|user|Human|HUMAN):", r"(?:^|(?<=[\s>]))(?:###\s*)?(?:ASSISTANT|Assistant|assistant):"),
 )
 SYSTEM = re.compile(r"<<SYS>>.*?<</SYS>>|\[SYSTEM_PROMPT\].*?\[/SYSTEM_PROMPT\]", re.DOTALL)
 

@@ -1,0 +1,23 @@
+"""The demo model: a small, real LLaVA-NeXT that reads the boards, price lists and maps of `scenes.py`.
+
+    model, processor = herovlm.demo.load()
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import LlavaNextForConditionalGeneration, LlavaNextProcessor
+
+WEIGHTS = Path(__file__).parent / "weights"  # an ordinary folder for from_pretrained
+
+
+def load() -> tuple[LlavaNextForConditionalGeneration, LlavaNextProcessor]:
+    """Load the shipped model (float32, eval mode) and its processor, as `from_pretrained(WEIGHTS)` does."""
+    import torch
+    from transformers import AutoProcessor, LlavaNextForConditionalGeneration
+
+    model = LlavaNextForConditionalGeneration.from_pretrained(WEIGHTS, dtype=torch.float32)
+    return model.eval(), AutoProcessor.from_pretrained(WEIGHTS)

@@ -1,0 +1,94 @@
+"""Exact match on scenes never trained on: `python -m training.demo.evaluate --out runs/eval` (resumable).
+
+One look of the tower a scene serves every method; each method then answers all questions of the scene in one batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+
+from herovlm import registry, spec
+from herovlm.adapters import relevance
+from herovlm.demo import WEIGHTS, scenes
+from herovlm.methods.base import Method
+from herovlm.types import Needs, budget_of
+
+KEEPS = (0.4, 0.2, 0.1, 0.05)
+CONFIGS = ["full@1.0"] + [f"{name}@{keep}" for keep in KEEPS for name in ("hero", "uniform", "pool", "random", "thumbnail")]
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """The model in float32 and its processor."""
+    from transformers import AutoProcessor, LlavaNextForConditionalGeneration
+
+    model = LlavaNextForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, AutoProcessor.from_pretrained(folder)
+
+
+def union(needs: list[Needs]) -> Needs:
+    """What all methods together want recorded."""
+    layers = tuple(sorted({layer for need in needs for layer in need.attention}))
+    relevant = next((need.relevance for need in needs if need.relevance), None)
+    return Needs(layers, any(need.cls for need in needs), relevant)
+
+
+@torch.no_grad()
+def answers(model: Any, processor: Any, scene: scenes.Scene, configs: list[tuple[Method, float]]) -> Iterator[dict[str, Any]]:
+    """Answer every question of a scene under every configuration."""
+    asked = [q.text for q in scene.questions]
+    turns = [[{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}] for text in asked]
+    prompts = [processor.apply_chat_template(turn, add_generation_prompt=True) for turn in turns]
+    processor.tokenizer.padding_side = "left"
+    inputs = processor(images=[[scene.image]] * len(asked), text=prompts, return_tensors="pt", padding=True)
+    adapter = registry.adapter(model)
+    needs = union([method.needs(adapter.depth(model)) for method, _ in configs])
+
+    def score(looked_at: torch.Tensor, rows: list[int]) -> torch.Tensor:
+        return relevance.score(model, needs.relevance, asked, looked_at, rows)
+
+    seen = adapter.see(model, inputs, needs, score)
+    for method, keep in configs:
+        kept = [method.keep(s, budget_of(keep, s.positions), share=keep) for s in seen]
+        short = adapter.rebuild(model, inputs, seen, kept)
+        out = model.generate(**short, max_new_tokens=6, do_sample=False)[:, short["input_ids"].shape[1] :]
+        told = processor.batch_decode(out, skip_special_tokens=True)
+        for question, answer, k in zip(scene.questions, told, kept, strict=True):
+            yield {"scene": scene.seed, "config": f"{method}@{keep}", "kind": question.kind, "picture": scene.kind,
+                   "right": answer.strip() == question.answer, "answer": answer.strip(), "want": question.answer,
+                   "positions": k.positions, "of": seen[0].positions}
+
+
+def main() -> None:
+    """Write one line a question and configuration."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=Path("runs/eval"))
+    parser.add_argument("--split", choices=list(scenes.SPLITS), default="held-out")
+    parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--part", default="0/1", help="this process's share of the scenes, for example 0/2")
+    parser.add_argument("--configs", nargs="*", default=CONFIGS, help="METHOD@KEEP")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    part, parts = map(int, args.part.split("/"))
+    seeds = list(scenes.SPLITS[args.split])[: args.limit][part::parts]
+    args.out.mkdir(parents=True, exist_ok=True)
+    records = args.out / f"{args.split}-{part}-of-{parts}.jsonl"
+    done = {json.loads(line)["scene"] for line in records.open()} if records.exists() else set()
+    configs = [(spec.parse(name), float(keep)) for name, _, keep in (c.rpartition("@") for c in args.configs)]
+    model, processor = load(args.model)
+    for seed in track([s for s in seeds if s not in done], description="scenes"):
+        lines = [json.dumps(record) for record in answers(model, processor, scenes.make(seed), configs)]
+        with records.open("a") as file:
+            file.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
