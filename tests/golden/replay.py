@@ -1,7 +1,8 @@
 """Replay golden cases through the public method objects: python tests/golden/replay.py FILE.npz|DIR.
 
 The file name chooses the method.  Prints `cases=… equal=…`; exit 0 all equal, 1 any difference, 2 unknown file.
-A new method is one function `name(arrays) -> list of differences` in REPLAYS.
+A new method is one function `name(arrays of a case, path) -> names of the arrays that differ` in REPLAYS; a folder is
+one case, its arrays in case.npz.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from herovlm.types import Kept, Seen
 Case = Mapping[str, np.ndarray]
 
 
-def hero_selection(case: Case) -> list[str]:
+def hero_selection(case: Case, path: Path) -> list[str]:
     """Budgets, masks and number of positions of the authors' HERO."""
     low, high = torch.from_numpy(case["low_rows"]), torch.from_numpy(case["high_rows"])  # (L, K, H, N+1), (L, H, N+1)
     none = torch.zeros_like(low[0])  # the thumbnail has no low rows, the local tiles no high ones
@@ -65,11 +66,14 @@ def compare_hero(kept: Kept, case: Case) -> list[str]:
     return [name for name, value in found.items() if not np.array_equal(value.cpu().numpy(), case[name])]
 
 
-REPLAYS: dict[str, Callable[[Case], list[str]]] = {"hero_selection": hero_selection}
+REPLAYS: dict[str, Callable[[Case, Path], list[str]]] = {"hero_selection": hero_selection}
 
 
 def cases(path: Path) -> dict[str, Case]:
-    """Cases of one golden file: keys are `NN/array`."""
+    """Cases of one golden file, whose keys are `NN/array`, or of a folder."""
+    if path.is_dir():
+        with np.load(path / "case.npz") as arrays:
+            return {"00": dict(arrays)}
     found: dict[str, dict[str, np.ndarray]] = {}
     with np.load(path) as arrays:
         for key in arrays.files:
@@ -80,11 +84,7 @@ def cases(path: Path) -> dict[str, Case]:
 
 def replay(path: Path) -> dict[str, list[str]]:
     """Differences of every case of a golden file or folder, by the case's number."""
-    if path.stem not in REPLAYS:
-        raise KeyError(path.stem)
-    if path.is_dir():
-        return {"00": REPLAYS[path.stem]({"folder": np.array(str(path))})}
-    return {number: REPLAYS[path.stem](case) for number, case in cases(path).items()}
+    return {number: REPLAYS[path.stem](case, path) for number, case in cases(path).items()}
 
 
 def main(arguments: list[str]) -> int:
