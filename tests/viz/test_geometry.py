@@ -102,7 +102,7 @@ def test_the_canvas_lays_tiles_side_by_side_in_raster_order() -> None:
     top, bottom = [1, 1, 2, 2, 3, 3], [4, 4, 5, 5, 6, 6]
     assert geometry.canvas(tile, grid).tolist() == [top, top, bottom, bottom]
     assert geometry.canvas(patch, grid)[:2].tolist() == [[0, 1] * 3, [2, 3] * 3]
-    assert geometry.thumbnail(patch, grid).tolist() == [[0, 1], [2, 3]]
+    assert geometry.thumbnail(4 * tile + patch, grid).tolist() == [[0, 1], [2, 3]]
 
 
 @pytest.mark.parametrize("lay", [geometry.canvas, geometry.thumbnail])

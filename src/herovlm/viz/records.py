@@ -1,0 +1,51 @@
+"""What a page or a table shows: pictures, questions, and the answers of one or more methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from herovlm.types import Kept, Seen
+from herovlm.viz.geometry import Fit
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one method answered, and what it cost."""
+
+    method: str  # spec, such as "hero" or "hero(alpha=0.3)"
+    keep: float | int  # share or number of visual positions, as asked
+    text: str
+    positions: int  # visual positions that reached the LLM, all pictures together
+    of: int  # visual positions that the untouched model sends
+    prefill: float  # seconds of the LLM over the whole prompt, vision tower not counted
+    cache: int  # bytes of keys and values after prefill
+    views: tuple[tuple[Seen, Kept], ...]  # one a picture
+    right: bool | None = None  # None when the true answer is not known
+
+    @property
+    def label(self) -> str:
+        """How tables and pages call this answer: "hero, keep 0.2", or "full" when nothing was dropped."""
+        return self.method if self.positions == self.of else f"{self.method}, keep {self.keep}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question with its answers, the same methods in the same order for every question of a page."""
+
+    question: str
+    answers: tuple[Answer, ...]
+    kind: str | None = None  # of the question, such as "counting"
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that one page shows."""
+
+    title: str
+    model: str
+    pictures: tuple[tuple[str, Image.Image], ...]  # name, picture
+    asked: tuple[Asked, ...]
+    fit: Fit = "squeeze"  # how the model makes a tile of a whole picture

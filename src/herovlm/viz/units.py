@@ -1,0 +1,26 @@
+"""Numbers as a person reads them; the same in tables and on pages."""
+
+from __future__ import annotations
+
+
+def seconds(value: float) -> str:
+    """Write a time with three digits: "8.31 ms", "412 ms", "1.24 s"."""
+    return _digits(value * 1e3) + " ms" if value < 1 else _digits(value) + " s"
+
+
+def size(value: int) -> str:
+    """Write a number of bytes in binary units with three digits: "640 B", "1.52 MiB"."""
+    number, units = float(value), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while number >= 1024 and len(units) > 1:
+        number, units = number / 1024, units[1:]
+    return f"{value} B" if units[0] == "B" else f"{_digits(number)} {units[0]}"
+
+
+def share(part: int, whole: int) -> str:
+    """Write a share in per cent: "20 %", "3.4 %"."""
+    percent = 100 * part / whole if whole else 0.0
+    return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"
+
+
+def _digits(number: float) -> str:
+    return f"{number:.2f}" if number < 9.995 else f"{number:.1f}" if number < 99.95 else f"{number:,.0f}"

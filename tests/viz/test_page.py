@@ -1,0 +1,179 @@
+"""The page: whole, self-contained, readable without eyes, and safe with any text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from grids import make_seen
+from reports import a_kept, a_report
+
+from herovlm.errors import InputsError
+from herovlm.viz import page
+from herovlm.viz.figure import figure
+
+VOID = {"meta", "input", "br", "link", "img", "hr"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and text, and checks that every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def test_every_tag_is_closed() -> None:
+    assert Reader(page.render(a_report())).open == []
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    html = page.render(a_report())
+    assert "//" not in re.sub(r"data:image/\w+;base64,[\w+/=]+", "", html)
+    for _, attrs in Reader(html).tags:
+        for name in ("src", "href", "xlink:href", "action"):
+            assert (attrs.get(name) or "#").startswith(("#", "data:"))
+
+
+def test_a_policy_forbids_the_network() -> None:
+    policies = [x["content"] for x in Reader(page.render(a_report())).all("meta") if "http-equiv" in x]
+    assert len(policies) == 1 and "default-src 'none'" in str(policies[0])
+
+
+def test_the_numbers_are_on_the_page() -> None:
+    report = a_report()
+    text = Reader(page.render(report)).text
+    hero = report.asked[0].answers[1]
+    assert f"{hero.positions}" in text and f"{hero.of}" in text
+    for written in ("123 ms", "45.6 ms", "2.86 MiB", "684 KiB", "2.7 x", "4.3 x", "seven", "eight", "0 of 2 right"):
+        assert written in text
+    seen, kept = hero.views[0]
+    for count in kept.granted.tolist() + seen.valid.sum(1).tolist():
+        assert re.search(rf"\b{count}\b", text)
+
+
+def test_right_and_wrong_are_said_in_words() -> None:
+    text = Reader(page.render(a_report())).text
+    assert "✓ right" in text and "✗ wrong" in text
+
+
+def test_without_a_true_answer_nothing_is_judged() -> None:
+    report = a_report()
+    answers = tuple(replace(answer, right=None) for answer in report.asked[0].answers)
+    asked = replace(report.asked[0], answers=answers, truth=None, kind=None)
+    text = Reader(page.render(replace(report, asked=(asked,)))).text
+    assert not re.search("✓|✗|of 1 right|True answer", text)
+
+
+@pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "<!--"])
+def test_text_from_outside_stays_text(evil: str) -> None:
+    report = a_report(question=evil, text=evil)
+    report = replace(report, title=evil, model=evil, pictures=((evil, report.pictures[0][1]),))
+    reader = Reader(page.render(report))
+    assert evil in reader.text and reader.open == []
+    assert len(reader.all("script")) == 1 and not any("onerror" in attrs for _, attrs in reader.tags)
+
+
+def test_every_drawing_has_its_words() -> None:
+    report = a_report(pictures=2)
+    drawn = [x["aria-label"] for x in Reader(page.render(report)).all("div") if x.get("role") == "img"]
+    assert len(drawn) == 2 * 2 * 2  # questions x methods x pictures
+    kept = report.asked[0].answers[1].views[0][1]
+    assert f"thumbnail {int(kept.granted[0])} of 16 patches" in str(drawn[2])
+    assert f"tile 1 (row 1, column 1) {int(kept.granted[1])} of 12 patches" in str(drawn[2])
+
+
+def test_switches_are_plain_inputs_with_labels() -> None:
+    reader = Reader(page.render(a_report()))
+    names = [x["name"] for x in reader.all("input")]
+    assert {name: names.count(name) for name in names} == {"question": 2, "view": 4, "method": 2}
+    assert len(reader.all("label")) == len(names)
+
+
+def test_one_question_and_one_method_need_no_switch_for_them() -> None:
+    report = a_report()
+    asked = replace(report.asked[0], answers=report.asked[0].answers[:1])
+    reader = Reader(page.render(replace(report, asked=(asked,))))
+    assert {x["name"] for x in reader.all("input")} == {"view"}
+
+
+def test_a_picture_is_stored_once_however_often_it_is_drawn() -> None:
+    reader = Reader(page.render(a_report(pictures=2)))
+    stored = [x for x in reader.all("image") if "heat" not in (x.get("class") or "")]
+    assert len(stored) == 2
+    assert {x["href"] for x in reader.all("use")} == {"#photo-0", "#photo-1"}
+
+
+def test_dropped_and_padded_patches_are_told_apart() -> None:
+    seen, kept = a_report().asked[0].answers[1].views[0]
+    drawing = figure((40, 30), seen, kept)
+    assert drawing.local is not None and drawing.local.picture.y == pytest.approx(1)
+    assert not re.search(r"M\d+ [07]h", drawing.local.dropped)  # the padding rows are not dropped: they were never sent
+    assert re.search(r"M\d+ [16]h", drawing.local.dropped)
+    assert drawing.local.newlines == tuple(range(1, 7))
+
+
+def test_a_model_with_one_tile_shows_it_large() -> None:
+    seen = make_seen(0, 0, 4)
+    drawing = figure((40, 30), seen, a_kept(seen), "crop")
+    assert drawing.local is None and drawing.thumbnail.picture.x < 0
+    assert drawing.thumbnail.labels[0].scores == {"weight": "0.00"}
+    assert set(drawing.thumbnail.heat) == {"weight", "score"}
+
+
+def test_questions_with_other_methods_are_refused() -> None:
+    report = a_report()
+    other = replace(report.asked[0], answers=report.asked[0].answers[::-1])
+    with pytest.raises(InputsError, match="same methods"):
+        page.render(replace(report, asked=(report.asked[0], other)))
+
+
+def test_a_missing_view_is_refused() -> None:
+    report = a_report()
+    with pytest.raises(InputsError, match="2 pictures"):
+        page.render(replace(report, pictures=report.pictures * 2))
+
+
+def test_the_file_is_whole(tmp_path: Path) -> None:
+    path = page.write(a_report(), tmp_path / "a.html")
+    assert path.read_text(encoding="utf-8") == page.render(a_report())
+    assert [x.name for x in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.html"
+    path.write_text("old")
+
+    def broken(*_: object, **__: object) -> int:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        page.write(a_report(), path)
+    assert path.read_text() == "old"
+    assert [x.name for x in tmp_path.iterdir()] == ["a.html"]

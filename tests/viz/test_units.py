@@ -1,0 +1,30 @@
+"""Numbers are written with their unit, and read back as what they were."""
+
+from __future__ import annotations
+
+import pytest
+
+from herovlm.viz import units
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.00831, "8.31 ms"), (0.0456, "45.6 ms"), (0.412, "412 ms"), (1.236, "1.24 s"), (75.0, "75.0 s")],
+)
+def test_seconds(value: float, written: str) -> None:
+    assert units.seconds(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0, "0 B"), (1024, "1.00 KiB"), (1_593_836, "1.52 MiB"), (1 << 40, "1.00 TiB"), (1 << 52, "4,096 TiB")],
+)
+def test_size(value: int, written: str) -> None:
+    assert units.size(value) == written
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "written"), [(1, 5, "20 %"), (3, 88, "3.4 %"), (0, 9, "0 %"), (9, 9, "100 %"), (0, 0, "0 %")]
+)
+def test_share(part: int, whole: int, written: str) -> None:
+    assert units.share(part, whole) == written
