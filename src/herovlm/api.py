@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from herovlm import registry, spec
+from herovlm import registry, spec, splice
 from herovlm.adapters import positions as places
 from herovlm.adapters import question as questions
 from herovlm.adapters import refuse, relevance
@@ -78,6 +79,38 @@ def drop(
     """
     options = options_of(method, keep, question, processor, positions, newlines)
     return shorten(model, inputs, options)
+
+
+@contextmanager
+def dropping(
+    model: PreTrainedModel,
+    *,
+    method: str | Method = "hero",
+    keep: float | int = 0.2,
+    question: str | Sequence[str] | None = None,
+    processor: Any = None,
+    positions: Positions = "compact",
+    newlines: Newlines | None = None,
+) -> Iterator[splice.Record]:
+    """Shorten whatever this model instance is given, for callers that own `generate`: pipelines, harnesses.
+
+    Sequences come back with the original prompt in front, so that cutting it off by length still works; `max_length`,
+    `min_length`, streamers, logits processors and stopping criteria see the original prompt too.  A direct `model(...)`
+    returns logits of the short prompt.  On exit, also after an error, the instance is as it was.
+
+    Args: as for `drop`.
+
+    Yields:
+        A record whose `.last` is the `Short` of the last call.
+
+    Raises:
+        HeroError: as `drop`; options and model are checked on entry, inputs on each call.
+    """
+    options = options_of(method, keep, question, processor, positions, newlines)
+    registry.adapter(model)
+    record = splice.Record(lambda inputs: shorten(model, inputs, options), original=positions == "original")
+    with splice.installed(model, record):
+        yield record
 
 
 def options_of(

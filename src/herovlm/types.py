@@ -95,7 +95,11 @@ class Short(Mapping[str, Any]):
     kept: tuple[Kept, ...]
 
     def __getitem__(self, name: str) -> Any:
-        return self.inputs[name]
+        value = self.inputs[name]
+        if name != "mm_encoder_outputs":
+            return value
+        # generate() repeats these features in place for beams: hand out a fresh output each time
+        return {kind: type(output)(pooler_output=list(output.pooler_output)) for kind, output in value.items()}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.inputs)
