@@ -7,6 +7,10 @@ from functools import cache
 
 import pytest
 import tiny
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=60)  # slow machines, same run twice
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
