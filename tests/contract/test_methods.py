@@ -157,6 +157,18 @@ def test_bfloat16_signals_give_nearly_the_same_choice(method: Method, shape) -> 
         assert (fine.mask ^ coarse.mask).sum() <= 0.15 * fine.mask.sum()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_makes_the_same_choice(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
+    seen = look(method, shape)
+    moved = cast(seen, torch.Tensor.cuda)
+    grid = dataclasses.replace(seen.grid, **{k: getattr(seen.grid, k).cuda() for k in ("order", "row", "sent")})
+    moved = dataclasses.replace(moved, grid=grid, valid=seen.valid.cuda())
+    for budget in budgets(seen)[3:]:
+        kept = method.keep(moved, budget)
+        assert kept.mask.is_cuda
+        assert kept.mask.cpu().equal(method.keep(seen, budget).mask)
+
+
 def test_merged_features_follow_the_mask(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
     seen = look(method, shape)
     kept = method.keep(seen, seen.positions // 3)

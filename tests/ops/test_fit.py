@@ -51,18 +51,15 @@ def test_the_budget_is_spent_to_the_last_position(seen: Seen, kind: str, rule: N
         assert not newlines.any()
 
 
-@given(pictures(), st.data())
-def test_no_larger_nested_choice_would_have_fitted(seen: Seen, data: st.DataObject) -> None:
-    budget = data.draw(st.integers(1, seen.positions))
+@pytest.mark.parametrize("shape", [(2, 2, 4), (1, 2, 5), (3, 1, 3)])
+def test_no_larger_nested_choice_would_have_fitted(shape: tuple[int, int, int]) -> None:
+    seen = make_seen(*shape)
     scores, choose = chooser(seen, "nested")
-    mask, _ = fit(choose, seen.grid, seen.valid, scores, budget)
-    best = max(
-        n
-        for n in range(int(seen.valid.sum()) + 1)
-        if n + int(closed_by(seen.grid, choose(n), "touched").sum()) <= budget
-    )
-    assert int(mask.sum()) >= best
-    assert not (choose(best) & ~mask).any()
+    costs = [n + int(touched(seen.grid, choose(n)).sum()) for n in range(int(seen.valid.sum()) + 1)]
+    for budget in range(1, seen.positions):
+        mask, _ = fit(choose, seen.grid, seen.valid, scores, budget)
+        best = max(n for n, cost in enumerate(costs) if cost <= budget)
+        assert not (choose(best) & ~mask).any()
 
 
 @given(pictures())
@@ -114,6 +111,8 @@ def test_the_whole_canvas_cannot_be_fitted() -> None:
 def test_the_canvas_has_rows_that_are_not_sent() -> None:
     seen = make_seen(2, 2, 3, (1, 0))
     nothing = torch.zeros_like(seen.valid)
+    assert touched(seen.grid, ~nothing).all()
+    assert closed_by(seen.grid, ~nothing, "touched").equal(seen.grid.sent)
     assert closed_by(seen.grid, nothing, "canvas").sum() == 6
     assert closed_by(seen.grid, nothing, "all").sum() == 4
     assert closed_by(seen.grid, nothing, "touched").sum() == 0
@@ -123,9 +122,10 @@ def test_the_canvas_has_rows_that_are_not_sent() -> None:
 def test_inputs_are_untouched(seen: Seen, data: st.DataObject) -> None:
     budget = data.draw(st.integers(1, seen.positions))
     scores, choose = chooser(seen, "shares")
-    before = scores.clone(), seen.valid.clone(), seen.grid.row.clone(), seen.grid.sent.clone()
-    first = fit(choose, seen.grid, seen.valid, scores, budget)
-    second = fit(choose, seen.grid, seen.valid, scores, budget)
-    after = scores, seen.valid, seen.grid.row, seen.grid.sent
+    choices = [choose(n) for n in range(int(seen.valid.sum()) + 1)]
+    after = scores, seen.valid, seen.grid.row, seen.grid.sent, *choices
+    before = [tensor.clone() for tensor in after]
+    first = fit(choices.__getitem__, seen.grid, seen.valid, scores, budget)
+    second = fit(choices.__getitem__, seen.grid, seen.valid, scores, budget)
     assert all(a.equal(b) for a, b in zip(before, after, strict=True))
     assert all(a.equal(b) for a, b in zip(first, second, strict=True))

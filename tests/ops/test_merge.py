@@ -29,6 +29,8 @@ def test_anchors_are_exactly_as_many_valid_patches(valid: torch.Tensor, data: st
 def test_anchors_stand_in_the_middle_of_even_cells() -> None:
     mask = merge.anchors(torch.ones(6, 6, dtype=torch.bool), 4)
     assert mask.nonzero().tolist() == [[1, 1], [1, 4], [4, 1], [4, 4]]
+    mask = merge.anchors(torch.ones(4, 4, dtype=torch.bool), 4)  # no middle: the upper left one
+    assert mask.nonzero().tolist() == [[0, 0], [0, 2], [2, 0], [2, 2]]
 
 
 def test_anchors_fill_as_few_rows_as_square_cells_need() -> None:
