@@ -1,0 +1,5 @@
+"""`python -m herovlm` is the command `herovlm`."""
+
+from herovlm.cli.main import run
+
+run()

@@ -1,0 +1,38 @@
+"""`herovlm ask`: the main job, on any picture."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from herovlm.cli import options, show
+from herovlm.cli.tidy import tidy
+
+
+@tidy
+def ask(
+    words: Annotated[list[str], typer.Argument(metavar='PICTURE... "QUESTION"', help="Pictures, then the question.")],
+    model: options.Model = "demo",
+    method: Annotated[str, typer.Option(help="Method, such as hero or 'hero(alpha=0.3)'.")] = "hero",
+    keep: Annotated[str, typer.Option(help="Share (0.2) or number (150) of visual positions a picture.")] = "0.2",
+    html: options.Html = None,
+    json: options.Json = False,
+    max_new_tokens: options.NewTokens = 64,
+    clip: options.Clip = None,
+    download: options.Download = False,
+) -> None:
+    """Ask a question about one or more pictures with a share of their visual positions."""
+    paths, question = options.pictures_and_question(words)
+    plan = options.plan_of([options.method_of(method)], [options.keep_of(keep)])
+    target = options.target(html, paths)
+    pictures = options.open_pictures(paths)
+    with show.progress(3) as step:
+        step("loading libraries")
+        from herovlm.cli import session
+
+        with session.opened(model, clip, download, step) as ready:
+            asked = ready.ask([picture for _, picture in pictures], question, plan, max_new_tokens, step)
+            report = ready.report(question, pictures, [asked])
+            show.page(report, target)
+    show.one(report, target, json)

@@ -1,0 +1,53 @@
+"""`herovlm demo`: a picture, a few questions, the full model and a fifth of it; no arguments needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from herovlm.cli import options, show
+from herovlm.cli.tidy import tidy
+
+if TYPE_CHECKING:
+    from herovlm.viz.records import Asked
+
+PLAN: list[tuple[str, float | int]] = [("full", 1.0), ("hero", 0.2)]
+
+
+@tidy
+def demo(
+    html: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("herovlm-demo.html"),
+    seed: Annotated[int, typer.Option(help="Which picture; those below 1000 were never trained on.")] = 0,
+    json: options.Json = False,
+    max_new_tokens: options.NewTokens = 16,
+) -> None:
+    """Ask the shipped model about a picture, with all visual positions and with a fifth of them."""
+    target = options.target(html)
+    with show.progress(20) as step:
+        step("loading libraries")
+        from herovlm.cli import session
+        from herovlm.demo import scenes
+
+        scene = scenes.make(seed)
+        with session.opened("demo", None, False, step) as ready:
+            found = []
+            for question in scene.questions:
+                asked = ready.ask([scene.image], question.text, PLAN, max_new_tokens, step)
+                found.append(judged(asked, question.kind, question.answer))
+            title = f"{len(found)} questions about one picture: all of it, and a fifth of it"
+            report = ready.report(title, ((f"{scene.kind}, seed {seed}", scene.image),), found)
+            show.page(report, target)
+    show.many(report, target, json, seed=seed)
+
+
+def judged(asked: Asked, kind: str, truth: str) -> Asked:
+    """Say of every answer whether it is right: the same words, whatever their case and final stop."""
+    answers = tuple(replace(answer, right=_bare(answer.text) == _bare(truth)) for answer in asked.answers)
+    return replace(asked, answers=answers, kind=kind, truth=truth)
+
+
+def _bare(text: str) -> str:
+    return " ".join(text.casefold().split()).removesuffix(".")

@@ -1,0 +1,136 @@
+"""Reading what was typed: keep, methods, pictures and the question, with errors before any heavy work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from herovlm.errors import BudgetError, InputsError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Model = Annotated[str, typer.Option(help="'demo', the folder of a model, or its name on the hub.")]
+Clip = Annotated[str | None, typer.Option(help="Folder or name of the CLIP that scores the question.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch the model from the hub if it is not here yet.")]
+Html = Annotated[Path | None, typer.Option(help="Write a page that shows what was kept.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+NewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
+
+
+def keep_of(text: str) -> float | int:
+    """Read a share ("0.2") or a number of positions ("150").
+
+    Raises:
+        BudgetError: it is neither.
+    """
+    how = "give a share such as 0.2 or a whole number of visual positions such as 150"
+    try:
+        keep = float(text) if any(sign in text.lower() for sign in ".en") else int(text)
+    except ValueError:
+        raise BudgetError(f"keep={text!r} is not a number; {how}") from None
+    if isinstance(keep, int) and keep < 1:
+        raise BudgetError(f"keep={text} keeps nothing; {how}")
+    if isinstance(keep, float) and not 0.0 < keep <= 1.0:
+        raise BudgetError(f"keep={text} is not in (0, 1]; {how}")
+    return keep
+
+
+def keeps_of(text: str) -> list[float | int]:
+    """Read several of them, with commas between: "0.2,0.1"."""
+    return list(dict.fromkeys(keep_of(part.strip()) for part in text.split(",")))
+
+
+def method_of(text: str) -> str:
+    """Check the spec of a method and write it in its shortest form.
+
+    Raises:
+        MethodError: the method or a field is unknown.
+    """
+    from herovlm import spec
+
+    return str(spec.parse(text))
+
+
+def methods_of(text: str) -> list[str]:
+    """Split "hero(alpha=0.3, t_cls=0.1),random" at the commas outside brackets and check each.
+
+    Raises:
+        MethodError: a method or a field is unknown.
+    """
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "([") - (sign in ")]")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return list(dict.fromkeys(method_of(part.strip()) for part in parts))
+
+
+def question_of(text: str) -> str:
+    """Check the question.
+
+    Raises:
+        UsageError: it is empty, or the name of a file.
+    """
+    if not text.strip():
+        raise UsageError("the question is empty; write it in quotes after the picture: \"what does the sign say?\"")
+    if _is_file(text):
+        raise UsageError(f"{text} is a file, so the question is missing; write it in quotes after the picture")
+    return text.strip()
+
+
+def pictures_and_question(words: list[str]) -> tuple[list[str], str]:
+    """Split what was typed: pictures first, the question last.
+
+    Raises:
+        UsageError: one of them is missing.
+    """
+    question = question_of(words[-1])
+    if len(words) < 2:
+        raise UsageError('the picture is missing; type: herovlm ask PICTURE "question"')
+    return words[:-1], question
+
+
+def plan_of(methods: list[str], keeps: list[float | int]) -> list[tuple[str, float | int]]:
+    """Pair every method with every keep; "full" keeps all, so it comes once."""
+    pairs = [(method, 1.0 if method == "full" else keep) for method in methods for keep in keeps]
+    return list(dict.fromkeys(pairs))
+
+
+def open_pictures(paths: list[str]) -> tuple[tuple[str, Image.Image], ...]:
+    """Open every picture, by name.
+
+    Raises:
+        PictureError: one of them cannot be opened.
+    """
+    from herovlm.pictures import open_picture
+
+    return tuple((Path(path).name, open_picture(path)) for path in paths)
+
+
+def target(path: Path | None, inputs: list[str] = []) -> Path | None:  # noqa: B006
+    """Check where a page shall be written, before any work is done.
+
+    Raises:
+        UsageError: it is a directory, has no directory, or would overwrite a picture.
+    """
+    if path is None:
+        return None
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        raise UsageError(f"{path} is not a file; give the name of the page, such as {path / 'page.html'}")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no directory {path.parent}; make it first or choose another place for the page")
+    if path.exists() and any(_is_file(name) and path.samefile(name) for name in inputs):
+        raise InputsError(f"{path} is a picture of the question; give another name for the page")
+    return path
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return False

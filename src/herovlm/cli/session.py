@@ -1,0 +1,171 @@
+"""A model that answers questions about pictures with fewer visual positions, and what each answer cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import torch
+from PIL import Image
+
+from herovlm import api
+from herovlm.cli import load
+from herovlm.errors import InputsError
+from herovlm.types import Short
+from herovlm.viz.geometry import Fit
+from herovlm.viz.records import Answer, Asked, Report
+
+RUNS, ENOUGH = 5, 0.5  # prefill is timed up to so often, or until so many seconds are spent
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded model with its processor."""
+
+    model: Any
+    processor: Any
+    name: str
+
+    @property
+    def title(self) -> str:
+        """What a page says about the model: name, class and size."""
+        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        return f"{self.name} ({type(self.model).__name__}, {millions:,.1f} million parameters)"
+
+    @property
+    def fit(self) -> Fit:
+        """How the processor makes one tile of a whole picture."""
+        images = self.processor.image_processor
+        if getattr(images, "image_grid_pinpoints", None):
+            return "squeeze"
+        return "pad" if getattr(images, "do_pad", False) else "crop"
+
+    def answer(
+        self, pictures: Sequence[Image.Image], question: str, method: str, keep: float | int, new_tokens: int
+    ) -> Answer:
+        """Drop, time the prefill, and generate greedily; `keep` does not count for the method "full".
+
+        Raises:
+            InputsError: the prompt does not fit the language model.
+            HeroError: as `herovlm.drop`.
+        """
+        keep = 1.0 if method == "full" else keep
+        inputs = self.inputs(pictures, question)
+        short = api.drop(self.model, inputs, method=method, keep=keep, question=question, processor=self.processor)
+        self._check_length(short, new_tokens)
+        seconds, cache = prefill(self.model, short)
+        views = tuple(
+            (replace(seen, features=None, attention={}, cls=None), replace(kept, features=None))
+            for seen, kept in zip(short.seen, short.kept, strict=True)
+        )
+        return Answer(
+            method=method,
+            keep=keep,
+            text=self._generate(short, new_tokens),
+            positions=sum(kept.positions for kept in short.kept),
+            of=sum(seen.positions for seen in short.seen),
+            prefill=seconds,
+            cache=cache,
+            views=views,
+        )
+
+    def ask(
+        self,
+        pictures: Sequence[Image.Image],
+        question: str,
+        plan: Sequence[tuple[str, float | int]],
+        new_tokens: int,
+        step: Callable[[str], None],
+    ) -> Asked:
+        """Answer one question by every (method, keep) of a plan, calling `step` before each."""
+        found = []
+        for method, keep in plan:
+            step(f"{method}: {question[:60]}")
+            found.append(self.answer(pictures, question, method, keep, new_tokens))
+        return Asked(question, tuple(found))
+
+    def report(self, title: str, pictures: Sequence[tuple[str, Image.Image]], asked: Sequence[Asked]) -> Report:
+        """Put pictures and answers together for a page or a table."""
+        return Report(title, self.title, tuple(pictures), tuple(asked), self.fit)
+
+    def prompt(self, pictures: int, question: str) -> str:
+        """Write the prompt with the processor's chat template, or as USER/ASSISTANT where there is none.
+
+        Raises:
+            InputsError: the question holds the placeholder of a picture.
+        """
+        image = getattr(self.processor, "image_token", "<image>")
+        if image in question:
+            raise InputsError(f"the question contains {image!r}, which stands for a picture; write it another way")
+        if getattr(self.processor, "chat_template", None):
+            content = [{"type": "image"}] * pictures + [{"type": "text", "text": question}]
+            turns = [{"role": "user", "content": content}]
+            text = str(self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+            if text.count(image) == pictures:
+                return text
+        return f"USER: {image * pictures}\n{question} ASSISTANT:"
+
+    def inputs(self, pictures: Sequence[Image.Image], question: str) -> Any:
+        """Process one prompt with all its pictures."""
+        text = self.prompt(len(pictures), question)
+        inputs = self.processor(images=list(pictures), text=[text], return_tensors="pt")
+        return inputs.to(self.model.device, self.model.dtype)
+
+    def _check_length(self, short: Short, new_tokens: int) -> None:
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        length = short["input_ids"].shape[1]
+        if limit is not None and length + new_tokens > limit:
+            raise InputsError(
+                f"the prompt has {length:,} positions and the answer up to {new_tokens:,}, but the language model "
+                f"reads {limit:,}; ask a shorter question, keep less, or lower --max-new-tokens"
+            )
+
+    def _generate(self, short: Short, new_tokens: int) -> str:
+        tokenizer = self.processor.tokenizer
+        end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "pad_token_id": end}
+        with torch.inference_mode():
+            out = self.model.generate(**short, max_new_tokens=new_tokens, **greedy)
+        new = out[0, short["input_ids"].shape[1] :]
+        return str(tokenizer.decode(new, skip_special_tokens=True)).strip()
+
+
+@contextmanager
+def opened(name: str, clip: str | None, download: bool, step: Callable[[str], None]) -> Iterator[Session]:
+    """Load a model and keep other libraries quiet while it is used.
+
+    Raises:
+        HeroError: as `herovlm.cli.load.load`.
+    """
+    step(f"loading the model {name}")
+    with load.quiet():
+        yield Session(*load.load(name, clip=clip, download=download), name)
+
+
+def prefill(model: Any, short: Short) -> tuple[float, int]:
+    """Time the language model over the whole prompt: seconds (median of a few runs) and bytes of its KV cache."""
+    times: list[float] = []
+    cache = 0
+    while len(times) < RUNS and sum(times) < ENOUGH:
+        _wait(model)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            out = model(**short, use_cache=True, logits_to_keep=1)
+        _wait(model)
+        times.append(time.perf_counter() - start)
+        cache = cache_bytes(out.past_key_values)
+    return median(times), cache
+
+
+def cache_bytes(cache: Any) -> int:
+    """Count the bytes of all keys and values of a cache."""
+    return sum(x.numel() * x.element_size() for layer in cache.layers for x in (layer.keys, layer.values))
+
+
+def _wait(model: Any) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)

@@ -1,0 +1,171 @@
+"""What a command prints: tables and JSON on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from herovlm.viz.records import Answer, Asked, Report
+
+Step = Callable[[str], None]
+VERDICTS = {"right": "green", "wrong": "red"}
+WIDE = 120  # columns of a table that goes into a file or a pipe
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Step]:
+    """Show what is being done on stderr: a bar in a terminal, else a line every two seconds at most."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last = time.monotonic()
+
+        def say(text: str) -> None:
+            nonlocal last
+            if time.monotonic() - last > 2:
+                last = time.monotonic()
+                typer.echo(f"{text} ...", err=True)
+
+        yield say
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=total)
+        done = -1
+
+        def step(text: str) -> None:
+            nonlocal done
+            done += 1
+            bar.update(task, description=plain(text), completed=done)
+
+        yield step
+
+
+def table(columns: list[str], rows: list[list[str]], *, right: tuple[str, ...] = ()) -> None:
+    """Print a table; the columns named in `right` are set to the right, a column without a name is a verdict."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    grid: Table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in columns:
+        grid.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        named = zip(columns, row, strict=True)
+        grid.add_row(*(Text(plain(cell), style="" if name else VERDICTS.get(cell, "")) for name, cell in named))
+    console.print(grid)
+
+
+def page(report: Report, target: Path | None) -> None:
+    """Write the page of a report, where one was asked for."""
+    if target is not None:
+        from herovlm.viz import page as pages
+
+        pages.write(report, target)
+
+
+def one(report: Report, target: Path | None, as_data: bool) -> None:
+    """Print one answer: the words on stdout, what they cost on stderr."""
+    from herovlm.viz import units
+
+    (answer,) = report.asked[0].answers
+    if as_data:
+        as_json(report_dict(report, target))
+        return
+    typer.echo(plain(answer.text))
+    share = units.share(answer.positions, answer.of)
+    cost = f"prefill {units.seconds(answer.prefill)}, KV cache {units.size(answer.cache)}"
+    seen = f"{answer.positions:,} of {answer.of:,} visual positions ({share})"
+    typer.secho(f"{answer.method}: {seen}, {cost}", err=True, dim=True)
+    if target is not None:
+        typer.secho(f"page: {target}", err=True, dim=True)
+
+
+def many(report: Report, target: Path | None, as_data: bool, **more: Any) -> None:
+    """Print a table of all answers, and where the page is."""
+    if as_data:
+        as_json(report_dict(report, target, **more))
+        return
+    answers(report.asked)
+    if target is not None:
+        typer.echo(f"\npage: {target}")
+
+
+def answers(asked: tuple[Asked, ...]) -> None:
+    """Print one line an answer: question, method, answer, right or wrong, and what it cost."""
+    from herovlm.viz import units
+
+    judged = any(answer.right is not None for one in asked for answer in one.answers)
+    costs = ("visual positions", "prefill", "KV cache")
+    columns = ["question"] * (len(asked) > 1) + ["method", "answer"] + [""] * judged + [*costs]
+    rows = []
+    for one in asked:
+        for i, a in enumerate(one.answers):
+            question = [one.question if i == 0 else ""] * (len(asked) > 1)
+            verdict = ["" if a.right is None else "right" if a.right else "wrong"] * judged
+            cost = [f"{a.positions:,}", units.seconds(a.prefill), units.size(a.cache)]
+            rows.append([*question, a.label, a.text, *verdict, *cost])
+    table(columns, rows, right=costs)
+
+
+def as_json(value: Any) -> None:
+    """Print JSON, and nothing else, to stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def answer_dict(answer: Answer) -> dict[str, Any]:
+    """Give one answer as JSON knows it; times in seconds, sizes in bytes."""
+    return {
+        "method": answer.method,
+        "keep": answer.keep,
+        "answer": answer.text,
+        "right": answer.right,
+        "positions": answer.positions,
+        "of": answer.of,
+        "prefill_seconds": answer.prefill,
+        "cache_bytes": answer.cache,
+        "pictures": [
+            {
+                "tiles": list(seen.grid.tiles),
+                "granted": kept.granted.tolist(),
+                "newlines": int(kept.newlines.sum()),
+                "positions": kept.positions,
+                "of": seen.positions,
+            }
+            for seen, kept in answer.views
+        ],
+    }
+
+
+def report_dict(report: Report, target: Path | None, **more: Any) -> dict[str, Any]:
+    """Give a whole report as JSON knows it."""
+    questions = [
+        {"question": x.question, "kind": x.kind, "truth": x.truth, "answers": [answer_dict(a) for a in x.answers]}
+        for x in report.asked
+    ]
+    return {
+        "model": report.model,
+        "pictures": [{"name": name, "size": list(picture.size)} for name, picture in report.pictures],
+        "questions": questions,
+        "html": None if target is None else str(target),
+        **more,
+    }
+
+
+def plain(text: str) -> str:
+    """Drop what a terminal would obey: control characters and escapes."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
