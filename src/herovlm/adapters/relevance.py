@@ -63,7 +63,7 @@ def score(
     clip, tokenizer = _find(model, kind)
     text = torch.stack([_text(clip, tokenizer, questions[row], looked_at.device) for row in unique])
     embed = _project if kind == "tower" else _look
-    image = torch.nn.functional.normalize(embed(clip, looked_at), dim=-1)  # (T, E)
+    image = torch.nn.functional.normalize(embed(clip, looked_at.to(clip.dtype)).float(), dim=-1)  # (T, E)
     return (image * text[[unique.index(row) for row in prompt]]).sum(-1)
 
 
@@ -83,7 +83,7 @@ def _text(clip: CLIPModel, tokenizer: Tokenize, question: str, device: torch.dev
     tokens = tokenizer(question, return_tensors="pt", truncation=True, max_length=context)
     clip.to(device)
     features = clip.get_text_features(tokens["input_ids"].to(device))
-    return torch.nn.functional.normalize(features.pooler_output[0], dim=-1)
+    return torch.nn.functional.normalize(features.pooler_output[0].float(), dim=-1)
 
 
 def _project(clip: CLIPModel, cls: Tensor) -> Tensor:
@@ -93,8 +93,8 @@ def _project(clip: CLIPModel, cls: Tensor) -> Tensor:
 
 
 def _look(clip: CLIPModel, pixels: Tensor) -> Tensor:
-    """Run the original CLIP image tower on tiles, batched and in float32."""
-    features: Tensor = clip.get_image_features(pixels.float()).pooler_output
+    """Run the original CLIP image tower on tiles, batched."""
+    features: Tensor = clip.get_image_features(pixels).pooler_output
     return features
 
 
