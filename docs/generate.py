@@ -1,0 +1,175 @@
+"""Write what the code knows about itself into the documentation: one page a method, and the tables of README.md.
+
+python docs/generate.py            # write
+python docs/generate.py --check    # say what is out of date, exit 1
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import get_type_hints
+
+from PIL import Image, ImageChops
+
+from herovlm import registry
+from herovlm.demo import scenes
+from herovlm.methods.base import Method
+from herovlm.methods.fields import spell
+
+ROOT = Path(__file__).parents[1]
+SCENE, PICTURE = 2, "docs/board.png"  # a held-out scene: the picture that the commands of the pages ask about
+FIDELITY = {
+    "golden parity": "equal to the authors' code index for index, on the committed cases of `tests/golden`",
+    "from the paper": "written from the paper's formulas; there is no code of the authors to compare with",
+    "reconstruction": "the paper leaves something open; the page says what was filled in",
+    "baseline": "no paper: a yardstick that any method has to beat",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write or check every generated file."""
+    if arguments not in ([], ["--check"]):
+        sys.stderr.write(f"usage: python docs/generate.py [--check], not {' '.join(arguments)}\n")
+        return 2
+    check, stale = bool(arguments), []
+    for path, text in pages().items():
+        if not path.exists() or path.read_text("utf-8") != text:
+            stale.append(path)
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, "utf-8")
+    for path in {*(ROOT / "docs/methods").glob("*.md")} - {*pages()}:
+        stale.append(path)
+        if not check:
+            path.unlink()
+    if not same_picture(board := scenes.make(SCENE).image):
+        stale.append(ROOT / PICTURE)
+        if not check:
+            board.save(ROOT / PICTURE, optimize=True)
+    for path in sorted(stale):
+        sys.stdout.write(f"{'out of date' if check else 'wrote'}: {path.relative_to(ROOT)}\n")
+    return 1 if check and stale else 0
+
+
+def pages() -> dict[Path, str]:
+    """Every generated text: path -> content."""
+    methods = {name: registry.method(name) for name in registry.METHODS}
+    made = {ROOT / f"docs/methods/{name}.md": page(method) for name, method in methods.items()}
+    made[ROOT / "docs/methods/README.md"] = "\n".join(index(list(methods.values()))) + "\n"
+    readme = (ROOT / "README.md").read_text("utf-8")
+    readme = fill(readme, "methods", table(list(methods.values()), "docs/methods/"))
+    if "<!-- models:start -->" in readme:
+        readme = fill(readme, "models", models())
+    return made | {ROOT / "README.md": readme}
+
+
+def fill(text: str, name: str, lines: Sequence[str]) -> str:
+    """Replace what stands between <!-- name:start --> and <!-- name:end -->."""
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise SystemExit(f"README.md needs {start} and {end}, once each")
+    head, rest = text.split(start)
+    return "\n".join([f"{head}{start}", *lines, f"{end}{rest.split(end)[1]}"])
+
+
+def table(methods: Sequence[type[Method]], folder: str = "") -> list[str]:
+    """One row a method."""
+    rows = [f"| [`{m.name}`]({folder}{m.name}.md) | {sentence(m)} | {paper(m)} | {m.fidelity} |" for m in methods]
+    return ["| method | what it does | paper | fidelity |", "|---|---|---|---|", *rows]
+
+
+def models() -> list[str]:
+    """One row a model family."""
+    kinds = {name: type(registry.adapter(_Named(name))) for name in registry.ADAPTERS}
+    about = {name: sentence(sys.modules[kind.__module__]).split(": ")[-1] for name, kind in kinds.items()}
+    rows = [f"| {kind.family} | `{name}` | {about[name]} |" for name, kind in kinds.items()]
+    return ["| family | `config.model_type` | what it sends |", "|---|---|---|", *rows]
+
+
+def index(methods: Sequence[type[Method]]) -> Iterator[str]:
+    """The page that lists all pages."""
+    yield from ["# Methods", "", "<!-- made by docs/generate.py from the code; do not edit -->", ""]
+    yield from [*table(methods), "", "Fidelity, in the order of how much it promises:", ""]
+    yield from (f"- **{word}**: {meaning}." for word, meaning in FIDELITY.items())
+
+
+def page(method: type[Method]) -> str:
+    """The page of one method."""
+    name, about = method.name, inspect.cleandoc(method.__doc__ or "")
+    question = next(q.text for q in scenes.make(SCENE).questions if q.kind == "fine")
+    exact = "exactly the positions asked for" if method().exact else "not exactly what was asked: see above"
+    facts = {
+        "paper": paper(method),
+        "fidelity": f"{method.fidelity}: {FIDELITY[method.fidelity]}",
+        "budget": exact,
+        "source": f"[`{(source := _source(method))}`](../../{source})",
+    }
+    lines = [f"# {name}", "", "<!-- made by docs/generate.py from the code; do not edit -->", "", about, ""]
+    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
+    lines += ["## Fields", "", f"Set them in the spec: `{_example(method)}`.", ""]
+    lines += ["| field | default | what it takes | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{field}` | `{default}` | {kind} | {words} |" for field, default, kind, words in fields(method)]
+    methods = ",".join(dict.fromkeys(("full", name)))
+    command = f'herovlm compare {PICTURE} "{question}" --methods {methods} --keep 0.2 --html {name}.html'
+    return "\n".join([*lines, "", "## See it", "", "```bash", command, "```", ""])
+
+
+def fields(method: type[Method]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, default, kind of value and comment of each field, the method's own first."""
+    hints = get_type_hints(method)
+    for kind in (k for k in method.__mro__ if dataclasses.is_dataclass(k)):
+        source = textwrap.dedent(inspect.getsource(kind))
+        body = ast.parse(source).body[0]
+        for node in body.body if isinstance(body, ast.ClassDef) else []:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+                comment = source.splitlines()[node.lineno - 1][node.end_col_offset :]
+                name = node.target.id
+                yield name, ast.unparse(node.value), spell(hints[name]), comment.strip(" #")
+
+
+def sentence(thing: object) -> str:
+    """First sentence of a docstring."""
+    about = " ".join(inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", about)[0]
+
+
+def paper(method: type[Method]) -> str:
+    """The paper of a method, with a link when it is on arXiv."""
+    return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", method.paper)
+
+
+def same_picture(image: Image.Image) -> bool:
+    """Whether the committed picture has these pixels (its bytes depend on the compressor)."""
+    if not (ROOT / PICTURE).exists():
+        return False
+    with Image.open(ROOT / PICTURE) as there:
+        return there.size == image.size and not ImageChops.difference(there.convert("RGB"), image).getbbox()
+
+
+def _example(method: type[Method]) -> str:
+    """A spec that sets the first field to its default."""
+    name, default, _, _ = next(fields(method))
+    return f"{method.name}({name}={default})"
+
+
+def _source(thing: type) -> str:
+    """Path of the file that defines a class."""
+    return f"src/{thing.__module__.replace('.', '/')}.py"
+
+
+class _Named:
+    """Something that has a config.model_type."""
+
+    def __init__(self, kind: str) -> None:
+        self.config, self.model_type = self, kind
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

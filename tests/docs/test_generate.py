@@ -1,0 +1,92 @@
+"""The pages that the code knows best are what the code says now."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+from tree import ROOT
+
+from herovlm import registry, spec
+
+
+@pytest.fixture
+def generate() -> ModuleType:
+    found = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert found
+    assert found.loader
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def copy(generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "README.md", tmp_path)
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_nothing_is_out_of_date(generate: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def change_page(root: Path) -> None:
+    path = root / "docs/methods/hero.md"
+    path.write_text(path.read_text("utf-8").replace("alpha", "beta"), "utf-8")
+
+
+def change_table(root: Path) -> None:
+    path = root / "README.md"
+    path.write_text(path.read_text("utf-8").replace("golden parity", "perfect"), "utf-8")
+
+
+def add_page(root: Path) -> None:
+    (root / "docs/methods/gone.md").write_text("# a method that is no more", "utf-8")
+
+
+def lose_page(root: Path) -> None:
+    (root / "docs/methods/README.md").unlink()
+
+
+def change_picture(root: Path) -> None:
+    with Image.open(root / "docs/board.png") as picture:
+        picture.rotate(180).save(root / "docs/board.png")
+
+
+@pytest.mark.parametrize("change", [change_page, change_table, add_page, lose_page, change_picture])
+def test_a_change_is_seen_and_mended(generate: ModuleType, copy: Path, change, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert generate.main(["--check"]) == 0
+    change(copy)
+    assert generate.main(["--check"]) == 1
+    assert capsys.readouterr().out.startswith("out of date: ")
+    assert generate.main([]) == 0
+    assert generate.main(["--check"]) == 0
+
+
+def test_what_stands_around_the_table_is_left_alone(generate: ModuleType) -> None:
+    text = "before\n<!-- t:start -->\nold\n<!-- t:end -->\nafter\n"
+    assert generate.fill(text, "t", ["new"]) == "before\n<!-- t:start -->\nnew\n<!-- t:end -->\nafter\n"
+    with pytest.raises(SystemExit, match="t:start"):
+        generate.fill("no marks", "t", [])
+
+
+def test_every_method_has_its_page_and_its_row(generate: ModuleType) -> None:
+    readme, index = (path.read_text("utf-8") for path in (ROOT / "README.md", ROOT / "docs/methods/README.md"))
+    for name in registry.METHODS:
+        page = (ROOT / f"docs/methods/{name}.md").read_text("utf-8")
+        example = page.partition("in the spec: `")[2].partition("`")[0]
+        assert spec.parse(example) == spec.parse(name), "the example sets a field to its default"
+        assert f"--html {name}.html" in page
+        assert f"(docs/methods/{name}.md)" in readme
+        assert f"({name}.md)" in index
+
+
+def test_wrong_use_is_told(generate: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate.main(["--chekc"]) == 2
+    assert "usage" in capsys.readouterr().err

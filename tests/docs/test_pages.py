@@ -1,0 +1,112 @@
+"""What the pages say is true: their code runs, their commands work, their links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages import SHELL, Block, blocks, commands, links, pages, title
+from tree import ROOT, need_demo_model
+
+import herovlm
+
+GENERATED = ROOT / "docs/methods"
+WALKED = ROOT / "CONTRIBUTING.md"  # test_walkthroughs.py does what it says
+LIGHT = {"methods", "models", "--version", "--help"}  # commands that load no model
+ELSEWHERE = {  # commands that are run by other means
+    "pip": "the wheel test and the CI script install the package",
+    "pytest": "you are looking at it",
+    "ruff": "tests/architecture runs it",
+    "mypy": "tests/architecture runs it",
+    "python": "a script of the project: it must exist; its own tests run it",
+    "git": "",
+}
+RUNNER = Path(__file__).parent / "run_commands.py"
+
+WITH_CODE = [p for p in pages() if p != WALKED and any(b.language == "python" for b in blocks(p))]
+TYPED = [(p, words) for p in pages() if GENERATED not in p.parents and p != WALKED for words in commands(p)]
+OF_METHODS = [(p, words) for p in pages() if GENERATED in p.parents for words in commands(p)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a reader has before them: the folder of the project, without its code."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    return tmp_path
+
+
+def test_the_pages_are_short() -> None:
+    limits = {"README.md": 200, "AGENTS.md": 60}
+    for name, limit in limits.items():
+        assert len((ROOT / name).read_text("utf-8").splitlines()) <= limit, name
+
+
+@pytest.mark.parametrize("page", pages(), ids=title)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert [link for link in links(page) if not (page.parent / link.partition("#")[0]).exists()] == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=title)
+def test_fences_are_closed_and_say_their_language(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert text.count("\n```") + text.startswith("```") == 2 * len(blocks(page))
+    assert {block.language for block in blocks(page)} <= {*SHELL, "python", "toml", "text", "diff", "json", "bibtex"}
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=title)
+@pytest.mark.usefixtures("folder")
+def test_python_runs(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_demo_model()
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {"__name__": title(page)}
+    for block in blocks(page):
+        if block.language == "python":
+            code = "\n" * (block.line - 1) + block.text  # errors name the line of the page
+            exec(compile(code, page, "exec"), names)
+
+
+@pytest.mark.parametrize(("page", "words"), TYPED, ids=lambda it: title(it) if isinstance(it, Path) else " ".join(it))
+def test_commands_work(page: Path, words: list[str], folder: Path) -> None:
+    if words[0] != "herovlm":
+        assert words[0] in ELSEWHERE, f"{title(page)}: who knows that {words[0]} works?"
+        assert words[0] != "python" or (ROOT / words[1]).exists()
+        return
+    if not LIGHT & {*words[1:2]}:
+        need_demo_model()
+    done = subprocess.run([sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_commands_of_the_method_pages_work(folder: Path) -> None:
+    """One process for all of them: each is the command of another page with another method."""
+    assert {words[0] for _, words in OF_METHODS} == {"herovlm"}
+    need_demo_model()
+    lines = json.dumps([words for _, words in OF_METHODS])
+    done = subprocess.run([sys.executable, RUNNER, lines], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len([*folder.glob("*.html")]) == len(OF_METHODS)
+
+
+def test_there_is_something_to_run() -> None:
+    assert len(OF_METHODS) >= 6
+    assert any(words[:1] == ["herovlm"] for _, words in TYPED), "README.md shows no command"
+    assert ROOT / "README.md" in WITH_CODE, "README.md shows no Python"
+
+
+def test_one_version_everywhere() -> None:
+    version = herovlm.__version__
+    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_commands_are_read_as_a_shell_reads_them() -> None:
+    block = Block(Path(), 1, "bash", 'herovlm ask a.png \\\n  "what is it?"  # ask\n\npip install . && herovlm demo\n')
+    asked = ["herovlm", "ask", "a.png", "what is it?"]
+    assert list(block.commands()) == [asked, ["pip", "install", "."], ["herovlm", "demo"]]
+    block = Block(Path(), 1, "console", "$ herovlm methods\nhero  HERO\n")
+    assert list(block.commands()) == [["herovlm", "methods"]]
