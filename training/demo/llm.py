@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, LlavaNextConfig, LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
-from herovlm.demo import scenes
+from herovlm.demo import draw, scenes
 from training.demo import data, tower, words
 
-PICTURES = 16  # a step
+PICTURES = 8  # a step, whole
+TILES = 16  # a step, one local tile a picture
+LIST = "What is there?"
 CONTEXT = 4096  # tokens that the LLM reads
 PINPOINTS = sorted([rows * data.TILE, columns * data.TILE] for rows, columns in scenes.SIZES)
 
@@ -30,6 +32,10 @@ def build(clip: CLIPModel, vocabulary: int) -> LlavaNextForConditionalGeneration
         vision_feature_select_strategy="default", tie_word_embeddings=True,
     )
     model = LlavaNextForConditionalGeneration(config)
+    for module in (model.model.language_model, model.model.multi_modal_projector):
+        for linear in (m for m in module.modules() if isinstance(m, nn.Linear)):
+            nn.init.normal_(linear.weight, std=linear.in_features**-0.5)  # 0.02 is far too little for so narrow a model
+    nn.init.normal_(model.get_input_embeddings().weight, std=0.06)
     weights = {name.removeprefix("vision_model."): value for name, value in clip.state_dict().items()
                if name.startswith("vision_model.")}
     own = model.model.vision_tower
@@ -45,6 +51,7 @@ class Batch:
     tiles: list[Tensor]  # a picture: (T, 3, TILE, TILE) uint8
     sizes: list[tuple[int, int]]  # height, width
     branches: list[list[tuple[list[int], int]]]  # ids of "\nquestion ASSISTANT: answer</s>", where the answer starts
+    targets: list[Tensor]  # a picture: (T, N, 5), what stands in each patch
 
 
 def branch(tokenizer: PreTrainedTokenizerFast, question: str, answer: str) -> tuple[list[int], int]:
@@ -54,17 +61,43 @@ def branch(tokenizer: PreTrainedTokenizerFast, question: str, answer: str) -> tu
     return asked + told + [words.EOS], len(asked)
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, start: int, first: int, size: int = PICTURES) -> Iterator[Batch]:
-    """Endless batches from step `start` on."""
-    for step, group in enumerate(data.stream(start, size, first), start):
+def asked(rng: random.Random, kind: scenes.Kind, items: list[scenes.Item], rounds: int) -> dict[str, str]:
+    """Several rounds of questions about items: text -> answer."""
+    drawn = [question for _ in range(rounds) for question in scenes.ask(rng, kind, tuple(items), fine=3)]
+    return {question.text: question.answer for question in drawn}
+
+
+def whole(tokenizer: PreTrainedTokenizerFast, start: int, first: int) -> Iterator[Batch]:
+    """Endless batches of whole pictures from step `start` on."""
+    for step, group in enumerate(data.stream(start, PICTURES, first), start):
         rng = random.Random(step)
-        branches = []
-        for picture in group:
-            asked = {}
-            for _ in range(4):
-                asked |= {q.text: q.answer for q in scenes.ask(rng, picture.scene.kind, picture.scene.items, fine=3)}
-            branches.append([branch(tokenizer, question, answer) for question, answer in asked.items()])
-        yield Batch([p.tiles for p in group], [p.scene.image.size[::-1] for p in group], branches)
+        questions = [asked(rng, p.scene.kind, list(p.scene.items), 4) for p in group]
+        branches = [[branch(tokenizer, *pair) for pair in pairs.items()] for pairs in questions]
+        sizes = [p.scene.image.size[::-1] for p in group]
+        yield Batch([p.tiles for p in group], sizes, branches, [p.targets for p in group])
+
+
+def single(tokenizer: PreTrainedTokenizerFast, start: int, first: int) -> Iterator[Batch]:
+    """Endless batches of single local tiles of crowded pictures: short contexts teach the LLM to look things up."""
+    for step, group in enumerate(data.stream(start, TILES // 2, first, crowd=28), start):
+        rng = random.Random(step)
+        places = [(p, t) for p in group for t in range(1, len(p.tiles)) if askable(p.inside[t])]
+        places = rng.sample(places, min(TILES, len(places)))
+        questions = [{LIST: listing(p.inside[t])} | asked(rng, p.scene.kind, p.inside[t], 2) for p, t in places]
+        branches = [[branch(tokenizer, *pair) for pair in pairs.items()] for pairs in questions]
+        sizes = [(data.TILE, data.TILE)] * len(places)
+        yield Batch([p.tiles[t][None] for p, t in places], sizes, branches, [p.targets[t][None] for p, t in places])
+
+
+def listing(items: list[scenes.Item]) -> str:
+    """All items in reading order: "red star 472, blue ring 118"; only training asks for it."""
+    return ", ".join(f"{item.name} {item.text}" for item in sorted(items, key=lambda item: item.cell[::-1]))
+
+
+def askable(items: list[scenes.Item]) -> bool:
+    """Whether every kind of question can be asked about these items."""
+    names = [item.name for item in items]
+    return sum(names.count(name) == 1 for name in names) >= 2
 
 
 def layout(prefix: int, branches: list[tuple[list[int], int]], length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -86,61 +119,65 @@ def layout(prefix: int, branches: list[tuple[list[int], int]], length: int) -> t
 
 
 class Stage(nn.Module):
-    """All that stage 2 trains; with `frozen=False` the tower too."""
+    """All that stage 2 trains: the projector and the LLM; the tower is frozen."""
 
-    def __init__(self, model: LlavaNextForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, frozen: bool = True):
+    def __init__(self, model: LlavaNextForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
-        self.llava, self.frozen = model, frozen
+        self.llava = model
         self.head = tokenizer("USER: ", add_special_tokens=False).input_ids
-        model.model.vision_tower.requires_grad_(not frozen)
+        named = [[f" {shape}" for shape in draw.SHAPES], [f" {colour}" for colour in data.COLOURS], list("0123456789")]
+        words_of = [[tokenizer(word, add_special_tokens=False).input_ids for word in group] for group in named]
+        if any(len(ids) != 1 for group in words_of for ids in group):
+            raise ValueError("every shape, colour and digit has to be one token")
+        self.names = [torch.tensor([ids[0] for ids in group]) for group in words_of]  # class -> token id
+        model.model.vision_tower.requires_grad_(False)
 
-    def images(self, batch: Batch) -> list[Tensor]:
-        """Packed features of each picture, (positions, D)."""
+    def images(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """Packed features of each picture, (positions, D), and all patches before packing, (sum of T, N, D)."""
         core = self.llava.model
-        with torch.set_grad_enabled(not self.frozen):
+        with torch.no_grad():
             seen = core.vision_tower(pixel_values=data.pixels(torch.cat(batch.tiles)), output_hidden_states=True)
-        features = core.multi_modal_projector(seen.hidden_states[tower.FEATURE_LAYER][:, 1:])
-        features = features.split([len(tiles) for tiles in batch.tiles])
-        packed, _ = core.pack_image_features(features, torch.tensor(batch.sizes), vision_feature_select_strategy="default",
+        patches = core.multi_modal_projector(seen.hidden_states[tower.FEATURE_LAYER][:, 1:])
+        by_picture = patches.split([len(tiles) for tiles in batch.tiles])
+        packed, _ = core.pack_image_features(by_picture, torch.tensor(batch.sizes), vision_feature_select_strategy="default",
                                              image_newline=core.image_newline)
-        return list(packed)
+        return list(packed), patches
+
+    def alignment(self, patches: Tensor, targets: Tensor) -> Tensor:
+        """Pull projected patches towards the words for what stands in them (LLaVA's first stage does it by captions)."""
+        names = self.llava.get_input_embeddings().weight
+        losses = []
+        for column, tokens in zip(range(5), [*self.names[:2], *[self.names[2]] * 3], strict=True):
+            known = (targets[..., column] >= 0) & (targets[..., column] < len(tokens))
+            states = F.rms_norm(patches[known].float(), patches.shape[-1:])
+            losses.append(F.cross_entropy(states @ names.T, tokens[targets[..., column][known]]))
+        return torch.stack(losses).mean()
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """One step's loss over answer tokens, and the share of answers that are wholly right."""
-        images = self.images(batch)
+        """One step's loss over answer tokens, and the share of answer tokens that are right."""
+        images, patches = self.images(batch)
         embed = self.llava.get_input_embeddings()
         head = torch.tensor([words.BOS, *self.head])
         prefixes = [len(head) + len(image) for image in images]
         length = max(p + sum(len(ids) for ids, _ in b) for p, b in zip(prefixes, batch.branches, strict=True))
         rows = [layout(p, b, length) for p, b in zip(prefixes, batch.branches, strict=True)]
         ids, positions, targets, sees = (torch.stack(part) for part in zip(*rows, strict=True))
-        start = torch.cat([embed(head)[None].expand(len(images), -1, -1)], 0)
         embeds = embed(ids).clone()
         for row, image in enumerate(images):
-            embeds[row, : prefixes[row]] = torch.cat([start[row], image.to(embeds.dtype)])
-        sees = sees | torch.eye(length, dtype=torch.bool)
+            embeds[row, : prefixes[row]] = torch.cat([embed(head), image.to(embeds.dtype)])
+        sees = sees | torch.eye(length, dtype=torch.bool)  # padding sees itself
         out = self.llava.model.language_model(inputs_embeds=embeds, attention_mask=sees[:, None], position_ids=positions,
                                               use_cache=False).last_hidden_state
         asked = targets != data.IGNORE
-        logits = self.llava.lm_head(out[asked]).float()
-        wanted = targets[asked]
-        right = logits.argmax(-1) == wanted
-        digit = torch.isin(wanted, self.digits)
-        return F.cross_entropy(logits, wanted), {
-            "token": right.float().mean().item(), "digit": right[digit].float().mean().item(),
-            "other": right[~digit].float().mean().item(),
-        }
-
-    @property
-    def digits(self) -> Tensor:
-        """Token ids of the ten digits (they follow the special tokens and "!".."/" in the byte alphabet)."""
-        return torch.arange(self.zero, self.zero + 10)
-
-    zero: int = 0  # token id of "0", set by `stage`
+        logits, wanted = self.llava.lm_head(out[asked]).float(), targets[asked]
+        right, digit = logits.argmax(-1) == wanted, torch.isin(wanted, self.names[2])
+        align = self.alignment(patches, torch.cat(batch.targets))
+        loss = F.cross_entropy(logits, wanted)
+        return loss + 0.3 * align, {"token": right.float().mean().item(), "digit": right[digit].float().mean().item(),
+                                    "other": right[~digit].float().mean().item(), "answers": loss.item(),
+                                    "align": align.item()}
 
 
-def stage(clip: CLIPModel, tokenizer: PreTrainedTokenizerFast, frozen: bool = True) -> Stage:
+def stage(clip: CLIPModel, tokenizer: PreTrainedTokenizerFast) -> Stage:
     """Build stage 2 around a trained tower."""
-    made = Stage(build(clip, len(tokenizer)), tokenizer, frozen)
-    made.zero = tokenizer.convert_tokens_to_ids("0")
-    return made
+    return Stage(build(clip, len(tokenizer)), tokenizer)

@@ -24,8 +24,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="checkpoints and log")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the trained model is written")
-    parser.add_argument("--tower-steps", type=int, default=2400)
-    parser.add_argument("--llm-steps", type=int, default=1600)
+    parser.add_argument("--tower-steps", type=int, default=1500)
+    parser.add_argument("--single-steps", type=int, default=1000)
+    parser.add_argument("--whole-steps", type=int, default=900)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -37,7 +38,8 @@ def main() -> None:
     loop.run("tower", seeing, lambda step: tower.batches(text, step), args.tower_steps, 1.5e-3, args.out)
     chat = words.wrap(vocabulary, "<s> $A", llm.CONTEXT)
     answering = llm.stage(seeing.clip, chat)
-    loop.run("llm", answering, lambda step: llm.batches(chat, step, LLM_SCENES), args.llm_steps, 1.5e-3, args.out)
+    loop.run("single", answering, lambda step: llm.single(chat, step, LLM_SCENES), args.single_steps, 1e-3, args.out)
+    loop.run("whole", answering, lambda step: llm.whole(chat, step, LLM_SCENES), args.whole_steps, 1e-3, args.out)
     export.export(answering.llava, seeing.clip, vocabulary, args.weights)
 
 
