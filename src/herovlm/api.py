@@ -108,6 +108,7 @@ def dropping(
     """
     options = options_of(method, keep, question, processor, positions, newlines)
     registry.adapter(model)
+    refuse.model(model)
     record = splice.Record(lambda inputs: shorten(model, inputs, options), original=positions == "original")
     with splice.installed(model, record):
         yield record
@@ -128,9 +129,10 @@ def options_of(
 def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> Short:
     """Do what `drop` says, with options already checked."""
     adapter = registry.adapter(model)
+    refuse.model(model)
     if inputs.get("pixel_values") is None:
+        refuse.no_pictures(model, inputs)
         return Short(dict(inputs), (), ())
-    refuse.inputs(model, inputs)
     needs = Needs() if options.all else options.method.needs(adapter.depth(model))
     seen = adapter.see(model, inputs, needs, _score(model, inputs, needs, options))
     if options.all:

@@ -93,9 +93,11 @@ class Generate:
 
     def before_forward(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Shorten the inputs of a direct `model(...)`; inside generate() there are no pixels left to see."""
+        if not self.records or not (args or "pixel_values" in kwargs):
+            return None
         given = _by_name(type(module).forward, (module, *args), kwargs)
         del given["self"]
-        if not self.records or given.get("pixel_values") is None:
+        if given.get("pixel_values") is None:
             return None
         return (), dict(self.records[-1].apply(given))
 

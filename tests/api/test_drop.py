@@ -185,6 +185,14 @@ def test_without_pictures_nothing_happens(small: tiny.Tiny) -> None:
     assert dict(short) == words
 
 
+def test_pictures_that_cannot_be_seen_are_an_error(small: tiny.Tiny, inputs: Any) -> None:
+    words = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    with pytest.raises(InputsError, match="128 image placeholders, but there are no pixel_values"):
+        herovlm.drop(small.model, words)
+    with pytest.raises(UnsupportedError, match="mm_encoder_outputs"):
+        herovlm.drop(small.model, herovlm.drop(small.model, inputs, method="random"))
+
+
 def test_one_prompt_needs_no_mask(small: tiny.Tiny) -> None:
     inputs = small.inputs([[tiny.picture(60, 31)]], ["USER: <image>\nHi? ASSISTANT:"])
     bare = {name: value for name, value in inputs.items() if name != "attention_mask"}
@@ -260,11 +268,26 @@ def test_a_cache_that_holds_a_prompt_is_refused(small: tiny.Tiny, inputs: Any) -
         herovlm.drop(small.model, {**inputs, "past_key_values": cache}, method="random")
 
 
+class Wrapped(torch.nn.Module):
+    """What PEFT and torch.compile do: everything but the calls looks like the model inside."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner, self.config = inner, inner.config
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
 def test_models_that_do_not_fit(small: tiny.Tiny, inputs: Any) -> None:
     with pytest.raises(ModelError, match="llava_next"):
         herovlm.drop(small.clip, inputs)
     with pytest.raises(ModelError, match="not a transformers model"):
         herovlm.drop(torch.nn.Linear(1, 1), inputs)
+    with pytest.raises(ModelError, match="the transformers model itself"):
+        herovlm.drop(Wrapped(small.model), inputs)
+    with pytest.raises(ModelError, match="the transformers model itself"), herovlm.dropping(Wrapped(small.model)):
+        pass
     vision = small.model.config.vision_config
     with set_to(vision, model_type="siglip_vision_model"), pytest.raises(ModelError, match="CLS token"):
         herovlm.drop(small.model, inputs, method="random")

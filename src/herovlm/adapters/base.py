@@ -90,9 +90,10 @@ class Adapter(ABC):
             UnsupportedError: inputs that cannot be shortened rightly, or a tower that cannot be watched.
         """
         layouts, samples = self.prompts(model, inputs)
-        with watch.cls_rows(self.tower(model), needs.attention) as rows:
+        tower = self.tower(model)
+        with watch.cls_rows(tower, needs.attention) as rows:
             vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
-            vision["pixel_values"] = vision["pixel_values"].to(model.device)
+            vision["pixel_values"] = vision["pixel_values"].to(next(tower.parameters()).device)
             output = model.base_model.get_image_features(**vision, return_dict=True)
         counts = [len(layout.valid) for layout in layouts]
         cls = output.last_hidden_state[:, 0].float()  # (sum of T, D): not yet normalised

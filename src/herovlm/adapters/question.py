@@ -17,7 +17,7 @@ STYLES: tuple[tuple[str, str], ...] = (
     (r"<start_of_turn>user\n?", r"<start_of_turn>\w+|<end_of_turn>"),
     (r"<\|user\|>\n?", r"<\|(?:assistant|system|end|endoftext)\|>"),
     (r"\[INST\]", r"\[/INST\]"),
-    (r"(?:^|(?<=[\s>]))(?:###\s*)?(?:USER|User|user|Human|HUMAN):", r"(?:^|(?<=[\s>]))(?:###\s*)?(?:ASSISTANT|Assistant|assistant):"),
+    (r"(?i:(?:^|(?<=[\s>]))(?:###\s*)?(?:user|human):)", r"(?i:(?:^|(?<=[\s>]))(?:###\s*)?assistant:)"),
 )
 SYSTEM = re.compile(r"<<SYS>>.*?<</SYS>>|\[SYSTEM_PROMPT\].*?\[/SYSTEM_PROMPT\]", re.DOTALL)
 

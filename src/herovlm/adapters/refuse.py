@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,34 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from herovlm.errors import InputsError, UnsupportedError
+from herovlm.errors import InputsError, ModelError, UnsupportedError
+
+
+def model(given: PreTrainedModel) -> None:
+    """Check that the object is the transformers model itself, of a version with the seam.
+
+    Raises:
+        ModelError: its own forward takes no mm_encoder_outputs.
+    """
+    if "mm_encoder_outputs" not in inspect.signature(type(given).forward).parameters:
+        raise ModelError(
+            f"the forward of {type(given).__name__} takes no mm_encoder_outputs; pass the transformers model itself "
+            "(PEFT: model.get_base_model(), torch.compile: the model before it) with transformers >= 5.18"
+        )
+
+
+def no_pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
+    """Check that inputs without pixel_values are plain text.
+
+    Raises:
+        InputsError: placeholders without pictures.
+        UnsupportedError: the pictures are hidden in other inputs.
+    """
+    _hidden(given)
+    ids = given.get("input_ids")
+    count = int((ids == network.config.image_token_id).sum()) if isinstance(ids, Tensor) else 0
+    if count:
+        raise InputsError(f"input_ids hold {count:,} image placeholders, but there are no pixel_values; pass both")
 
 
 def cached(value: Any) -> bool:
@@ -18,13 +46,25 @@ def cached(value: Any) -> bool:
     return value is not None and (length is None or int(length()) > 0)
 
 
-def inputs(model: PreTrainedModel, given: Mapping[str, Any]) -> None:
+def inputs(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
     """Check model inputs that carry pictures.
 
     Raises:
         InputsError: input_ids are missing, or a tensor has the wrong shape.
         UnsupportedError: inputs that cannot be shortened rightly.
     """
+    _hidden(given)
+    strategy = given.get("vision_feature_select_strategy") or network.config.vision_feature_select_strategy
+    if strategy != "default":
+        raise UnsupportedError(
+            f"vision_feature_select_strategy={strategy!r} sends the CLS token among the patches and breaks the packing "
+            "of tiles; use 'default'"
+        )
+    _shapes(given)
+
+
+def _hidden(given: Mapping[str, Any]) -> None:
+    """Refuse inputs in which visual positions cannot be found."""
     if given.get("inputs_embeds") is not None:
         raise UnsupportedError("inputs_embeds hide which positions are visual; pass input_ids instead")
     if given.get("mm_encoder_outputs") is not None:
@@ -36,13 +76,6 @@ def inputs(model: PreTrainedModel, given: Mapping[str, Any]) -> None:
             "past_key_values already hold a prompt: generate() would cut the next prompt by the length of the short "
             "one; start each turn with the whole conversation and no cache"
         )
-    strategy = given.get("vision_feature_select_strategy") or model.config.vision_feature_select_strategy
-    if strategy != "default":
-        raise UnsupportedError(
-            f"vision_feature_select_strategy={strategy!r} sends the CLS token among the patches and breaks the packing "
-            "of tiles; use 'default'"
-        )
-    _shapes(given)
 
 
 def _shapes(given: Mapping[str, Any]) -> None:
