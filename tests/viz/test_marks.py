@@ -64,7 +64,8 @@ def test_heat_rises_with_the_score_and_hides_what_is_not_shown() -> None:
     assert decode(uri).size == (8, 5)
     assert (np.asarray(decode(uri))[..., 3] > 0).tolist() == shown.tolist()
     bright = luminance(uri)[shown.numpy()]
-    assert (np.diff(bright) >= 0).all() and bright[-1] - bright[0] > 150
+    assert (np.diff(bright) >= 0).all()
+    assert bright[-1] - bright[0] > 150
 
 
 def test_one_outlier_does_not_flatten_the_rest() -> None:
@@ -95,5 +96,6 @@ def test_a_small_picture_is_stored_without_loss() -> None:
 def test_a_large_picture_is_stored_small_and_left_as_it_was() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (1200, 2400, 3), dtype=np.uint8))
     uri = marks.photo(image)
-    assert uri.startswith("data:image/jpeg") and decode(uri).size == (1600, 800)
+    assert uri.startswith("data:image/jpeg")
+    assert decode(uri).size == (1600, 800)
     assert image.size == (2400, 1200)

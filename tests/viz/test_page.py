@@ -62,14 +62,16 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 def test_a_policy_forbids_the_network() -> None:
     policies = [x["content"] for x in Reader(page.render(a_report())).all("meta") if "http-equiv" in x]
-    assert len(policies) == 1 and "default-src 'none'" in str(policies[0])
+    assert len(policies) == 1
+    assert "default-src 'none'" in str(policies[0])
 
 
 def test_the_numbers_are_on_the_page() -> None:
     report = a_report()
     text = Reader(page.render(report)).text
     hero = report.asked[0].answers[1]
-    assert f"{hero.positions}" in text and f"{hero.of}" in text
+    assert f"{hero.positions}" in text
+    assert f"{hero.of}" in text
     for written in ("123 ms", "45.6 ms", "2.86 MiB", "684 KiB", "2.7 x", "4.3 x", "seven", "eight", "0 of 2 right"):
         assert written in text
     seen, kept = hero.views[0]
@@ -79,7 +81,8 @@ def test_the_numbers_are_on_the_page() -> None:
 
 def test_right_and_wrong_are_said_in_words() -> None:
     text = Reader(page.render(a_report())).text
-    assert "✓ right" in text and "✗ wrong" in text
+    assert "✓ right" in text
+    assert "✗ wrong" in text
 
 
 def test_without_a_true_answer_nothing_is_judged() -> None:
@@ -95,8 +98,10 @@ def test_text_from_outside_stays_text(evil: str) -> None:
     report = a_report(question=evil, text=evil)
     report = replace(report, title=evil, model=evil, pictures=((evil, report.pictures[0][1]),))
     reader = Reader(page.render(report))
-    assert evil in reader.text and reader.open == []
-    assert len(reader.all("script")) == 1 and not any("onerror" in attrs for _, attrs in reader.tags)
+    assert evil in reader.text
+    assert reader.open == []
+    assert len(reader.all("script")) == 1
+    assert not any("onerror" in attrs for _, attrs in reader.tags)
 
 
 def test_every_drawing_has_its_words() -> None:
@@ -132,7 +137,9 @@ def test_a_picture_is_stored_once_however_often_it_is_drawn() -> None:
 def test_dropped_and_padded_patches_are_told_apart() -> None:
     seen, kept = a_report().asked[0].answers[1].views[0]
     drawing = figure((40, 30), seen, kept)
-    assert drawing.local is not None and drawing.local.picture.y == pytest.approx(1)
+    assert (drawing.positions, drawing.of) == (kept.positions, seen.positions)
+    assert drawing.local is not None
+    assert drawing.local.picture.y == pytest.approx(1)
     assert not re.search(r"M\d+ [07]h", drawing.local.dropped)  # the padding rows are not dropped: they were never sent
     assert re.search(r"M\d+ [16]h", drawing.local.dropped)
     assert drawing.local.newlines == tuple(range(1, 7))
@@ -141,7 +148,8 @@ def test_dropped_and_padded_patches_are_told_apart() -> None:
 def test_a_model_with_one_tile_shows_it_large() -> None:
     seen = make_seen(0, 0, 4)
     drawing = figure((40, 30), seen, a_kept(seen), "crop")
-    assert drawing.local is None and drawing.thumbnail.picture.x < 0
+    assert drawing.local is None
+    assert drawing.thumbnail.picture.x < 0
     assert drawing.thumbnail.labels[0].scores == {"weight": "0.00"}
     assert set(drawing.thumbnail.heat) == {"weight", "score"}
 

@@ -23,9 +23,10 @@ def load(name: str, *, clip: str | None = None, download: bool = False) -> tuple
         download: fetch from the hub what is not on this machine.
 
     Raises:
-        ModelError: there is no such model, or its family has no adapter.
+        ModelError: there is no such model or CLIP, or its family has no adapter.
         SetupError: it cannot be downloaded, or its files are broken or not complete.
     """
+    clip = None if clip is None else _clip(clip)
     if name == DEMO:
         from herovlm import demo
 
@@ -33,8 +34,7 @@ def load(name: str, *, clip: str | None = None, download: bool = False) -> tuple
     else:
         model, processor = _from_pretrained(name, download)
     if clip is not None:
-        folder = Path(clip).expanduser()
-        model.config.herovlm_clip = str(folder.absolute()) if folder.is_dir() else clip
+        model.config.herovlm_clip = clip
     return _placed(model.eval()), processor
 
 
@@ -100,6 +100,15 @@ def _not_found(name: str, download: bool, error: Exception) -> ModelError | Setu
         f"the model {name!r} is not on this machine{guess.split('There')[0].rstrip('. ')}; "
         f"give the folder of a model, {DEMO!r}, or --download to fetch it from the hub"
     )
+
+
+def _clip(name: str) -> str:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder.absolute())
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(f"there is no folder {name} for --clip; give the folder of a CLIP, or its name on the hub")
+    return name
 
 
 def _placed(model: Any) -> Any:

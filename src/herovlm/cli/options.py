@@ -77,7 +77,7 @@ def question_of(text: str) -> str:
         UsageError: it is empty, or the name of a file.
     """
     if not text.strip():
-        raise UsageError("the question is empty; write it in quotes after the picture: \"what does the sign say?\"")
+        raise UsageError('the question is empty; write it in quotes after the picture: "what does the sign say?"')
     if _is_file(text):
         raise UsageError(f"{text} is a file, so the question is missing; write it in quotes after the picture")
     return text.strip()
