@@ -176,9 +176,10 @@ def test_damage_anywhere_gives_a_picture_or_our_error(tmp_path: Path, suffix: st
             broken[at] = chance.integers(0, 256)
         path.write_bytes(broken)
         try:
-            assert open_picture(path).mode == "RGB"
+            mode = open_picture(path).mode
         except PictureError as error:
-            assert "\n" not in str(error)
+            mode = "RGB" if "\n" not in str(error) else "torn"
+        assert mode == "RGB"
 
 
 @pytest.mark.parametrize(

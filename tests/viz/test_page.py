@@ -142,6 +142,8 @@ def test_dropped_and_padded_patches_are_told_apart() -> None:
     assert drawing.local.picture.y == pytest.approx(1)
     assert not re.search(r"M\d+ [07]h", drawing.local.dropped)  # the padding rows are not dropped: they were never sent
     assert re.search(r"M\d+ [16]h", drawing.local.dropped)
+    assert re.findall(r"M0 (\d)h8v1h-8z", drawing.local.unsent) == ["0", "7"]
+    assert drawing.thumbnail.unsent == ""
     assert drawing.local.newlines == tuple(range(1, 7))
 
 

@@ -32,6 +32,7 @@ class Panel:
     height: int
     side: int
     picture: Box
+    unsent: str  # SVG path over the patches that even the untouched model does not send: padding
     dropped: str  # SVG path over the patches that were sent before and are gone now
     outline: str  # SVG path around the kept patches
     newlines: tuple[int, ...]  # rows whose newline is kept
@@ -98,8 +99,8 @@ def _panel(
     mask, valid, grid = lay(parts[0], parts[2]), lay(parts[1], parts[2]), parts[2]
     height, width = mask.shape
     heat = {name: marks.heat(lay(score, grid), valid) for name, score in scores.items()}
-    gone, edge = marks.cells(valid & ~mask), marks.outline(mask)
-    return Panel(width, height, grid.side, picture, gone, edge, newlines, heat, labels)
+    unsent, gone, edge = marks.cells(~valid), marks.cells(valid & ~mask), marks.outline(mask)
+    return Panel(width, height, grid.side, picture, unsent, gone, edge, newlines, heat, labels)
 
 
 def _labels(

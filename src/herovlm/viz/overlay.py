@@ -47,9 +47,13 @@ def _panel(picture: Image.Image, place: Box, masks: list[Tensor], cell: int) -> 
     wide, high = max(1, round(place.width * cell)), max(1, round(place.height * cell))
     base.paste(picture.convert("RGB").resize((wide, high), Image.Resampling.LANCZOS), _at(place, cell))
     dark = Image.blend(base, Image.new("RGB", size, VEIL), DIM)
-    gone = Image.fromarray((valid & ~mask).to(torch.uint8).mul(255).numpy()).resize(size, Image.Resampling.NEAREST)
-    base.paste(dark, (0, 0), gone)
+    base.paste(dark, (0, 0), _stencil(valid & ~mask, size))
+    base.paste(PADDING, (0, 0), _stencil(~valid, size))
     return base
+
+
+def _stencil(cells: Tensor, size: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(cells.to(torch.uint8).mul(255).numpy()).resize(size, Image.Resampling.NEAREST)
 
 
 def _tiles(panel: Image.Image, tiles: tuple[int, int], counts: list[int]) -> None:
