@@ -15,7 +15,8 @@ from herovlm import registry, spec
 
 
 @pytest.fixture
-def generate() -> ModuleType:
+def generate(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "docs")
     found = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
     assert found
     assert found.loader
@@ -28,6 +29,8 @@ def generate() -> ModuleType:
 def copy(generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "README.md", tmp_path)
+    (tmp_path / generate.CARD).parent.mkdir(parents=True)
+    shutil.copy(ROOT / generate.CARD, tmp_path / generate.CARD)
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     return tmp_path
 

@@ -97,6 +97,14 @@ def test_there_is_something_to_run() -> None:
     assert ROOT / "README.md" in WITH_CODE, "README.md shows no Python"
 
 
+def test_the_readme_sets_up_a_fresh_machine_and_ci_does_as_it_says() -> None:
+    readme, ci = ((ROOT / name).read_text("utf-8") for name in ("README.md", ".ci/run"))
+    tested = "pip install -c constraints.txt -e '.[test]' && pytest"
+    assert "pip install -c constraints.txt . && herovlm demo" in readme
+    assert tested in readme
+    assert tested in ci.replace(" --quiet", "")
+
+
 def test_one_version_everywhere() -> None:
     version = herovlm.__version__
     assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text("utf-8")

@@ -14,7 +14,7 @@ from pages import SHELL, blocks, commands
 from tree import ROOT, SRC
 
 GUIDE = ROOT / "CONTRIBUTING.md"
-COPIED = ("src", "tests", "docs", "README.md", "CONTRIBUTING.md", "pyproject.toml")
+COPIED = ("src", "tests", "docs", "benchmarks", "README.md", "CONTRIBUTING.md", "pyproject.toml")
 FILES = {block.file: block.text for block in blocks(GUIDE) if block.file}
 LINES = [line[1:] for block in blocks(GUIDE) if block.language == "diff" for line in block.text.splitlines()]
 OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
@@ -25,7 +25,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project after the steps of the guide that write files."""
     root = tmp_path_factory.mktemp("project")
     for name in COPIED:
-        leave = shutil.ignore_patterns("weights", "__pycache__")
+        leave = shutil.ignore_patterns("*.safetensors", "__pycache__")
         shutil.copytree(ROOT / name, root / name, ignore=leave) if (ROOT / name).is_dir() else shutil.copy(
             ROOT / name, root
         )
