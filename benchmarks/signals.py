@@ -30,16 +30,29 @@ KEEP = 0.2
 def tower(small: bool, dtype: torch.dtype) -> CLIPVisionModel:
     """A random tower of the real shape, or a quarter as wide and deep."""
     part = 4 if small else 1
-    config = CLIPVisionConfig(hidden_size=1024 // part, intermediate_size=4096 // part, num_hidden_layers=24 // part,
-                              num_attention_heads=16 // part, image_size=336, patch_size=14)
+    config = CLIPVisionConfig(
+        hidden_size=1024 // part,
+        intermediate_size=4096 // part,
+        num_hidden_layers=24 // part,
+        num_attention_heads=16 // part,
+        image_size=336,
+        patch_size=14,
+    )
     return CLIPVisionModel(config).to(dtype).eval()
 
 
 def geometry(tower_config: CLIPVisionConfig) -> Layout:
-    """Where the positions of a 672 x 672 picture come from, asked of a LLaVA-NeXT with the same tiles and hardly a weight."""
+    """Where the positions of a 2 x 2 canvas come from, asked of a LLaVA-NeXT with the same tiles and few weights."""
     vision = tower_config.to_dict() | {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    text = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-            "num_attention_heads": 1, "num_key_value_heads": 1, "vocab_size": 32}
+    text = {
+        "model_type": "llama",
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "vocab_size": 32,
+    }
     config = LlavaNextConfig(vision_config=vision | {"num_attention_heads": 1}, text_config=text)
     model = LlavaNextForConditionalGeneration(config)
     pixels = torch.zeros(1, 5, 3, tower_config.image_size, tower_config.image_size)
@@ -62,8 +75,14 @@ def ways(model: CLIPVisionModel, tiles: torch.Tensor) -> dict[str, Callable[[], 
         with watch.cls_rows(model, needs.attention) as rows:
             cls = model(tiles).last_hidden_state[:, 0]
         cosine = torch.cosine_similarity(projection(cls).float(), text, dim=-1)
-        seen = Seen(layout.grid, layout.valid, attention=rows, cls=cls.float(), relevance=cosine,
-                    depth=model.config.num_hidden_layers)
+        seen = Seen(
+            layout.grid,
+            layout.valid,
+            attention=rows,
+            cls=cls.float(),
+            relevance=cosine,
+            depth=model.config.num_hidden_layers,
+        )
         method.keep(seen, budget_of(KEEP, seen.positions))
 
     def authors() -> None:
@@ -90,10 +109,14 @@ def measure(small: bool, dtype: torch.dtype, rounds: int) -> dict[str, object]:
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
-    ratio = {name: statistics.median(a / b for a, b in zip(seconds[name], seconds["tower"], strict=True))
-             for name in ("signals", "authors")}
-    spread = {name: {"median_s": round(statistics.median(s), 4), "min_s": round(min(s), 4), "max_s": round(max(s), 4)}
-              for name, s in seconds.items()}
+    ratio = {
+        name: statistics.median(a / b for a, b in zip(seconds[name], seconds["tower"], strict=True))
+        for name in ("signals", "authors")
+    }
+    spread = {
+        name: {"median_s": round(statistics.median(s), 4), "min_s": round(min(s), 4), "max_s": round(max(s), 4)}
+        for name, s in seconds.items()
+    }
     return {"seconds": spread, "ratios": {f"{name}_over_tower": round(r, 4) for name, r in ratio.items()}}
 
 
@@ -104,13 +127,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", default="-", help="file to write, or - for standard output")
     args = parser.parse_args()
-    results = {str(dtype).removeprefix("torch."): measure(args.small, dtype, 3 if args.small else args.rounds)
-               for dtype in (torch.bfloat16, torch.float32)}
+    results = {
+        str(dtype).removeprefix("torch."): measure(args.small, dtype, 3 if args.small else args.rounds)
+        for dtype in (torch.bfloat16, torch.float32)
+    }
     record = {
-        "benchmark": "signals", "small": args.small, "rounds": args.rounds, "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads", "python": platform.python_version(),
-        "torch": torch.__version__, "transformers": transformers.__version__,
-        "ratios": results["bfloat16"]["ratios"], "results": results,
+        "benchmark": "signals",
+        "small": args.small,
+        "rounds": args.rounds,
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "ratios": results["bfloat16"]["ratios"],
+        "results": results,
     }
     text = json.dumps(record, indent=2) + "\n"
     if args.json == "-":

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_type_hints
 
+import results
 from PIL import Image, ImageChops
 
 from herovlm import registry
@@ -24,6 +25,7 @@ from herovlm.methods.base import Method
 from herovlm.methods.fields import spell
 
 ROOT = Path(__file__).parents[1]
+CARD = "src/herovlm/demo/weights/README.md"
 SCENE, PICTURE = 2, "docs/board.png"  # a held-out scene: the picture that the commands of the pages ask about
 FIDELITY = {
     "golden parity": "equal to the authors' code index for index, on the committed cases of `tests/golden`",
@@ -65,9 +67,15 @@ def pages() -> dict[Path, str]:
     made[ROOT / "docs/methods/README.md"] = "\n".join(index(list(methods.values()))) + "\n"
     readme = (ROOT / "README.md").read_text("utf-8")
     readme = fill(readme, "methods", table(list(methods.values()), "docs/methods/"))
+    card = (ROOT / CARD).read_text("utf-8")
+    for name, lines in results.tables().items():
+        if f"<!-- {name}:start -->" in readme:
+            readme = fill(readme, name, lines)
+        if f"<!-- {name}:start -->" in card:
+            card = fill(card, name, lines)
     if "<!-- models:start -->" in readme:
         readme = fill(readme, "models", models())
-    return made | {ROOT / "README.md": readme}
+    return made | {ROOT / "README.md": readme, ROOT / CARD: card}
 
 
 def fill(text: str, name: str, lines: Sequence[str]) -> str:

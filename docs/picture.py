@@ -1,4 +1,4 @@
-"""Draw the picture of README.md: `python docs/picture.py` asks the demo model about a board and shows what HERO keeps."""
+"""Draw the picture of README.md: the demo model is asked about a board; what HERO keeps is lit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def main() -> None:
     told = model.generate(**short, max_new_tokens=16)[:, short["input_ids"].shape[1] :]
     overlay.draw(image, short.seen[0], short.kept[0]).save(HERE / "kept.png", optimize=True)
     kept, of = short.kept[0].positions, short.seen[0].positions
-    sys.stdout.write(f"{QUESTION} {processor.decode(told[0], skip_special_tokens=True).strip()} ({kept} of {of} positions)\n")
+    sys.stdout.write(
+        f"{QUESTION} {processor.decode(told[0], skip_special_tokens=True).strip()} ({kept} of {of} positions)\n"
+    )
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ def accuracy(result: Mapping[str, Any]) -> list[str]:
     keeps = sorted({name.rpartition("@")[2] for name in configs} - {"1.0"}, key=float, reverse=True)
     full = configs["full@1.0"]
     lines = [
-        f"Exact match in percent on {full['scenes']:,} held-out scenes ({full['questions']:,} questions), 95 % bootstrap "
-        f"intervals in brackets; the full model ({result['mean_positions_full']:.0f} visual positions on average): "
-        f"**{_cell(full)}**.",
+        f"Exact match in percent on {full['scenes']:,} held-out scenes ({full['questions']:,} questions), "
+        f"95 % bootstrap intervals in brackets.  The full model, {result['mean_positions_full']:.0f} visual positions "
+        f"on average: **{_cell(full)}**.",
         "",
         "| method | " + " | ".join(f"keep={keep}" for keep in keeps) + " |",
         "|---|" + "---|" * len(keeps),
@@ -44,9 +44,10 @@ def signals(result: Mapping[str, Any]) -> list[str]:
     """What HERO's signals cost, one sentence."""
     ratios = result["ratios"]
     return [
-        f"Seeing with HERO's signals takes {ratios['signals_over_tower']:.2f} times as long as the plain vision tower; the "
-        f"way of the authors' code takes {ratios['authors_over_tower']:.1f} times (CLIP ViT-L/14-336 shape, random weights, "
-        f"5 tiles, bfloat16, {result['threads']} CPU threads; medians of {result['rounds']} interleaved rounds in one process)."
+        f"Seeing with HERO's signals takes {ratios['signals_over_tower']:.2f} times as long as the plain vision tower; "
+        f"the way of the authors' code takes {ratios['authors_over_tower']:.1f} times (CLIP ViT-L/14-336 shape, random "
+        f"weights, 5 tiles, bfloat16, {result['threads']} CPU threads; medians of {result['rounds']} interleaved "
+        f"rounds in one process)."
     ]
 
 

@@ -62,7 +62,7 @@ def drop(
         keep: float in (0, 1]: share of the visual positions that the untouched model would send for an image,
             newlines counted; int: that many positions an image.  1.0 is the untouched model, whatever the method.
         question: the user's words, one for all or one a prompt; None reads them from input_ids.
-        processor: needed to read the question; a processor or a tokenizer.
+        processor: a processor or tokenizer to read the question with; None takes the one beside the model's weights.
         positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's numbers.
         newlines: which newlines to keep; None is the method's own rule.
 
@@ -166,5 +166,5 @@ def _questions(model: PreTrainedModel, inputs: Mapping[str, Any], options: Optio
         if len(options.question) != count:
             raise InputsError(f"{len(options.question)} questions for {count} prompts; give one, or one a prompt")
         return list(options.question)
-    tokenizer = questions.tokenizer_of(options.processor)
+    tokenizer = questions.tokenizer_of(options.processor, model)
     return [questions.from_ids(i, m, prompt.image, tokenizer) for i, m in zip(prompt.ids, prompt.mask, strict=True)]

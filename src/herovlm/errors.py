@@ -1,16 +1,16 @@
 """Every error the library raises on purpose.
 
-    HeroError
-    ├── UsageError (also ValueError)      what was asked cannot be: exit code 2
-    │   ├── BudgetError                   keep is out of range, or too small for the method
-    │   ├── MethodError                   unknown method or field
-    │   ├── ModelError                    unknown or unsupported model family
-    │   ├── InputsError                   inputs do not fit the model
-    │   ├── PictureError                  not a picture, broken, or too large
-    │   └── UnsupportedError              would go silently wrong in transformers, so it is refused
-    └── SetupError (also RuntimeError)    something is missing on this machine: exit code 1
-        ├── TextTowerError                no CLIP text tower for the relevance of the question
-        └── MissingExtraError             an optional dependency is not installed
+HeroError
+├── UsageError (also ValueError)      what was asked cannot be: exit code 2
+│   ├── BudgetError                   keep is out of range, or too small for the method
+│   ├── MethodError                   unknown method or field
+│   ├── ModelError                    unknown or unsupported model family
+│   ├── InputsError                   inputs do not fit the model
+│   ├── PictureError                  not a picture, broken, or too large
+│   └── UnsupportedError              would go silently wrong in transformers, so it is refused
+└── SetupError (also RuntimeError)    something is missing on this machine: exit code 1
+    ├── TextTowerError                no CLIP text tower for the relevance of the question
+    └── MissingExtraError             an optional dependency is not installed
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
@@ -65,3 +67,17 @@ def test_tokenizer_of_processor_tokenizer_or_nothing(models: object) -> None:
     assert question.tokenizer_of(small.processor.tokenizer) is small.processor.tokenizer
     with pytest.raises(InputsError, match="processor="):
         question.tokenizer_of(None)
+
+
+def test_the_tokenizer_beside_the_weights_is_found(tmp_path: Path) -> None:
+    small = tiny.make()
+    small.model.save_pretrained(tmp_path / "model")
+    bare = type(small.model).from_pretrained(tmp_path / "model")
+    with pytest.raises(InputsError, match="processor="):
+        question.tokenizer_of(None, bare)
+    small.processor.save_pretrained(tmp_path / "whole")
+    small.model.save_pretrained(tmp_path / "whole")
+    whole = type(small.model).from_pretrained(tmp_path / "whole")
+    found = question.tokenizer_of(None, whole)
+    assert found("How many are there?")["input_ids"] == small.processor.tokenizer("How many are there?")["input_ids"]
+    assert question.tokenizer_of(None, whole) is found

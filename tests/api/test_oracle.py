@@ -49,9 +49,7 @@ def dropped(small: tiny.Tiny, inputs: Any, short: Short) -> torch.Tensor:
 def test_dropping_equals_masking(models: Any, family: str, case: str, method: str) -> None:
     small = models(family)
     inputs = make_inputs(small, case)
-    short = herovlm.drop(
-        small.model, inputs, method=method, keep=0.3, processor=small.processor, positions="original"
-    )
+    short = herovlm.drop(small.model, inputs, method=method, keep=0.3, processor=small.processor, positions="original")
     gone = dropped(small, inputs, short)
     assert gone.any(1).tolist() == [bool(some) for some in CASES[case][0]]
 

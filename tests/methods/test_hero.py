@@ -21,7 +21,8 @@ def seen_of(hero: Hero = HERO, shape: tuple[int, int, int] = (2, 2, 6), pad: tup
 def test_it_asks_for_the_rows_of_its_layers_and_for_both_terms() -> None:
     assert HERO.needs(6) == Needs((1, 4), cls=True, relevance="tower")
     assert OFFICIAL.needs(6).relevance == "clip"
-    assert Hero().needs(24) == Needs((6, 22), cls=True, relevance="tower")
+    relative = Hero(low_layers=(0.25,), high_layers=(0.95,))
+    assert relative.needs(24) == Needs((6, 22), cls=True, relevance="tower")
 
 
 def test_what_has_no_weight_is_not_asked_for() -> None:

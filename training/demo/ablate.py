@@ -42,7 +42,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     told = [f"hero({args.base})"] + [
-        f"hero({', '.join(filter(None, [args.base, f'{field}={value}']))})" for field in args.fields for value in VARIED[field]
+        f"hero({', '.join(filter(None, [args.base, f'{field}={value}']))})"
+        for field in args.fields
+        for value in VARIED[field]
     ]
     configs = [(spec.parse(one), keep) for one in told for keep in args.keeps]
     model, processor = evaluate.load(args.model)

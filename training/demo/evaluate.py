@@ -21,7 +21,9 @@ from herovlm.methods.base import Method
 from herovlm.types import Needs, budget_of
 
 KEEPS = (0.4, 0.2, 0.1, 0.05)
-CONFIGS = ["full@1.0"] + [f"{name}@{keep}" for keep in KEEPS for name in ("hero", "uniform", "pool", "random", "thumbnail")]
+CONFIGS = ["full@1.0"] + [
+    f"{name}@{keep}" for keep in KEEPS for name in ("hero", "uniform", "pool", "random", "thumbnail")
+]
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -40,7 +42,9 @@ def union(needs: list[Needs]) -> Needs:
 
 
 @torch.no_grad()
-def answers(model: Any, processor: Any, scene: scenes.Scene, configs: list[tuple[Method, float]]) -> Iterator[dict[str, Any]]:
+def answers(
+    model: Any, processor: Any, scene: scenes.Scene, configs: list[tuple[Method, float]]
+) -> Iterator[dict[str, Any]]:
     """Answer every question of a scene under every configuration."""
     asked = [q.text for q in scene.questions]
     turns = [[{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}] for text in asked]
@@ -60,9 +64,17 @@ def answers(model: Any, processor: Any, scene: scenes.Scene, configs: list[tuple
         out = model.generate(**short, max_new_tokens=6, do_sample=False)[:, short["input_ids"].shape[1] :]
         told = processor.batch_decode(out, skip_special_tokens=True)
         for question, answer, k in zip(scene.questions, told, kept, strict=True):
-            yield {"scene": scene.seed, "config": f"{method}@{keep}", "kind": question.kind, "picture": scene.kind,
-                   "right": answer.strip() == question.answer, "answer": answer.strip(), "want": question.answer,
-                   "positions": k.positions, "of": seen[0].positions}
+            yield {
+                "scene": scene.seed,
+                "config": f"{method}@{keep}",
+                "kind": question.kind,
+                "picture": scene.kind,
+                "right": answer.strip() == question.answer,
+                "answer": answer.strip(),
+                "want": question.answer,
+                "positions": k.positions,
+                "of": seen[0].positions,
+            }
 
 
 def main() -> None:

@@ -16,18 +16,31 @@ def export(llava: LlavaNextForConditionalGeneration, clip: CLIPModel, vocabulary
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = words.wrap(vocabulary, "<s> $A", llm.CONTEXT, extra_special_tokens={"image_token": "<image>"})
     square = {"height": data.TILE, "width": data.TILE}
-    pictures = LlavaNextImageProcessorPil(size={"shortest_edge": data.TILE}, crop_size=square, image_mean=[0.5] * 3,
-                                          image_std=[0.5] * 3, image_grid_pinpoints=llm.PINPOINTS)
-    processor = LlavaNextProcessor(pictures, tokenizer, patch_size=llava.config.vision_config.patch_size,
-                                   vision_feature_select_strategy="default", chat_template=words.CHAT_TEMPLATE,
-                                   image_token="<image>", num_additional_image_tokens=1)
+    pictures = LlavaNextImageProcessorPil(
+        size={"shortest_edge": data.TILE},
+        crop_size=square,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        image_grid_pinpoints=llm.PINPOINTS,
+    )
+    processor = LlavaNextProcessor(
+        pictures,
+        tokenizer,
+        patch_size=llava.config.vision_config.patch_size,
+        vision_feature_select_strategy="default",
+        chat_template=words.CHAT_TEMPLATE,
+        image_token="<image>",
+        num_additional_image_tokens=1,
+    )
     llava.config.herovlm_clip = "clip"
     llava.generation_config.update(bos_token_id=words.BOS, eos_token_id=words.EOS, pad_token_id=words.PAD)
     llava.to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
     clip.vision_model.load_state_dict(tower_of(llava))
     clip.to(torch.bfloat16).save_pretrained(folder / "clip")
-    words.wrap(vocabulary, "<s> $A </s>", clip.config.text_config.max_position_embeddings).save_pretrained(folder / "clip")
+    words.wrap(vocabulary, "<s> $A </s>", clip.config.text_config.max_position_embeddings).save_pretrained(
+        folder / "clip"
+    )
 
 
 def tower_of(llava: LlavaNextForConditionalGeneration) -> dict[str, torch.Tensor]:

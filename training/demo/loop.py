@@ -23,13 +23,17 @@ def rate(step: int, steps: int, peak: float, warmup: int = 150) -> float:
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, along))))
 
 
-def run(name: str, model: nn.Module, batches: Callable[[int], Iterator[Any]], steps: int, peak: float, out: Path) -> None:
+def run(
+    name: str, model: nn.Module, batches: Callable[[int], Iterator[Any]], steps: int, peak: float, out: Path
+) -> None:
     """Train `model` (its forward gives loss and accuracies) for `steps`, resuming from the last checkpoint in `out`."""
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     trained = [p for p in model.parameters() if p.requires_grad]
-    decay = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.05},
-             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}]
+    decay = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
     optimiser = torch.optim.AdamW(decay, lr=peak, betas=(0.9, 0.97), fused=True)
     start, spent = 0, 0.0
     if (folder / "last.pt").exists():
@@ -60,7 +64,11 @@ def run(name: str, model: nn.Module, batches: Callable[[int], Iterator[Any]], st
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
         if step % 400 == 399 or step + 1 == steps:
-            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1,
-                     "seconds": time.time() - began}
+            state = {
+                "model": model.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step + 1,
+                "seconds": time.time() - began,
+            }
             torch.save(state, folder / "new.pt")
             (folder / "new.pt").rename(folder / "last.pt")

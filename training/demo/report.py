@@ -57,9 +57,13 @@ def main() -> None:
         configs.setdefault(record["config"], []).append(record)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     result = {
-        "benchmark": "demo_accuracy", "split": args.split, "metric": "exact match, percent", "commit": commit.strip(),
+        "benchmark": "demo_accuracy",
+        "split": args.split,
+        "metric": "exact match, percent",
+        "commit": commit.strip(),
         "mean_positions_full": round(sum(r["of"] for r in records) / len(records), 1),
-        "machine": f"{platform.machine()}, CPU, float32", "torch": torch.__version__,
+        "machine": f"{platform.machine()}, CPU, float32",
+        "torch": torch.__version__,
         "transformers": transformers.__version__,
         "configs": {name: summary(of) for name, of in configs.items()},
     }

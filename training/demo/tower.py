@@ -1,6 +1,6 @@
 """Stage 1: the vision tower and its text tower.
 
-Two losses together: every patch learns what stands in it (heads thrown away afterwards; a label learns its own digits and
+Two losses together: every patch learns what stands in it (heads thrown away afterwards; a label learns its digits and
 the shape that it belongs to), and the CLS token learns to match the tile with texts about it, as CLIP does.
 """
 
@@ -26,11 +26,28 @@ CONTEXT = 48  # tokens that the text tower reads
 
 def build(vocabulary: int) -> CLIPModel:
     """An untrained CLIP with sine-cosine position embeddings, so that neighbours are near from the start."""
-    vision = dict(hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=DEPTH, num_attention_heads=WIDTH // 32,
-                  image_size=data.TILE, patch_size=scenes.PATCH, hidden_act="quick_gelu", projection_dim=128)
-    text = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, vocab_size=vocabulary,
-                max_position_embeddings=CONTEXT, bos_token_id=words.BOS, eos_token_id=words.EOS, pad_token_id=words.PAD,
-                projection_dim=128)
+    vision = dict(
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=WIDTH // 32,
+        image_size=data.TILE,
+        patch_size=scenes.PATCH,
+        hidden_act="quick_gelu",
+        projection_dim=128,
+    )
+    text = dict(
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        vocab_size=vocabulary,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=words.BOS,
+        eos_token_id=words.EOS,
+        pad_token_id=words.PAD,
+        projection_dim=128,
+    )
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
     table = model.vision_model.embeddings.position_embedding.weight
     with torch.no_grad():
@@ -77,7 +94,9 @@ def text_about(rng: random.Random, picture: data.Picture, tile: int) -> tuple[st
     item = rng.choice(items)
     kind, name, style = picture.scene.kind, item.name, rng.random()
     if style < 0.25 and tile > 0:
-        return (f"Which shape costs {item.text}?" if kind == "prices" else f"Which shape has number {item.text}?"), {item.text}
+        return (f"Which shape costs {item.text}?" if kind == "prices" else f"Which shape has number {item.text}?"), {
+            item.text
+        }
     if style < 0.55:
         return (f"How much is the {name}?" if kind == "prices" else f"What number is on the {name}?"), {name}
     if style < 0.7:
@@ -85,7 +104,10 @@ def text_about(rng: random.Random, picture: data.Picture, tile: int) -> tuple[st
     if style < 0.8:
         return f"How many {name}s are there?", {name}
     other = rng.choice(items)
-    return f"Is the {name} {rng.choice(['left of', 'right of', 'above', 'below'])} the {other.name}?", {name, other.name}
+    return f"Is the {name} {rng.choice(['left of', 'right of', 'above', 'below'])} the {other.name}?", {
+        name,
+        other.name,
+    }
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, start: int) -> Iterator[Batch]:
@@ -104,7 +126,9 @@ def batches(tokenizer: PreTrainedTokenizerFast, start: int) -> Iterator[Batch]:
         thumbnails = torch.tensor([t == 0 for _, t in places])
         match[digits[:, None] & thumbnails[None]] = -1.0  # labels are illegible there
         ids = tokenizer([text for text, _ in texts], padding=True, return_tensors="pt").input_ids
-        yield Batch(torch.stack([p.tiles[t] for p, t in places]), torch.stack([p.targets[t] for p, t in places]), ids, match)
+        yield Batch(
+            torch.stack([p.tiles[t] for p, t in places]), torch.stack([p.targets[t] for p, t in places]), ids, match
+        )
         step += 1
 
 
@@ -116,8 +140,9 @@ def dense_loss(heads: Heads, features: Tensor, targets: Tensor) -> tuple[Tensor,
     place = torch.arange(features.shape[1]).expand(item.shape)
     wanted = [*targets.unbind(-1), place // data.SIDE, place % data.SIDE]
     losses, seen = [], {}
-    for name, out, want, weight in zip("shape colour d1 d2 d3 row column".split(), logits, wanted,
-                                       (1, 1, 1, 1, 1, 0.1, 0.1), strict=True):
+    for name, out, want, weight in zip(
+        "shape colour d1 d2 d3 row column".split(), logits, wanted, (1, 1, 1, 1, 1, 0.1, 0.1), strict=True
+    ):
         where = digit if name.startswith("d") else item
         losses.append(weight * F.cross_entropy(out[where].float(), want[where]))
         seen[name] = (out[where].argmax(-1) == want[where]).float().mean().item()
@@ -127,7 +152,9 @@ def dense_loss(heads: Heads, features: Tensor, targets: Tensor) -> tuple[Tensor,
     return torch.stack(losses).sum(), seen | {"bound": label_shape}
 
 
-def match_loss(model: CLIPModel, cls: Tensor, ids: Tensor, match: Tensor, bias: Tensor) -> tuple[Tensor, dict[str, float]]:
+def match_loss(
+    model: CLIPModel, cls: Tensor, ids: Tensor, match: Tensor, bias: Tensor
+) -> tuple[Tensor, dict[str, float]]:
     """Sigmoid matching of texts and tiles, fits and misfits weighing the same."""
     tiles = F.normalize(model.visual_projection(model.vision_model.post_layernorm(cls)).float(), dim=-1)
     mask = (ids != words.PAD).long()

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="checkpoints and log")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the trained model is written")
     parser.add_argument("--tower-steps", type=int, default=1500)
-    parser.add_argument("--single-steps", type=int, default=1000)
+    parser.add_argument("--single-steps", type=int, default=2600)
     parser.add_argument("--whole-steps", type=int, default=900)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()

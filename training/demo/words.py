@@ -27,7 +27,9 @@ def corpus() -> list[str]:
     """Questions and answers of a few hundred training scenes."""
     first = scenes.SPLITS["train"].start
     made = [scenes.make(seed) for seed in range(first, first + 300)]
-    return [f"{prompt(q.text)} {q.answer}" for scene in made for q in scene.questions] * 2 + ["What is there? a, and"] * 20
+    return [f"{prompt(q.text)} {q.answer}" for scene in made for q in scene.questions] * 2 + [
+        "What is there? a, and"
+    ] * 20
 
 
 def train() -> Tokenizer:
@@ -39,7 +41,9 @@ def train() -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=640, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=640, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(corpus(), trainer)
     return tokenizer
 
@@ -48,5 +52,13 @@ def wrap(tokenizer: Tokenizer, template: str, length: int, **extra: object) -> P
     """A transformers tokenizer that frames text by `template`, for example "<s> $A"."""
     own = Tokenizer.from_str(tokenizer.to_str())
     own.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("<s>", BOS), ("</s>", EOS)])
-    return PreTrainedTokenizerFast(tokenizer_object=own, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-                                   unk_token="<unk>", model_max_length=length, clean_up_tokenization_spaces=False, **extra)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=own,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        model_max_length=length,
+        clean_up_tokenization_spaces=False,
+        **extra,
+    )

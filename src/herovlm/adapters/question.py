@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedModel
 
 from herovlm.errors import InputsError
 
@@ -54,16 +56,31 @@ def _clean(turn: str, special: tuple[str, ...]) -> str:
     return " ".join(turn.split())
 
 
-def tokenizer_of(processor: Any) -> Any:
-    """Return the text tokenizer of a processor (or the tokenizer itself).
+def tokenizer_of(processor: Any, model: PreTrainedModel | None = None) -> Any:
+    """Return the text tokenizer of a processor (or the tokenizer itself); without one, that of the model's own folder.
 
     Raises:
         InputsError: there is none.
     """
     tokenizer = getattr(processor, "tokenizer", processor)
+    if processor is None and model is not None and model.name_or_path:
+        tokenizer = _beside(model)
     if not hasattr(tokenizer, "decode"):
         raise InputsError(
             "this method scores the question, which is in the prompt: pass processor= (to read it from input_ids) "
             "or question='...'; or use a method that needs no question, such as 'hero(alpha=1)'"
         )
     return tokenizer
+
+
+def _beside(model: PreTrainedModel) -> Any:
+    """Load the tokenizer that lies beside the weights of a model, once and never from the network; None without one."""
+    if model not in _found:
+        try:
+            _found[model] = AutoTokenizer.from_pretrained(model.name_or_path, local_files_only=True)
+        except (OSError, ValueError):
+            _found[model] = None
+    return _found[model]
+
+
+_found: WeakKeyDictionary[PreTrainedModel, Any] = WeakKeyDictionary()

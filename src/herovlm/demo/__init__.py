@@ -1,6 +1,6 @@
 """The demo model: a small, real LLaVA-NeXT that reads the boards, price lists and maps of `scenes.py`.
 
-    model, processor = herovlm.demo.load()
+model, processor = herovlm.demo.load()
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ink and paper: the sprites and backgrounds that scenes are drawn with (Pillow only, the same bytes for the same seed)."""
+"""Ink and paper: sprites and backgrounds of the scenes (Pillow only, the same pixels for the same seed)."""
 
 from __future__ import annotations
 
@@ -49,8 +49,10 @@ POLYGONS: dict[str, list[Point]] = {
     "diamond": [(0.5, 0.0), (0.88, 0.5), (0.5, 1.0), (0.12, 0.5)],
     "star": _polygon(5, inner=0.42),
     "heart": _heart(),
-    "cross": [(x / 3, y / 3) for x, y in
-              [(1, 0), (2, 0), (2, 1), (3, 1), (3, 2), (2, 2), (2, 3), (1, 3), (1, 2), (0, 2), (0, 1), (1, 1)]],
+    "cross": [
+        (x / 3, y / 3)
+        for x, y in [(1, 0), (2, 0), (2, 1), (3, 1), (3, 2), (2, 2), (2, 3), (1, 3), (1, 2), (0, 2), (0, 1), (1, 1)]
+    ],
 }
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "heart", "cross", "ring")
 
@@ -108,7 +110,9 @@ def grain(size: tuple[int, int], rng: random.Random, cell: int, strength: int) -
     return smooth.point([128 + (v - 128) * strength // 128 for v in range(256)])
 
 
-def textured(size: tuple[int, int], colour: tuple[int, int, int], rng: random.Random, strength: int = 18) -> Image.Image:
+def textured(
+    size: tuple[int, int], colour: tuple[int, int, int], rng: random.Random, strength: int = 18
+) -> Image.Image:
     """Plain paper of one colour with a fine and a coarse grain."""
     image = Image.new("RGB", size, colour)
     for cell, part in ((2, strength), (40, strength)):

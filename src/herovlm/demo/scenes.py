@@ -1,6 +1,6 @@
 """Notice boards, price lists and town maps with questions and answers: the pictures that the demo model reads.
 
-A scene is a pure function of its seed.  Its labels are 10 pixels high: legible in the local tiles, not in the thumbnail.
+A scene is a pure function of its seed.  Its labels are 10 pixels high: legible in the tiles, not in the thumbnail.
 Items stand on a raster of `CELL` pixels, so that none straddles the border of a tile of `4 * CELL` pixels.
 """
 
@@ -25,7 +25,7 @@ SIZES = {  # width, height of pictures by local tile grid (rows, columns), all s
     (1, 3): ((576, 192), (480, 192)),
     (3, 1): ((192, 576), (192, 480)),
 }
-SPLITS = {"held-out": range(0, 1000), "development": range(10_000, 11_000), "train": range(1_000_000, 2_000_000)}
+SPLITS = {"held-out": range(1000), "development": range(10_000, 11_000), "train": range(1_000_000, 2_000_000)}
 QuestionKind = Literal["fine", "reverse", "existence", "counting", "spatial"]
 QUESTION_KINDS: tuple[QuestionKind, ...] = ("fine", "reverse", "existence", "counting", "spatial")
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture
@@ -116,8 +116,15 @@ def _names(rng: random.Random, count: int) -> list[tuple[str, str]]:
     return names
 
 
-def _place(rng: random.Random, image: Image.Image, kind: Kind, half: int, cell: tuple[int, int],
-           name: tuple[str, str], number: int) -> Item:
+def _place(
+    rng: random.Random,
+    image: Image.Image,
+    kind: Kind,
+    half: int,
+    cell: tuple[int, int],
+    name: tuple[str, str],
+    number: int,
+) -> Item:
     """Draw one item into its cell: label under the shape, or beside it in a price list."""
     x, y = cell[0] * CELL + rng.randint(-1, 1), cell[1] * CELL + rng.randint(-1, 1)
     text = f"{number / 100:.2f}" if kind == "prices" else str(number)
@@ -147,7 +154,9 @@ def ask(rng: random.Random, kind: Kind, items: tuple[Item, ...], fine: int = 2) 
     questions.append(_existence(rng, items))
     most = max(counts, key=lambda name: counts[name])
     name = most if rng.random() < 0.7 else rng.choice(list(counts))
-    questions.append(Question("counting", f"How many {name}s are there?".replace("crosss", "crosses"), str(counts[name])))
+    questions.append(
+        Question("counting", f"How many {name}s are there?".replace("crosss", "crosses"), str(counts[name]))
+    )
     questions.append(_spatial(rng, unique))
     return questions
 

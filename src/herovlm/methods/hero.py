@@ -44,7 +44,7 @@ class Hero(Method):
     """
 
     variant: Literal["herovlm", "official"] = "herovlm"
-    low_layers: tuple[Layer, ...] = (0.25,)  # for local tiles; 5 is block 5, 0.25 a quarter of the way up
+    low_layers: tuple[Layer, ...] = (0.64, 0.73)  # for local tiles; 5 is block 5, 0.25 a quarter of the way up
     high_layers: tuple[Layer, ...] = (0.95,)  # for the thumbnail
     alpha: float = 0.5  # saliency against relevance; 1 needs no question
     t_cls: float = 0.1  # temperature of the saliency, T_cls
