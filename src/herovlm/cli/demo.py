@@ -26,12 +26,13 @@ def demo(
 ) -> None:
     """Ask the shipped model about a picture, with all visual positions and with a fifth of them."""
     target = options.target(html)
-    with show.progress(20) as step:
+    from herovlm.demo import scenes
+
+    scene = scenes.make(seed)
+    with show.progress(2 + len(PLAN) * len(scene.questions)) as step:
         step("loading libraries")
         from herovlm.cli import session
-        from herovlm.demo import scenes
 
-        scene = scenes.make(seed)
         with session.opened("demo", None, False, step) as ready:
             found = []
             for question in scene.questions:

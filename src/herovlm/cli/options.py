@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,7 +113,7 @@ def open_pictures(paths: list[str]) -> tuple[tuple[str, Image.Image], ...]:
     return tuple((Path(path).name, open_picture(path)) for path in paths)
 
 
-def target(path: Path | None, inputs: list[str] = []) -> Path | None:  # noqa: B006
+def target(path: Path | None, inputs: Sequence[str] = ()) -> Path | None:
     """Check where a page shall be written, before any work is done.
 
     Raises:
