@@ -225,11 +225,12 @@ def test_options_are_checked_on_entry(small: tiny.Tiny) -> None:
         pass
 
 
-def test_pipeline(small: tiny.Tiny) -> None:
-    small.processor.chat_template = (
+def test_pipeline(small: tiny.Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = (
         "{% for m in messages %}USER: {% for c in m['content'] %}"
         "{% if c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} ASSISTANT:"
     )
+    monkeypatch.setattr(small.processor, "chat_template", template)
     pipe = pipeline("image-text-to-text", model=small.model, processor=small.processor)
     chat = [
         {
