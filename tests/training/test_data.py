@@ -1,0 +1,47 @@
+"""What the demo model is trained on is what the processor will show it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlavaNextImageProcessorPil
+
+from herovlm.demo import draw, scenes
+from training.demo import data, llm
+
+SEEDS = range(7_000, 7_012)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_tiles_are_those_of_the_processor(seed: int) -> None:
+    picture = data.picture(seed)
+    square = {"height": data.TILE, "width": data.TILE}
+    processor = LlavaNextImageProcessorPil(
+        size={"shortest_edge": data.TILE},
+        crop_size=square,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        image_grid_pinpoints=llm.PINPOINTS,
+    )
+    shown = processor(images=picture.scene.image, return_tensors="pt").pixel_values[0]
+    torch.testing.assert_close(data.pixels(picture.tiles), shown[: len(picture.tiles)])
+    assert len(picture.tiles) == len(shown) == 1 + picture.local[0] * picture.local[1]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_label_is_a_target_of_one_local_tile(seed: int) -> None:
+    picture = data.picture(seed)
+    for item in picture.scene.items:
+        digits = torch.tensor([int(char) for char in item.text if char != "."])
+        here = (picture.targets[..., 2:] == digits).all(-1)  # (T, N)
+        assert not here[0].any(), "labels are illegible in the thumbnail"
+        assert here.any(1).sum() == 1
+        look = torch.tensor([draw.SHAPES.index(item.shape), data.COLOURS.index(item.colour)])
+        assert (picture.targets[here][:, :2] == look).all(), "a label knows the shape that it belongs to"
+
+
+def test_covered_finds_the_patches_of_a_box() -> None:
+    size = scenes.PATCH
+    assert data.covered((0, 0, size, size), 0.4) == [0]
+    assert data.covered((size / 2, 0, 1.5 * size, size), 0.4) == [0, 1]
+    assert data.covered((size * 0.8, 0, 1.8 * size, size), 0.4) == [1]
