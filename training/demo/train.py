@@ -1,7 +1,8 @@
 """Train the demo model: `python -m training.demo.train --out runs/demo` (resumable; about two hours on two CPU cores).
 
 Stage 1 trains the vision tower and its text tower, stage 2 the projector and the LLM behind them; then both are written
-as ordinary transformers folders into the package.
+as ordinary transformers folders into the package.  `--clip src/herovlm/demo/weights/clip` skips stage 1: it takes the
+trained tower from there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from transformers import CLIPModel
 
 from herovlm.demo import WEIGHTS, scenes
 from training.demo import export, llm, loop, tower, words
@@ -24,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="checkpoints and log")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the trained model is written")
+    parser.add_argument("--clip", type=Path, help="folder of a trained CLIP, instead of stage 1")
     parser.add_argument("--tower-steps", type=int, default=1500)
     parser.add_argument("--single-steps", type=int, default=2600)
     parser.add_argument("--whole-steps", type=int, default=900)
@@ -32,21 +35,29 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(SEED)
     args.out.mkdir(parents=True, exist_ok=True)
-    vocabulary = _vocabulary(args.out / "tokenizer.json")
+    vocabulary = _vocabulary(args.out / "tokenizer.json", args.clip)
+    clip = _tower(vocabulary, args)
+    chat = words.wrap(vocabulary, "<s> $A", llm.CONTEXT)
+    answering = llm.stage(clip, chat)
+    loop.run("single", answering, lambda step: llm.single(chat, step, LLM_SCENES), args.single_steps, 1e-3, args.out)
+    loop.run("whole", answering, lambda step: llm.whole(chat, step, LLM_SCENES), args.whole_steps, 1e-3, args.out)
+    export.export(answering.llava, clip, vocabulary, args.weights)
+
+
+def _tower(vocabulary: Tokenizer, args: argparse.Namespace) -> CLIPModel:
+    """Load the trained CLIP that was given, or run stage 1."""
+    if args.clip is not None:
+        return CLIPModel.from_pretrained(args.clip, dtype=torch.float32)
     text = words.wrap(vocabulary, "<s> $A </s>", tower.CONTEXT)
     seeing = tower.Stage(vocabulary.get_vocab_size())
     loop.run("tower", seeing, lambda step: tower.batches(text, step), args.tower_steps, 1.5e-3, args.out)
-    chat = words.wrap(vocabulary, "<s> $A", llm.CONTEXT)
-    answering = llm.stage(seeing.clip, chat)
-    loop.run("single", answering, lambda step: llm.single(chat, step, LLM_SCENES), args.single_steps, 1e-3, args.out)
-    loop.run("whole", answering, lambda step: llm.whole(chat, step, LLM_SCENES), args.whole_steps, 1e-3, args.out)
-    export.export(answering.llava, seeing.clip, vocabulary, args.weights)
+    return seeing.clip
 
 
-def _vocabulary(file: Path) -> Tokenizer:
-    """Train the tokenizer once."""
+def _vocabulary(file: Path, clip: Path | None) -> Tokenizer:
+    """Train the tokenizer once, or take that of a trained CLIP."""
     if not file.exists():
-        words.train().save(str(file))
+        (Tokenizer.from_file(str(clip / "tokenizer.json")) if clip else words.train()).save(str(file))
     return Tokenizer.from_file(str(file))
 
 
