@@ -128,6 +128,8 @@ def test_clip_is_found_through_the_config(small: tiny.Tiny, tmp_path: Path, abso
     for a, b in zip(got.kept, want.kept, strict=True):
         assert torch.equal(a.mask, b.mask)
     torch.testing.assert_close(got.seen[0].relevance, want.seen[0].relevance, atol=1e-6, rtol=0)
+    beside = herovlm.drop(loaded, inputs, method=method)  # the tokenizer in the model's folder reads the question
+    assert torch.equal(beside.seen[0].relevance, got.seen[0].relevance)
 
 
 def test_a_saved_clip_serves_both_kinds_in_any_order(small: tiny.Tiny, tmp_path: Path) -> None:
