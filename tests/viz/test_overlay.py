@@ -15,7 +15,7 @@ def test_each_patch_has_the_brightness_of_its_fate() -> None:
     seen = make_seen(2, 2, 4, (1, 0))
     mask = torch.zeros_like(seen.valid)
     mask[0, 7] = mask[1, 6] = mask[4, 1] = True
-    image = overlay.draw(Image.new("RGB", (400, 320), "white"), seen, Kept(mask, seen.grid.sent), height=320)
+    image = overlay.draw(Image.new("RGB", (400, 380), "white"), seen, Kept(mask, seen.grid.sent), height=320)
     cell = 320 // 8
     lit, valid = geometry.canvas(mask, seen.grid), geometry.canvas(seen.valid, seen.grid)
     for row in range(8):

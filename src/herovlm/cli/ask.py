@@ -24,9 +24,10 @@ def ask(
 ) -> None:
     """Ask a question about one or more pictures with a share of their visual positions."""
     paths, question = options.pictures_and_question(words)
-    plan = options.plan_of([options.method_of(method)], [options.keep_of(keep)])
+    amounts = [options.keep_of(keep)]
     target = options.target(html, paths)
     pictures = options.open_pictures(paths)
+    plan = options.plan_of([options.method_of(method)], amounts)  # last: loads libraries
     with show.progress(3) as step:
         step("loading libraries")
         from herovlm.cli import session

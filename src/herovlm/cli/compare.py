@@ -25,9 +25,10 @@ def compare(
 ) -> None:
     """Ask the same question with several methods: one table, one page."""
     question = options.question_of(question)
-    plan = options.plan_of(options.methods_of(methods), options.keeps_of(keep))
+    amounts = options.keeps_of(keep)
     target = options.target(html, [picture])
     pictures = options.open_pictures([picture])
+    plan = options.plan_of(options.methods_of(methods), amounts)  # last: loads libraries
     with show.progress(2 + len(plan)) as step:
         step("loading libraries")
         from herovlm.cli import session

@@ -47,13 +47,12 @@ class Session:
     def answer(
         self, pictures: Sequence[Image.Image], question: str, method: str, keep: float | int, new_tokens: int
     ) -> Answer:
-        """Drop, time the prefill, and generate greedily; `keep` does not count for the method "full".
+        """Drop, time the prefill, and generate greedily.
 
         Raises:
             InputsError: the prompt does not fit the language model.
             HeroError: as `herovlm.drop`.
         """
-        keep = 1.0 if method == "full" else keep
         inputs = self.inputs(pictures, question)
         short = api.drop(self.model, inputs, method=method, keep=keep, question=question, processor=self.processor)
         self._check_length(short, new_tokens)

@@ -28,13 +28,15 @@ def render(report: Report) -> str:
         if any(len(answer.views) != len(report.pictures) for answer in asked.answers):
             raise InputsError(f"every answer needs one view for each of the {len(report.pictures)} pictures")
     figures = [_figures(report, q) for q in range(len(report.asked))]
-    names = dict.fromkeys(name for group in figures for f in group for name in f["drawing"].scores)
+    drawings = [f["drawing"] for group in figures for f in group]
+    names = dict.fromkeys(name for drawing in drawings for name in drawing.scores)
     env = Environment(loader=PackageLoader("herovlm.viz"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     env.filters |= {"seconds": units.seconds, "bytes": units.size, "share": units.share}
     return env.get_template("page.html.j2").render(
         report=report,
         cards=[_card(report, m) for m in range(len(methods))],
         figures=[f for group in figures for f in group],
+        wide=any(d.local and d.local.width > 1.9 * d.local.height for d in drawings),
         order={name: i for i, name in enumerate(names)},
         ramp=", ".join(f"rgb{colour}" for colour in marks.RAMP),
         photos=[marks.photo(picture) for _, picture in report.pictures],
