@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import LlavaNextImageProcessorPil
 
 from herovlm.demo import draw, scenes
-from training.demo import data, llm
+from training.demo import data, export
 
 SEEDS = range(7_000, 7_012)
 
@@ -15,15 +14,7 @@ SEEDS = range(7_000, 7_012)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_tiles_are_those_of_the_processor(seed: int) -> None:
     picture = data.picture(seed)
-    square = {"height": data.TILE, "width": data.TILE}
-    processor = LlavaNextImageProcessorPil(
-        size={"shortest_edge": data.TILE},
-        crop_size=square,
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-        image_grid_pinpoints=llm.PINPOINTS,
-    )
-    shown = processor(images=picture.scene.image, return_tensors="pt").pixel_values[0]
+    shown = export.image_processor()(images=picture.scene.image, return_tensors="pt").pixel_values[0]
     torch.testing.assert_close(data.pixels(picture.tiles), shown[: len(picture.tiles)])
     assert len(picture.tiles) == len(shown) == 1 + picture.local[0] * picture.local[1]
 

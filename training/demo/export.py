@@ -15,14 +15,7 @@ def export(llava: LlavaNextForConditionalGeneration, clip: CLIPModel, vocabulary
     """Save both models in bfloat16 with processor and tokenizers; `from_pretrained(folder)` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = words.wrap(vocabulary, "<s> $A", llm.CONTEXT, extra_special_tokens={"image_token": "<image>"})
-    square = {"height": data.TILE, "width": data.TILE}
-    pictures = LlavaNextImageProcessorPil(
-        size={"shortest_edge": data.TILE},
-        crop_size=square,
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-        image_grid_pinpoints=llm.PINPOINTS,
-    )
+    pictures = image_processor()
     processor = LlavaNextProcessor(
         pictures,
         tokenizer,
@@ -40,6 +33,17 @@ def export(llava: LlavaNextForConditionalGeneration, clip: CLIPModel, vocabulary
     clip.to(torch.bfloat16).save_pretrained(folder / "clip")
     words.wrap(vocabulary, "<s> $A </s>", clip.config.text_config.max_position_embeddings).save_pretrained(
         folder / "clip"
+    )
+
+
+def image_processor() -> LlavaNextImageProcessorPil:
+    """The processor that cuts pictures into the tiles of `data.cut`."""
+    return LlavaNextImageProcessorPil(
+        size={"shortest_edge": data.TILE},
+        crop_size={"height": data.TILE, "width": data.TILE},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        image_grid_pinpoints=llm.PINPOINTS,
     )
 
 
