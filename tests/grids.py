@@ -40,20 +40,30 @@ def make_seen(
 ) -> Seen:
     """Random signals on a canvas that lost `pad` patches at top and bottom, left and right."""
     g = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=g)
+
     tiles, patches = 1 + rows * cols, side * side
     canvas = torch.zeros(rows * side, cols * side, dtype=torch.bool)
     canvas[pad[0] : rows * side - pad[0], pad[1] : cols * side - pad[1]] = True
     local = canvas.view(rows, side, cols, side).transpose(1, 2).reshape(rows * cols, patches)
     valid = torch.cat([torch.ones(1, patches, dtype=torch.bool), local])
     grid = make_grid(rows, cols, side, canvas.any(1) if newlines else None, newlines)
-    layers = tuple(range(depth)) if needs is None else needs.attention
-    rows_of = {b: (2 * torch.randn(tiles, heads, patches + 1, generator=g)).softmax(-1)[..., 1:] for b in layers}
+    needs = needs or Needs(tuple(range(depth)), True, "tower", True, tuple(range(depth)), tuple(range(depth)), True)
+    rows_of = {b: (2 * draw(tiles, heads, patches + 1)).softmax(-1)[..., 1:] for b in needs.attention}
     return Seen(
         grid,
         valid,
-        features=torch.randn(tiles, patches, channels, generator=g) * valid[..., None],
+        features=draw(tiles, patches, channels) * valid[..., None],
         attention=rows_of,
-        cls=torch.randn(tiles, channels, generator=g) if needs is None or needs.cls else None,
-        relevance=torch.rand(tiles, generator=g) / 4 if needs is None or needs.relevance else None,
+        cls=draw(tiles, channels) if needs.cls else None,
+        relevance=torch.rand(tiles, generator=g) / 4 if needs.relevance else None,
+        affinity=draw(tiles, patches).tanh() / 4 if needs.affinity else None,
+        keys={b: draw(tiles, 1 + patches, 4 * heads) for b in needs.keys},
+        queries={b: draw(tiles, 4 * heads) for b in needs.keys},
+        received={b: draw(tiles, patches).softmax(-1) * patches for b in needs.received},
+        hidden=draw(tiles, patches, channels) if needs.hidden else None,
         depth=depth,
+        heads=heads,
     )

@@ -14,7 +14,7 @@ from herovlm.adapters import refuse, relevance
 from herovlm.adapters.base import Score, everything
 from herovlm.errors import InputsError, UsageError
 from herovlm.methods.base import Method
-from herovlm.types import Needs, Newlines, Short, budget_of
+from herovlm.types import Needs, Newlines, Relevance, Short, budget_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,12 +145,11 @@ def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options)
 
 
 def _score(model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, options: Options) -> Score | None:
-    """Prepare the relevance of tiles, if the method wants it."""
-    kind = needs.relevance
-    if kind is None:
+    """Prepare the cosines with the question, if the method wants any."""
+    if needs.relevance is None and not needs.affinity:
         return None
 
-    def score(looked_at: Tensor, prompt: list[int]) -> Tensor:
+    def score(kind: Relevance, looked_at: Tensor, prompt: list[int]) -> Tensor:
         return relevance.score(model, kind, _questions(model, inputs, options), looked_at, prompt)
 
     return score

@@ -46,6 +46,10 @@ class Needs:
     attention: tuple[int, ...] = ()  # blocks, counted from 0, whose CLS rows are wanted
     cls: bool = False  # CLS state after the last block
     relevance: Relevance | None = None  # tile-question cosine from the tower itself, or from the original CLIP
+    affinity: bool = False  # patch-question cosine, from the tower itself
+    keys: tuple[int, ...] = ()  # blocks whose key projections and CLS query are wanted
+    received: tuple[int, ...] = ()  # blocks whose attention received by each patch is wanted (forms N x N maps)
+    hidden: bool = False  # states of the patches before the projector, for methods that merge there
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,13 @@ class Seen:
     attention: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, H, N) float32 rows, no CLS key
     cls: Tensor | None = None  # (T, D) CLS state after the last block, before any post-layernorm
     relevance: Tensor | None = None  # (T,) cosine of tile and question in CLIP space; may be None when T = 1
+    affinity: Tensor | None = None  # (T, N) cosine of each patch's last state and the question in CLIP space
+    keys: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, 1 + N, C) key projections, CLS first
+    queries: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, C) query projection of the CLS token
+    received: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, N) attention from all patches
+    hidden: Tensor | None = None  # (T, N, C) before the projector
     depth: int = 0  # blocks of the vision tower, so that relative layers can be resolved
+    heads: int = 0  # attention heads of the vision tower
 
     @property
     def positions(self) -> int:
@@ -73,6 +83,7 @@ class Kept:
     mask: Tensor  # (T, N) bool
     newlines: Tensor  # (R,) bool
     features: Tensor | None = None  # (n_kept_patches, D): merged features in the order of the mask's True cells
+    hidden: Tensor | None = None  # (n_kept_patches, C): the same before the projector; the adapter projects them
     why: Mapping[str, Tensor] = field(default_factory=dict)  # named scores: (T,) a tile or (T, N) a patch
 
     @property

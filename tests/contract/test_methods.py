@@ -24,6 +24,8 @@ SHAPES = [
     (2, 2, 3, (0, 0)),
     (0, 0, 6, (0, 0)),  # one tile: LLaVA-1.5
 ]
+MAPS = ("attention", "received", "keys", "queries")
+TENSORS = ("features", "cls", "relevance", "affinity", "hidden")
 RULES: list[Newlines | None] = [None, "touched", "all", "none"]
 
 
@@ -49,8 +51,9 @@ def budgets(seen: Seen) -> list[int]:
 
 def same(a: Kept, b: Kept) -> bool:
     pairs = [(a.mask, b.mask), (a.newlines, b.newlines), *((a.why[k], b.why[k]) for k in a.why)]
-    if a.features is not None and b.features is not None:
-        pairs.append((a.features, b.features))
+    for one, other in ((a.features, b.features), (a.hidden, b.hidden)):
+        assert (one is None) == (other is None)
+        pairs += [(one, other)] if one is not None and other is not None else []
     return a.why.keys() == b.why.keys() and all(x.equal(y) for x, y in pairs)
 
 
@@ -59,6 +62,8 @@ def test_it_says_what_it_is(method: Method) -> None:
     assert method.paper
     assert method.fidelity in ("golden parity", "from the paper", "reconstruction", "baseline")
     assert (type(method).__doc__ or "").strip()
+    assert method.formula.strip()
+    assert "\n" not in method.formula
 
 
 def test_it_is_frozen_and_its_spec_is_itself(method: Method) -> None:
@@ -172,9 +177,11 @@ def test_a_gpu_makes_the_same_choice(method: Method, shape) -> None:  # type: ig
 def test_merged_features_follow_the_mask(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
     seen = look(method, shape)
     kept = method.keep(seen, seen.positions // 3)
-    if kept.features is not None and seen.features is not None:
-        assert kept.features.shape == (int(kept.mask.sum()), seen.features.shape[-1])
-        assert kept.features.dtype == seen.features.dtype
+    for made, given in ((kept.features, seen.features), (kept.hidden, seen.hidden)):
+        if made is not None and given is not None:
+            assert made.shape == (int(kept.mask.sum()), given.shape[-1])
+            assert made.dtype == given.dtype
+            assert made.isfinite().all()
 
 
 def test_its_scores_are_named_and_shaped(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
@@ -194,25 +201,30 @@ def test_signals_that_are_missing_are_named(method: Method) -> None:
     seen = look(method, SHAPES[0])
     needs = method.needs(DEPTH)
     without = {
-        "attention": {} if needs.attention else None,
+        "attention": {},
+        "received": {},
+        "keys": {},
         "cls": None,
         "relevance": None,
+        "affinity": None,
+        "hidden": None,
     }
-    for field, wanted in (("attention", needs.attention), ("cls", needs.cls), ("relevance", needs.relevance)):
-        if wanted:
+    for field in without:
+        if getattr(needs, field):
             with pytest.raises(MethodError):
                 method.keep(dataclasses.replace(seen, **{field: without[field]}), seen.positions // 2)
 
 
 def tensors(seen: Seen) -> list[torch.Tensor]:
     grid = seen.grid
-    found = [seen.valid, grid.order, grid.row, grid.sent, *seen.attention.values()]
-    return found + [t for t in (seen.features, seen.cls, seen.relevance) if t is not None]
+    found = [seen.valid, grid.order, grid.row, grid.sent]
+    found += [t for name in MAPS for t in getattr(seen, name).values()]
+    return found + [t for name in TENSORS if (t := getattr(seen, name)) is not None]
 
 
 def cast(seen: Seen, to: Callable[[torch.Tensor], torch.Tensor]) -> Seen:
     return dataclasses.replace(
         seen,
-        attention={b: to(t) for b, t in seen.attention.items()},
-        **{k: to(t) for k in ("features", "cls", "relevance") if (t := getattr(seen, k)) is not None},
+        **{name: {b: to(t) for b, t in getattr(seen, name).items()} for name in MAPS},
+        **{name: to(t) for name in TENSORS if (t := getattr(seen, name)) is not None},
     )

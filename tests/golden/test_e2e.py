@@ -10,6 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import replay  # noqa: E402
+from replays import hero_e2e  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -19,5 +20,5 @@ import replay  # noqa: E402
 def test_it_sees_a_difference(name: str, differs: set[str]) -> None:
     path = HERE / "hero_e2e"
     case = replay.cases(path)["00"]
-    found = replay.hero_e2e({**case, name: case[name] * 2}, path)
+    found = hero_e2e.differences({**case, name: case[name] * 2}, path)
     assert set(found) - {"llm_tokens of the prompt"} == differs

@@ -18,7 +18,7 @@ from herovlm import registry, spec
 from herovlm.adapters import relevance
 from herovlm.demo import WEIGHTS, scenes
 from herovlm.methods.base import Method
-from herovlm.types import Needs, budget_of
+from herovlm.types import Needs, Relevance, budget_of
 
 KEEPS = (0.4, 0.2, 0.1, 0.05)
 CONFIGS = ["full@1.0"] + [
@@ -38,7 +38,15 @@ def union(needs: list[Needs]) -> Needs:
     """What all methods together want recorded."""
     layers = tuple(sorted({layer for need in needs for layer in need.attention}))
     relevant = next((need.relevance for need in needs if need.relevance), None)
-    return Needs(layers, any(need.cls for need in needs), relevant)
+    return Needs(
+        layers,
+        any(need.cls for need in needs),
+        relevant,
+        any(need.affinity for need in needs),
+        tuple(sorted({block for need in needs for block in need.keys})),
+        tuple(sorted({block for need in needs for block in need.received})),
+        any(need.hidden for need in needs),
+    )
 
 
 @torch.no_grad()
@@ -54,8 +62,8 @@ def answers(
     adapter = registry.adapter(model)
     needs = union([method.needs(adapter.depth(model)) for method, _ in configs])
 
-    def score(looked_at: torch.Tensor, rows: list[int]) -> torch.Tensor:
-        return relevance.score(model, needs.relevance, asked, looked_at, rows)
+    def score(kind: Relevance, looked_at: torch.Tensor, rows: list[int]) -> torch.Tensor:
+        return relevance.score(model, kind, asked, looked_at, rows)
 
     seen = adapter.see(model, inputs, needs, score)
     for method, keep in configs:

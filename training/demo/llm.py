@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from transformers import CLIPModel, LlavaNextConfig, LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
 from herovlm.demo import draw, scenes
-from training.demo import data, tower, words
+from training.demo import data, packed, tower, words
 
 PICTURES = 8  # a step, whole
 TILES = 16  # a step, one local tile a picture
 SHORT = 3.0  # weight of a token of a short answer (yes, no, a count, a name): there are few of them
-LIST = "What is there?"
+QUESTIONS = 14  # behind each picture
+LENGTH = 16  # tokens that a question with its answer takes at most
+LEGIBLE = ("existence", "counting", "spatial")  # what a thumbnail tells
 CONTEXT = 4096  # tokens that the LLM reads
+_SHAPES = [(height, width) for sizes in scenes.SIZES.values() for width, height in sizes]
 PINPOINTS = sorted([rows * data.TILE, columns * data.TILE] for rows, columns in scenes.SIZES)
 
 
@@ -69,51 +72,66 @@ class Batch:
 
     tiles: list[Tensor]  # a picture: (T, 3, TILE, TILE) uint8
     sizes: list[tuple[int, int]]  # height, width
-    branches: list[list[tuple[list[int], int]]]  # ids of "\nquestion ASSISTANT: answer</s>", where the answer starts
+    branches: list[list[Branch]]  # as many for every picture
     targets: list[Tensor]  # a picture: (T, N, 5), what stands in each patch
+    room: int  # visual positions that the longest picture may take
 
 
-def branch(tokenizer: PreTrainedTokenizerFast, question: str, answer: str) -> tuple[list[int], int]:
-    """Token ids behind the image, and the index of the first answer token."""
-    asked = tokenizer(f"\n{question} ASSISTANT:", add_special_tokens=False).input_ids
-    told = tokenizer(f" {answer}", add_special_tokens=False).input_ids
-    return asked + told + [words.EOS], len(asked)
+@dataclass(frozen=True)
+class Branch:
+    """One question behind the image: ids of "\nquestion ASSISTANT: answer</s>", where the answer starts, its kind."""
+
+    ids: list[int]
+    start: int
+    kind: str
 
 
-def asked(rng: random.Random, kind: scenes.Kind, items: list[scenes.Item], rounds: int) -> dict[str, str]:
-    """Several rounds of questions about items: text -> answer."""
-    drawn = [question for _ in range(rounds) for question in scenes.ask(rng, kind, tuple(items), fine=3)]
-    return {question.text: question.answer for question in drawn}
+def branch(tokenizer: PreTrainedTokenizerFast, question: scenes.Question) -> Branch:
+    """Tokenise one question as the chat template writes it."""
+    asked = tokenizer(f"\n{question.text} ASSISTANT:", add_special_tokens=False).input_ids
+    told = tokenizer(f" {question.answer}", add_special_tokens=False).input_ids
+    return Branch(asked + told + [words.EOS], len(asked), question.kind)
+
+
+def asked(
+    rng: random.Random, kind: scenes.Kind, items: list[scenes.Item], count: int, only: tuple[str, ...]
+) -> list[scenes.Question]:
+    """Draw `count` questions of some kinds about items; the same one comes twice only where there are too few."""
+    drawn: dict[str, scenes.Question] = {}
+    for _ in range(3 * count):
+        drawn |= {question.text: question for question in scenes.ask(rng, kind, tuple(items)) if question.kind in only}
+        if len(drawn) >= count:
+            break
+    return rng.sample(list(drawn.values()) * count, count) if len(drawn) < count else list(drawn.values())[:count]
 
 
 def whole(tokenizer: PreTrainedTokenizerFast, start: int, first: int) -> Iterator[Batch]:
     """Endless batches of whole pictures from step `start` on."""
-    for step, group in enumerate(data.stream(start, PICTURES, first), start):
+    room = data.SIDE**2 + max(height // scenes.PATCH * (width // scenes.PATCH + 1) for height, width in _SHAPES)
+    for step, group in enumerate(data.stream(start, PICTURES, first, crowd=16), start):
         rng = random.Random(step)
-        questions = [asked(rng, p.scene.kind, list(p.scene.items), 4) for p in group]
-        branches = [[branch(tokenizer, *pair) for pair in pairs.items()] for pairs in questions]
+        questions = [asked(rng, p.scene.kind, list(p.scene.items), QUESTIONS, scenes.QUESTION_KINDS) for p in group]
+        branches = [[branch(tokenizer, question) for question in drawn] for drawn in questions]
         sizes = [p.scene.image.size[::-1] for p in group]
-        yield Batch([p.tiles for p in group], sizes, branches, [p.targets for p in group])
+        yield Batch([p.tiles for p in group], sizes, branches, [p.targets for p in group], room)
 
 
 def single(tokenizer: PreTrainedTokenizerFast, start: int, first: int) -> Iterator[Batch]:
-    """Endless batches of single local tiles of crowded pictures: short contexts teach the LLM to look things up."""
+    """Endless batches of single tiles, thumbnails among them: short contexts teach the LLM to look things up."""
     for step, group in enumerate(data.stream(start, TILES // 2, first, crowd=28), start):
         rng = random.Random(step)
-        places = [(p, t) for p in group for t in range(1, len(p.tiles)) if askable(p.inside[t])]
-        places = rng.sample(places, min(TILES, len(places)))
-        questions = [asked(rng, p.scene.kind, p.inside[t], 2) for p, t in places]
-        for (p, t), pairs in zip(places, questions, strict=True):
-            if rng.random() < 0.5:
-                pairs[LIST] = listing(p.inside[t])
-        branches = [[branch(tokenizer, *pair) for pair in pairs.items()] for pairs in questions]
+        local = [(p, t) for p in group for t in range(1, len(p.tiles)) if askable(p.inside[t])]
+        few = rng.sample(group, TILES // 4)
+        places = [(p, 0) for p in few] + rng.choices(local, k=TILES - len(few))
+        questions = [
+            asked(rng, p.scene.kind, p.inside[t], QUESTIONS, scenes.QUESTION_KINDS if t else LEGIBLE) for p, t in places
+        ]
+        branches = [[branch(tokenizer, question) for question in drawn] for drawn in questions]
         sizes = [(data.TILE, data.TILE)] * len(places)
-        yield Batch([p.tiles[t][None] for p, t in places], sizes, branches, [p.targets[t][None] for p, t in places])
-
-
-def listing(items: list[scenes.Item]) -> str:
-    """All items in reading order: "red star 472, blue ring 118"; only training asks for it."""
-    return ", ".join(f"{item.name} {item.text}" for item in sorted(items, key=lambda item: item.cell[::-1]))
+        room = data.SIDE * (data.SIDE + 1)
+        yield Batch(
+            [p.tiles[t][None] for p, t in places], sizes, branches, [p.targets[t][None] for p, t in places], room
+        )
 
 
 def askable(items: list[scenes.Item]) -> bool:
@@ -122,27 +140,26 @@ def askable(items: list[scenes.Item]) -> bool:
     return sum(names.count(name) == 1 for name in names) >= 2
 
 
-def layout(prefix: int, branches: list[tuple[list[int], int]], length: int) -> tuple[Tensor, ...]:
-    """Ids, positions, targets, their weights, and the visibility of one packed row of `length` positions."""
-    ids, targets = torch.zeros(length, dtype=torch.long), torch.full((length,), data.IGNORE)
-    positions, owner, weights = torch.arange(length), torch.full((length,), -1), torch.ones(length)
-    owner[:prefix] = 0
-    at = prefix
-    for number, (tokens, answer) in enumerate(branches, 1):
-        end = at + len(tokens)
-        ids[at:end] = torch.tensor(tokens)
-        positions[at:end] = prefix + torch.arange(len(tokens))
-        targets[at + answer - 1 : end - 1] = ids[at + answer : end]
-        weights[at + answer - 1 : end - 1] = SHORT if len(tokens) - answer <= 3 else 1.0
-        owner[at:end] = number
-        at = end
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    sees = causal & ((owner[None] == 0) | (owner[:, None] == owner[None]))
-    return ids, positions.clamp(max=prefix + 200), targets, weights, sees
+def layout(branches: list[list[Branch]]) -> tuple[Tensor, ...]:
+    """Ids, targets and their weights, each (B, M, LENGTH), padded on the right."""
+    shape = (len(branches), len(branches[0]), LENGTH)
+    ids, targets, weights = torch.zeros(shape, dtype=torch.long), torch.full(shape, data.IGNORE), torch.ones(shape)
+    for row, several in enumerate(branches):
+        for number, one in enumerate(several):
+            end = len(one.ids)
+            ids[row, number, :end] = torch.tensor(one.ids)
+            targets[row, number, one.start - 1 : end - 1] = ids[row, number, one.start : end]
+            weights[row, number, one.start - 1 : end - 1] = SHORT if end - one.start <= 3 else 1.0
+    return ids, targets, weights
 
 
 class Stage(nn.Module):
     """All that stage 2 trains: the projector and the LLM; the tower is frozen."""
+
+    NAMED = ("shapes", "colours", "digits")
+    shapes: Tensor
+    colours: Tensor
+    digits: Tensor
 
     def __init__(self, model: LlavaNextForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
@@ -152,14 +169,17 @@ class Stage(nn.Module):
         words_of = [[tokenizer(word, add_special_tokens=False).input_ids for word in group] for group in named]
         if any(len(ids) != 1 for group in words_of for ids in group):
             raise ValueError("every shape, colour and digit has to be one token")
-        self.names = [torch.tensor([ids[0] for ids in group]) for group in words_of]  # class -> token id
+        for name, group in zip(self.NAMED, words_of, strict=True):
+            self.register_buffer(name, torch.tensor([ids[0] for ids in group]), persistent=False)  # class -> token id
         model.model.vision_tower.requires_grad_(False)
+        self.body = packed.forward
 
     def images(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """Packed features of each picture, (positions, D), and all patches before packing, (sum of T, N, D)."""
         core = self.llava.model
         with torch.no_grad():
-            seen = core.vision_tower(pixel_values=data.pixels(torch.cat(batch.tiles)), output_hidden_states=True)
+            shown = data.pixels(torch.cat(batch.tiles)).to(core.device)
+            seen = core.vision_tower(pixel_values=shown, output_hidden_states=True)
         patches = core.multi_modal_projector(seen.hidden_states[tower.FEATURE_LAYER][:, 1:])
         by_picture = patches.split([len(tiles) for tiles in batch.tiles])
         packed, _ = core.pack_image_features(
@@ -174,41 +194,56 @@ class Stage(nn.Module):
         """Pull projected patches towards the words for what stands in them; LLaVA does it by captions."""
         names = self.llava.get_input_embeddings().weight
         losses = []
-        for column, tokens in zip(range(5), [*self.names[:2], *[self.names[2]] * 3], strict=True):
+        for column, tokens in enumerate((self.shapes, self.colours, self.digits, self.digits, self.digits)):
             known = (targets[..., column] >= 0) & (targets[..., column] < len(tokens))
             states = F.rms_norm(patches[known].float(), patches.shape[-1:])
             losses.append(F.cross_entropy(states @ names.T, tokens[targets[..., column][known]]))
         return torch.stack(losses).mean()
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """One step's loss over answer tokens, and the share of answer tokens that are right."""
+        """One step's loss over answer tokens, and the share of tokens and of whole answers that are right."""
+        device, embed = self.llava.device, self.llava.get_input_embeddings()
         images, patches = self.images(batch)
-        embed = self.llava.get_input_embeddings()
-        head = torch.tensor([words.BOS, *self.head])
-        prefixes = [len(head) + len(image) for image in images]
-        length = max(p + sum(len(ids) for ids, _ in b) for p, b in zip(prefixes, batch.branches, strict=True))
-        rows = [layout(p, b, length) for p, b in zip(prefixes, batch.branches, strict=True)]
-        ids, positions, targets, weights, sees = (torch.stack(part) for part in zip(*rows, strict=True))
-        embeds = embed(ids).clone()
+        head = embed(torch.tensor([words.BOS, *self.head], device=device))
+        prefix = torch.zeros(len(images), len(head) + batch.room, head.shape[-1], device=device)
+        lengths = torch.tensor([len(head) + len(image) for image in images], device=device)
         for row, image in enumerate(images):
-            embeds[row, : prefixes[row]] = torch.cat([embed(head), image.to(embeds.dtype)])
-        sees = sees | torch.eye(length, dtype=torch.bool)  # padding sees itself
-        out = self.llava.model.language_model(
-            inputs_embeds=embeds, attention_mask=sees[:, None], position_ids=positions, use_cache=False
-        ).last_hidden_state
+            prefix[row, : lengths[row]] = torch.cat([head, image.to(head.dtype)])
+        known = torch.arange(prefix.shape[1], device=device) < lengths[:, None]
+        ids, targets, weights = (part.to(device) for part in layout(batch.branches))
+        places = lengths[:, None] + torch.arange(LENGTH, device=device)
+        out = self.body(self.llava.model.language_model, prefix, embed(ids), known, places)
         asked = targets != data.IGNORE
-        logits, wanted = self.llava.lm_head(out[asked]).float(), targets[asked]
-        right, digit = logits.argmax(-1) == wanted, torch.isin(wanted, self.names[2])
-        align = self.alignment(patches, torch.cat(batch.targets))
-        weight = weights[asked]
+        logits, wanted, weight = self.llava.lm_head(out[asked]).float(), targets[asked], weights[asked]
         loss = (F.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()
-        return loss + 0.3 * align, {
-            "token": right.float().mean().item(),
-            "digit": right[digit].float().mean().item(),
-            "other": right[~digit].float().mean().item(),
-            "answers": loss.item(),
-            "align": align.item(),
-        }
+        align = self.alignment(patches, torch.cat(batch.targets).to(device))
+        right = torch.ones_like(asked)
+        right[asked] = logits.argmax(-1) == wanted
+        return loss + 0.3 * align, scores(right.all(-1), batch) | {"answers": loss.item(), "align": align.item()}
+
+
+def scores(right: Tensor, batch: Batch) -> dict[str, float]:
+    """Share of answers right in every token, (B, M) -> by kind of question."""
+    kinds = [one.kind for several in batch.branches for one in several]
+    found = right.flatten().tolist()
+    return {
+        kind: sum(hit for hit, own in zip(found, kinds, strict=True) if own == kind) / max(1, kinds.count(kind))
+        for kind in scenes.QUESTION_KINDS
+    }
+
+
+class Alignment(nn.Module):
+    """The projector alone, before any LLM: projected patches look like the words for what stands in them."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """One step's loss."""
+        _, patches = self.stage.images(batch)
+        loss = self.stage.alignment(patches, torch.cat(batch.targets).to(patches.device))
+        return loss, {}
 
 
 def stage(clip: CLIPModel, tokenizer: PreTrainedTokenizerFast) -> Stage:

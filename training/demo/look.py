@@ -46,7 +46,7 @@ def views(model: Any, processor: Any, limit: int) -> Iterator[tuple[data.Picture
             inputs = processor(images=picture.scene.image, text=words.prompt(question.text), return_tensors="pt")
             asked = [question.text]
             (seen,) = adapter.see(
-                model, inputs, needs, lambda at, rows, asked=asked: relevance.score(model, "tower", asked, at, rows)
+                model, inputs, needs, lambda kind, at, rows, asked=asked: relevance.score(model, kind, asked, at, rows)
             )
             digits = torch.tensor([int(char) for char in item.text if char != "."])
             yield picture, question, seen, (picture.targets[..., 2:] == digits).all(-1)

@@ -30,30 +30,29 @@ def run(
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     trained = [p for p in model.parameters() if p.requires_grad]
-    decay = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.05},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(decay, lr=peak, betas=(0.9, 0.97), fused=True)
+    device = trained[0].device.type
+    optimisers = _optimisers(model, peak)
     start, spent = 0, 0.0
     if (folder / "last.pt").exists():
         state = torch.load(folder / "last.pt", weights_only=True)
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         start, spent = state["step"], state["seconds"]
     if start >= steps:
         return
     model.train()
     began, mean = time.time() - spent, {}
     for step, batch in zip(range(start, steps), batches(start), strict=False):
-        for group in optimiser.param_groups:
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = rate(step, steps, peak)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             loss, seen = model(batch)
-        optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
         for key, value in (seen | {"loss": loss.item()}).items():
             if not math.isnan(value):
                 mean[key] = 0.97 * mean.get(key, value) + 0.03 * value
@@ -66,9 +65,23 @@ def run(
         if step % 400 == 399 or step + 1 == steps:
             state = {
                 "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in optimisers],
                 "step": step + 1,
                 "seconds": time.time() - began,
             }
             torch.save(state, folder / "new.pt")
             (folder / "new.pt").rename(folder / "last.pt")
+
+
+def _optimisers(model: nn.Module, peak: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the LLM's layers, AdamW for all else."""
+    inner, matrices, vectors = [], [], []
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            within = "language_model.layers" in name and weight.ndim == 2
+            (inner if within else matrices if weight.ndim > 1 else vectors).append(weight)
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.97), fused=True)]
+    if inner:
+        found.append(torch.optim.Muon(inner, lr=peak, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"))
+    return found

@@ -8,6 +8,7 @@ trained tower from there.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer
 from transformers import CLIPModel
 
 from herovlm.demo import WEIGHTS, scenes
-from training.demo import export, llm, loop, tower, words
+from training.demo import export, llm, loop, packed, tower, words
 
 SEED = 0
 LLM_SCENES = scenes.SPLITS["train"].start + 500_000  # stage 2 starts with pictures that stage 1 has not seen
@@ -28,8 +29,11 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the trained model is written")
     parser.add_argument("--clip", type=Path, help="folder of a trained CLIP, instead of stage 1")
     parser.add_argument("--tower-steps", type=int, default=1500)
-    parser.add_argument("--single-steps", type=int, default=2600)
-    parser.add_argument("--whole-steps", type=int, default=900)
+    parser.add_argument("--align-steps", type=int, default=400)
+    parser.add_argument("--single-steps", type=int, default=2400)
+    parser.add_argument("--whole-steps", type=int, default=1400)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--compile", action="store_true", help="compile the LLM of stage 2 (needs a C++ compiler)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -38,10 +42,20 @@ def main() -> None:
     vocabulary = _vocabulary(args.out / "tokenizer.json", args.clip)
     clip = _tower(vocabulary, args)
     chat = words.wrap(vocabulary, "<s> $A", llm.CONTEXT)
-    answering = llm.stage(clip, chat)
-    loop.run("single", answering, lambda step: llm.single(chat, step, LLM_SCENES), args.single_steps, 1e-3, args.out)
-    loop.run("whole", answering, lambda step: llm.whole(chat, step, LLM_SCENES), args.whole_steps, 1e-3, args.out)
-    export.export(answering.llava, clip, vocabulary, args.weights)
+    answering = llm.stage(clip, chat).to(args.device)
+    if args.compile:
+        answering.body = torch.compile(packed.forward, dynamic=False)
+
+    def tiles(step: int) -> Iterator[llm.Batch]:
+        return llm.single(chat, step, LLM_SCENES)
+
+    def pictures(step: int) -> Iterator[llm.Batch]:
+        return llm.whole(chat, step, LLM_SCENES)
+
+    loop.run("align", llm.Alignment(answering), tiles, args.align_steps, 2e-3, args.out)
+    loop.run("single", answering, tiles, args.single_steps, 1.5e-3, args.out)
+    loop.run("whole", answering, pictures, args.whole_steps, 1.2e-3, args.out)
+    export.export(answering.llava.cpu(), clip.cpu(), vocabulary, args.weights)
 
 
 def _tower(vocabulary: Tokenizer, args: argparse.Namespace) -> CLIPModel:
@@ -49,7 +63,7 @@ def _tower(vocabulary: Tokenizer, args: argparse.Namespace) -> CLIPModel:
     if args.clip is not None:
         return CLIPModel.from_pretrained(args.clip, dtype=torch.float32)
     text = words.wrap(vocabulary, "<s> $A </s>", tower.CONTEXT)
-    seeing = tower.Stage(vocabulary.get_vocab_size())
+    seeing = tower.Stage(vocabulary.get_vocab_size()).to(args.device)
     loop.run("tower", seeing, lambda step: tower.batches(text, step), args.tower_steps, 1.5e-3, args.out)
     return seeing.clip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,10 +15,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from herovlm.adapters import packing, positions, refuse, watch
 from herovlm.adapters.packing import Layout
 from herovlm.errors import MethodError, ModelError, UnsupportedError
-from herovlm.types import Kept, Needs, Seen, Short
+from herovlm.types import Kept, Needs, Relevance, Seen, Short
 
 VISION_INPUTS = ("pixel_values", "image_sizes", "vision_feature_layer", "vision_feature_select_strategy")
-Score = Callable[[Tensor, list[int]], Tensor]  # (tile CLS or tile pixels, prompt of each tile) -> (tiles,) cosines
+Score = Callable[[Relevance, Tensor, list[int]], Tensor]  # (kind, CLS states, patch states or pixels, prompt of each
+# tile) -> cosines: one a tile, or one a patch where patch states (tiles, N, C) are given
 
 
 class Adapter(ABC):
@@ -59,6 +61,11 @@ class Adapter(ABC):
         """Count the attention blocks of the vision tower."""
         return len(watch.attention_blocks(self.tower(model)))
 
+    def projector(self, model: PreTrainedModel) -> nn.Module:
+        """Return the module between the vision tower and the language model, applied patch by patch."""
+        projector: nn.Module = model.base_model.multi_modal_projector
+        return projector
+
     def side(self, model: PreTrainedModel) -> int:
         """Count the patches on a side of one tile."""
         vision = model.config.vision_config
@@ -82,38 +89,50 @@ class Adapter(ABC):
     ) -> tuple[Seen, ...]:
         """Run the vision tower once and record what a method needs: one `Seen` an image, in prompt order.
 
-        `score` gives the relevance of tiles; it is asked only when `needs.relevance` is set, and only for images of
-        several tiles.
+        `score` gives cosines with the question; it is asked only when `needs` has relevance or affinity, and for the
+        relevance of tiles only for images that have several.
 
         Raises:
             InputsError: placeholders and images do not fit.
             UnsupportedError: inputs that cannot be shortened rightly, or a tower that cannot be watched.
         """
         layouts, samples = self.prompts(model, inputs)
-        tower = self.tower(model)
-        with watch.cls_rows(tower, needs.attention) as rows:
+        tower, projector = self.tower(model), self.projector(model)
+        wanted = {
+            "attention": needs.attention,
+            "received": needs.received,
+            "keys": needs.keys,
+            "queries": needs.keys,
+        }
+        with watch.recorded(tower, wanted) as found, watch.inputs_of(projector, needs.hidden) as hidden:
             vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
             vision["pixel_values"] = vision["pixel_values"].to(next(tower.parameters()).device)
             output = model.base_model.get_image_features(**vision, return_dict=True)
         counts = [len(layout.valid) for layout in layouts]
-        cls = output.last_hidden_state[:, 0].float()  # (sum of T, D): not yet normalised
+        states = output.last_hidden_state  # (sum of T, 1 + N, C): not yet normalised, CLS first
+        cls = states[:, 0].float()
         relevance: list[Tensor | None] = [None] * len(layouts)
         if needs.relevance and score is not None:
             looked_at = self.tiles(model, inputs).to(cls.device) if needs.relevance == "clip" else cls
-            relevance = _relevance(score, looked_at, counts, samples)
-        attention = {block: torch.split(row, counts) for block, row in rows.items()}
-        depth, seen = self.depth(model), []
-        for i, (layout, states) in enumerate(zip(layouts, torch.split(cls, counts), strict=True)):
+            relevance = _relevance(partial(score, needs.relevance), looked_at, counts, samples)
+        affinity = _affinity(score, states[:, 1:].float(), counts, samples) if needs.affinity and score else None
+        parts = {name: {b: torch.split(x, counts) for b, x in blocks.items()} for name, blocks in found.items()}
+        before = torch.split(torch.cat(hidden), counts) if hidden else None
+        blocks, seen = watch.attention_blocks(tower), []
+        for i, (layout, own) in enumerate(zip(layouts, torch.split(cls, counts), strict=True)):
             here = layout.to(cls.device)
             seen.append(
                 Seen(
                     grid=here.grid,
                     valid=here.valid,
                     features=_unpack(here, output.pooler_output[i]),
-                    attention={block: of_image[i] for block, of_image in attention.items()},
-                    cls=states if needs.cls else None,
+                    cls=own if needs.cls else None,
                     relevance=relevance[i],
-                    depth=depth,
+                    affinity=None if affinity is None else affinity[i],
+                    hidden=None if before is None else before[i],
+                    depth=len(blocks),
+                    heads=blocks[0].num_heads,
+                    **{name: {block: of[i] for block, of in blocks.items()} for name, blocks in parts.items()},
                 )
             )
         return tuple(seen)
@@ -140,7 +159,8 @@ class Adapter(ABC):
         refuse.position_options(inputs, prompt.full_positions, original)
         slots = [_checked_slots(s, k, original) for s, k in zip(seen, kept, strict=True)]
         newline = self.newline(model)
-        features = [_features(s, k, picked, newline) for s, k, picked in zip(seen, kept, slots, strict=True)]
+        made = [self._made(model, k) for k in kept]
+        features = [_features(s, k, m, o, newline) for s, k, m, o in zip(seen, kept, made, slots, strict=True)]
         rest = {name: value for name, value in inputs.items() if name not in VISION_INPUTS}
         if not all(_whole(s, k) for s, k in zip(seen, kept, strict=True)):
             rest = positions.shorten(rest, prompt, positions.columns(prompt, seen, slots), original)
@@ -154,13 +174,25 @@ class Adapter(ABC):
         rest["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
         return Short(rest, tuple(seen), tuple(kept))
 
+    @torch.no_grad()
+    def _made(self, model: PreTrainedModel, kept: Kept) -> Tensor | None:
+        """Return the features that a method made, (n_kept_patches, D), projected where it stopped before that."""
+        if kept.hidden is None:
+            return kept.features
+        projector = self.projector(model)
+        first = next(projector.parameters())
+        projected: Tensor = projector(kept.hidden.to(first.device, first.dtype))
+        return projected
+
 
 def everything(seen: Seen) -> Kept:
     """Keep all that the untouched model sends."""
     return Kept(mask=seen.valid, newlines=seen.grid.sent)
 
 
-def _relevance(score: Score, looked_at: Tensor, counts: Sequence[int], samples: Sequence[int]) -> list[Tensor | None]:
+def _relevance(
+    score: Callable[[Tensor, list[int]], Tensor], looked_at: Tensor, counts: Sequence[int], samples: Sequence[int]
+) -> list[Tensor | None]:
     """Score the tiles of images that have several; a lone tile has nothing to be compared with."""
     tiled = [image for image, count in enumerate(counts) if count > 1]
     relevance: list[Tensor | None] = [None] * len(counts)
@@ -171,6 +203,12 @@ def _relevance(score: Score, looked_at: Tensor, counts: Sequence[int], samples: 
         for image, part in zip(tiled, torch.split(cosines, [counts[image] for image in tiled]), strict=True):
             relevance[image] = part
     return relevance
+
+
+def _affinity(score: Score, states: Tensor, counts: Sequence[int], samples: Sequence[int]) -> Sequence[Tensor]:
+    """Score every patch: states (sum of T, N, C) -> (T, N) an image."""
+    prompts = [sample for sample, count in zip(samples, counts, strict=True) for _ in range(count)]
+    return torch.split(score("tower", states, prompts), list(counts))
 
 
 def _unpack(layout: Layout, packed: Tensor) -> Tensor:
@@ -184,7 +222,7 @@ def _unpack(layout: Layout, packed: Tensor) -> Tensor:
 def _whole(seen: Seen, kept: Kept) -> bool:
     """Say whether a record keeps exactly what the untouched model sends."""
     same = torch.equal(kept.mask, seen.valid) and torch.equal(kept.newlines, seen.grid.sent)
-    return same and kept.features is None
+    return same and kept.features is None and kept.hidden is None
 
 
 def _checked_slots(seen: Seen, kept: Kept, original: bool) -> Tensor:
@@ -199,15 +237,15 @@ def _checked_slots(seen: Seen, kept: Kept, original: bool) -> Tensor:
     return packing.on_slots(seen.grid, kept.mask, kept.newlines).nonzero().flatten()
 
 
-def _features(seen: Seen, kept: Kept, slots: Tensor, newline: Tensor | None) -> Tensor:
+def _features(seen: Seen, kept: Kept, made: Tensor | None, slots: Tensor, newline: Tensor | None) -> Tensor:
     """Embeddings for the LLM in slot order: (kept positions, D)."""
     order = seen.grid.order[slots]
     if seen.features is None:
         raise MethodError("Seen.features is missing: rebuild needs the features that see() recorded")
     source = seen.features.flatten(0, 1)
     rows = order.clamp(min=0)
-    if kept.features is not None:
-        source = kept.features.to(source)
+    if made is not None:
+        source = made.to(source)
         rows = (kept.mask.flatten().cumsum(0) - 1)[rows].clamp(min=0)
     if newline is None or bool((order >= 0).all()):
         return source[rows]

@@ -40,7 +40,9 @@ def attach(model: PreTrainedModel, clip: CLIPModel, tokenizer: Tokenize) -> None
 def score(
     model: PreTrainedModel, kind: Relevance, questions: Sequence[str], looked_at: Tensor, prompt: Sequence[int]
 ) -> Tensor:
-    """Score tiles against the question of their prompt, (T,) float32 cosines (HERO, arXiv 2509.13067, relevance).
+    """Score tiles (or patches) against the question of their prompt, (T,) or (T, N) float32 cosines.
+
+    HERO's relevance (arXiv 2509.13067) is that of tiles, CDPruner's (arXiv 2506.10967) that of patches.
 
     `kind="tower"` projects the CLS state that the model's own tower has computed: no second pass.  Post-layernorm and
     projection both come from the CLIP checkpoint: they belong together, and in the LLaVA models the tower's own
@@ -51,7 +53,7 @@ def score(
         model: the model whose CLIP is meant.
         kind: "tower" or "clip".
         questions: one a prompt.
-        looked_at: CLS states (T, D) for "tower", pixels (T, 3, height, width) for "clip".
+        looked_at: CLS states (T, D) or patch states (T, N, D) for "tower", pixels (T, 3, height, width) for "clip".
         prompt: the row of the batch that each tile belongs to.
 
     Raises:
@@ -64,7 +66,8 @@ def score(
     text = torch.stack([_text(clip, tokenizer, questions[row], looked_at.device) for row in unique])
     embed = _project if kind == "tower" else _look
     image = torch.nn.functional.normalize(embed(clip, looked_at.to(clip.dtype)).float(), dim=-1)  # (T, E)
-    return (image * text[[unique.index(row) for row in prompt]]).sum(-1)
+    asked = text[[unique.index(row) for row in prompt]]  # (T, E)
+    return (image * (asked if image.ndim == 2 else asked[:, None])).sum(-1)
 
 
 def _refuse_empty(questions: Sequence[str], prompts: Sequence[int]) -> None:
@@ -87,7 +90,7 @@ def _text(clip: CLIPModel, tokenizer: Tokenize, question: str, device: torch.dev
 
 
 def _project(clip: CLIPModel, cls: Tensor) -> Tensor:
-    """Project CLS states (T, D) as CLIPModel.get_image_features does."""
+    """Project last states (..., D) as CLIPModel.get_image_features does."""
     projected: Tensor = clip.visual_projection(clip.vision_model.post_layernorm(cls))
     return projected
 

@@ -1,8 +1,8 @@
-"""Temporary hooks that read the CLS rows of a vision tower while it runs, and leave no trace."""
+"""Temporary hooks that read what attention a vision tower pays while it runs, and leave no trace."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from herovlm.errors import ModelError, UnsupportedError
 
 
-def attention_blocks(tower: nn.Module) -> list[nn.Module]:
+def attention_blocks(tower: nn.Module) -> list[Any]:
     """List the self-attention modules of a tower, first block first: found by what they have, not by their path.
 
     Raises:
@@ -28,30 +28,61 @@ def attention_blocks(tower: nn.Module) -> list[nn.Module]:
     return blocks
 
 
-@contextmanager
-def cls_rows(tower: nn.Module, blocks: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
-    """Record the softmax attention of the CLS query in the named blocks while the body runs the tower once.
+Read = Callable[[Tensor, Tensor, int], Tensor]  # queries (T, 1 + N, D), keys (T, 1 + N, D), heads -> what is recorded
 
-    Costs O(H * N) memory a block and tile: the attention of the other queries is never formed, so sdpa and
-    FlashAttention stay in use.  The softmax is over all N + 1 keys in float32; then the CLS key is dropped.
+
+def cls_row(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Softmax row of the CLS query over all keys, CLS key dropped and not renormalised: (T, H, N)."""
+    q, k = _heads(queries[:, :1], heads), _heads(keys, heads)
+    logits: Tensor = torch.einsum("tqhd,tnhd->thn", q, k) * q.shape[-1] ** -0.5
+    return logits.softmax(-1)[..., 1:]
+
+
+def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Attention that each patch gets from all patches, averaged over heads: (T, N); one tile at a time, O(H N N)."""
+    q, k = _heads(queries[:, 1:], heads), _heads(keys, heads)
+    maps = (torch.einsum("qhd,khd->hqk", a, b) * a.shape[-1] ** -0.5 for a, b in zip(q, k, strict=True))
+    return torch.stack([each.softmax(-1)[..., 1:].sum(1).mean(0) for each in maps])
+
+
+def all_keys(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Key projections of the CLS token (first) and of all patches, heads not split: (T, 1 + N, D)."""
+    return keys.detach().float()
+
+
+def cls_query(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Query projection of the CLS token, heads not split, not scaled: (T, D)."""
+    return queries[:, 0].detach().float()
+
+
+READS: dict[str, Read] = {"attention": cls_row, "received": received, "keys": all_keys, "queries": cls_query}
+
+
+@contextmanager
+def recorded(tower: nn.Module, wanted: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, dict[int, Tensor]]]:
+    """Record what `READS` names of the wanted blocks while the body runs the tower once.
+
+    A CLS row costs O(H * N) memory a block and tile: the attention of the other queries is never formed, so sdpa and
+    FlashAttention stay in use.  Everything is float32.
 
     Yields:
-        A dict that fills while the tower runs: block -> (T, H, N) float32.
+        Dicts that fill while the tower runs: name -> block -> tensor.
 
     Raises:
         UnsupportedError: a block was not recorded, e.g. because the tower was compiled before.
     """
     attention = attention_blocks(tower)
-    rows: dict[int, Tensor] = {}
+    found: dict[str, dict[int, Tensor]] = {name: {} for name in wanted}
     handles: list[RemovableHandle] = []
     try:
-        for block in blocks:
-            handles += _watch(attention[block], block, rows)
-        yield rows
+        for block in sorted({block for blocks in wanted.values() for block in blocks}):
+            names = [name for name, blocks in wanted.items() if block in blocks]
+            handles += _watch(attention[block], block, {name: found[name] for name in names})
+        yield found
     finally:
         for handle in handles:
             handle.remove()
-    missing = sorted(set(blocks) - set(rows))
+    missing = sorted({block for name, blocks in wanted.items() for block in blocks if block not in found[name]})
     if missing:
         raise UnsupportedError(
             f"the attention of blocks {missing} was not recorded although the vision tower ran; hooks do not fire in "
@@ -60,34 +91,42 @@ def cls_rows(tower: nn.Module, blocks: tuple[int, ...]) -> Iterator[dict[int, Te
         )
 
 
-def _watch(attention: Any, block: int, rows: dict[int, Tensor]) -> list[RemovableHandle]:
-    """Hook the query and key projections of one block and compute the row when both have been seen."""
+@contextmanager
+def cls_rows(tower: nn.Module, blocks: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
+    """Record the softmax attention of the CLS query in the named blocks: block -> (T, H, N) float32."""
+    with recorded(tower, {"attention": blocks}) as found:
+        yield found["attention"]
+
+
+@contextmanager
+def inputs_of(module: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
+    """Record the first argument of each call of a module (the projector's: states as the tower gives them)."""
+    seen: list[Tensor] = []
+    handle = module.register_forward_pre_hook(lambda _module, args: seen.append(args[0].detach())) if wanted else None
+    try:
+        yield seen
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def _watch(attention: Any, block: int, into: Mapping[str, dict[int, Tensor]]) -> list[RemovableHandle]:
+    """Hook the query and key projections of one block and read what is wanted when both have been seen."""
     seen: dict[str, Tensor] = {}
 
-    def both() -> None:
+    def put(side: str, output: Tensor) -> None:
+        seen[side] = output
         if len(seen) == 2:
-            rows[block] = _row(seen["q"], seen["k"], attention.num_heads)
+            for name, blocks in into.items():
+                blocks[block] = READS[name](seen["q"], seen["k"], attention.num_heads)
             seen.clear()
 
-    def on_query(_module: nn.Module, _args: Any, output: Tensor) -> None:
-        seen["q"] = output[:, 0]  # (T, D): the CLS query
-        both()
-
-    def on_key(_module: nn.Module, _args: Any, output: Tensor) -> None:
-        seen["k"] = output  # (T, 1 + N, D)
-        both()
-
     return [
-        attention.q_proj.register_forward_hook(on_query),
-        attention.k_proj.register_forward_hook(on_key),
+        attention.q_proj.register_forward_hook(lambda _module, _args, output: put("q", output)),
+        attention.k_proj.register_forward_hook(lambda _module, _args, output: put("k", output)),
     ]
 
 
-def _row(query: Tensor, key: Tensor, heads: int) -> Tensor:
-    """Softmax row of the CLS query, CLS key dropped and not renormalised: (T, H, N)."""
-    tiles, keys, channels = key.shape
-    width = channels // heads
-    q = query.detach().float().view(tiles, heads, width)
-    k = key.detach().float().view(tiles, keys, heads, width)
-    logits: Tensor = torch.einsum("thd,tnhd->thn", q, k) * width**-0.5
-    return logits.softmax(-1)[..., 1:]
+def _heads(projected: Tensor, heads: int) -> Tensor:
+    """Split the heads of a projection, in float32: (T, n, D) -> (T, n, H, D / H)."""
+    return projected.detach().float().view(*projected.shape[:-1], heads, -1)

@@ -27,6 +27,8 @@ class Method(ABC):
     name: ClassVar[str]
     paper: ClassVar[str]  # "arXiv 2509.13067", or "baseline"
     fidelity: ClassVar[str]  # "golden parity", "from the paper", "reconstruction" or "baseline"
+    formula: ClassVar[str]  # the idea in one line of mathematics, plain text; its page prints it
+    published: ClassVar[str] = ""  # what the authors' code does differently, one sentence or more; "" = nothing known
 
     def __post_init__(self) -> None:
         """Check the type of every field (subclasses add ranges and call this first)."""

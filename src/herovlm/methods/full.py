@@ -15,6 +15,7 @@ class Full(Method):
     name = "full"
     paper = "baseline"
     fidelity = "baseline"
+    formula = "kept = everything"
 
     @property
     def exact(self) -> bool:

@@ -24,6 +24,7 @@ class Pool(Method):
     name = "pool"
     paper = "baseline"
     fidelity = "baseline"
+    formula = "feature[cell] = mean of the features in the cell"
 
     def needs(self, depth: int) -> Needs:
         """Nothing but the features."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from herovlm.methods.base import Method
 from herovlm.ops import select
@@ -22,6 +21,7 @@ class Random(Method):
     name = "random"
     paper = "baseline"
     fidelity = "baseline"
+    formula = "kept = a uniform draw of P of all valid patches"
 
     def needs(self, depth: int) -> Needs:
         """Nothing."""
@@ -30,9 +30,5 @@ class Random(Method):
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Draw on the CPU from a generator of our own: no device, neighbour or global state has a say."""
         draw = torch.rand(seen.valid.shape, generator=torch.Generator().manual_seed(self.seed)).to(seen.valid.device)
-        ranks = select.ranks(draw.view(1, -1), seen.valid.view(1, -1)).view_as(draw)  # over all tiles
-
-        def patches(n: int) -> Tensor:
-            return (ranks < n) & seen.valid
-
+        patches = select.by_score(draw, seen.valid, "image")
         return Kept(*fit(patches, seen.grid, seen.valid, draw, budget, newlines), why={"score": draw})

@@ -25,6 +25,7 @@ class Thumbnail(Method):
     name = "thumbnail"
     paper = "baseline"
     fidelity = "baseline"
+    formula = "kept = top P of mean_{layers, heads} CLS row of tile 0"
 
     @property
     def exact(self) -> bool:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from herovlm.methods.base import Layer, Method, resolve
-from herovlm.ops import allocate, score, select
+from herovlm.ops import score, select
 from herovlm.ops.fit import fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
@@ -21,6 +19,7 @@ class Uniform(Method):
     name = "uniform"
     paper = "baseline"
     fidelity = "baseline"
+    formula = "kept[t] = top P·valid[t] / Σ valid of mean_{layers, heads} CLS row"
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of the named layers."""
@@ -29,9 +28,5 @@ class Uniform(Method):
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Score all tiles alike and divide the patches by the tiles' valid patches."""
         scores = score.cls_rows(seen.attention, resolve(self.layers, seen.depth))  # (T, N)
-        ranks, room = select.ranks(scores, seen.valid), seen.valid.sum(1)
-
-        def patches(n: int) -> Tensor:
-            return select.top(ranks, allocate.exact(room, n, room), seen.valid)
-
+        patches = select.by_score(scores, seen.valid, "tile")
         return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why={"score": scores})

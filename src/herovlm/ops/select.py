@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+from herovlm.ops import allocate
+
+Scope = Literal["tile", "image"]  # every tile gets the same share of its valid patches, or all tiles are one contest
 
 
 def ranks(scores: Tensor, valid: Tensor) -> Tensor:
@@ -35,3 +42,18 @@ def top(ranks: Tensor, granted: Tensor, valid: Tensor) -> Tensor:
         (T, N) bool.
     """
     return (ranks < granted.to(ranks.device)[:, None]) & valid
+
+
+def by_score(scores: Tensor, valid: Tensor, scope: Scope) -> Callable[[int], Tensor]:
+    """Make a choice of the best P valid patches, P -> (T, N) bool, for `fit`.
+
+    Args:
+        scores: (T, N).
+        valid: (T, N) bool.
+        scope: "tile": the same share of its valid patches in every tile; "image": one ranking over all tiles.
+    """
+    if scope == "image":
+        order = ranks(scores.view(1, -1), valid.view(1, -1)).view_as(valid)
+        return lambda patches: (order < patches) & valid
+    order, room = ranks(scores, valid), valid.sum(1)
+    return lambda patches: top(order, allocate.exact(room, patches, room), valid)
