@@ -58,7 +58,7 @@ class Hero(Method):
     name = "hero"
     paper = "arXiv 2509.13067"
     fidelity = "golden parity"
-    formula = "kept[t] = top granted[t] of mean CLS rows; granted ~ λ·d + (1 − λ)·(α·softmax(cos(z_t, z_0) / T_cls) + (1 − α)·softmax(cos(z_t, q) / T_clip))"
+    formula = "kept[t] = top n[t] of the CLS row, n ~ λ·density + (1 − λ)·(α·saliency + (1 − α)·relevance)"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
