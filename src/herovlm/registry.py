@@ -24,6 +24,15 @@ METHODS = {
     "uniform": "herovlm.methods.uniform:Uniform",
     "pool": "herovlm.methods.pool:Pool",
     "thumbnail": "herovlm.methods.thumbnail:Thumbnail",
+    "vtc_cls": "herovlm.methods.vtc_cls:VtcCls",
+    "fopru": "herovlm.methods.fopru:FoPru",
+    "fastervlm": "herovlm.methods.fastervlm:FasterVlm",
+    "vispruner": "herovlm.methods.vispruner:VisPruner",
+    "hired": "herovlm.methods.hired:Hired",
+    "todre": "herovlm.methods.todre:ToDre",
+    "divprune": "herovlm.methods.divprune:DivPrune",
+    "cdpruner": "herovlm.methods.cdpruner:CdPruner",
+    "vitcop": "herovlm.methods.vitcop:VitCop",
 }
 ADAPTERS = {
     "llava_next": "herovlm.adapters.llava_next:LlavaNext",

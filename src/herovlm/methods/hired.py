@@ -1,0 +1,108 @@
+"""HiRED: tile budgets by what an early look at the thumbnail finds, patches by a late look at each tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.fields import within
+from herovlm.ops import allocate, score, select
+from herovlm.ops.fit import closed_by, fit
+from herovlm.types import Grid, Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hired(Method):
+    """HiRED: a share for the thumbnail, the rest to tiles by the early CLS attention they cover (arXiv 2408.10945).
+
+    A tile weighs as much as the first block's CLS row of the thumbnail over the part of the picture that it shows; in
+    each tile the patches with the highest late CLS attention stay.  Made for tiled models; without local tiles the
+    thumbnail gets everything.  `variant="paper"` takes the canvas for the picture and rounds down, `"official"` is the
+    authors' code index for index.  These two spend a share of all patches, padding included, lose what falls on
+    padding or is rounded off, and keep no newlines: their total is not the budget.
+    """
+
+    variant: Literal["herovlm", "paper", "official"] = "herovlm"
+    alpha: float = 0.5  # share of the patches for the thumbnail
+    content_layer: Layer = 0  # block whose CLS row of the thumbnail weighs the tiles
+    token_layer: Layer = -2  # block whose CLS rows rank the patches: the one before the last
+
+    name = "hired"
+    paper = "arXiv 2408.10945"
+    fidelity = "golden parity"
+    formula = "kept[t] = top n[t] of late CLS row, n[0] = α·P, n[t] ~ Σ_{cells that t covers} early CLS row of tile 0"
+    published = (
+        "The authors' code cuts the thumbnail into strips of whole rows, one a tile whatever the grid, and counts each "
+        "strip's cells among the best (1 − α) of the thumbnail instead of adding attention; it swaps rows and columns "
+        "of the grid when it packs; it leaves a picture of one tile whole."
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        within(self, 0, 1, "alpha")
+
+    @property
+    def exact(self) -> bool:
+        """False for the authors' rounding: losses and newlines stand outside the budget."""
+        return self.variant == "herovlm"
+
+    def needs(self, depth: int) -> Needs:
+        """CLS rows of an early and a late block."""
+        return Needs(resolve((self.content_layer, self.token_layer), depth))
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Weigh the tiles, spend the budget, and take each tile's best."""
+        valid, room, weight = seen.valid, seen.valid.sum(1), self.weigh(seen)
+        scores = score.cls_rows(seen.attention, resolve((self.token_layer,), seen.depth))  # (T, N)
+        why = {"score": scores, "weight": torch.cat([weight.new_zeros(1), weight])}
+        if not self.exact:
+            mask = self.floored(scores, weight, share) & valid
+            return Kept(mask, closed_by(seen.grid, mask, newlines or "none"), why=why)
+        ranks, pair = select.ranks(scores, valid), torch.stack([room[0], room[1:].sum()])  # thumbnail, all local tiles
+
+        def patches(n: int) -> Tensor:
+            first = allocate.exact(torch.tensor([self.alpha, 1 - self.alpha]), n, pair)[:1]
+            return select.top(ranks, torch.cat([first, allocate.exact(weight, n - int(first), room[1:])]), valid)
+
+        return Kept(*fit(patches, seen.grid, valid, scores, budget, newlines), why=why)
+
+    def weigh(self, seen: Seen) -> Tensor:
+        """Share of the thumbnail's early attention that each local tile covers, (K,)."""
+        content = score.cls_rows(seen.attention, resolve((self.content_layer,), seen.depth))[0]  # (N,)
+        tiles, cells = len(seen.valid) - 1, len(content)
+        if not tiles:
+            return content.new_zeros(0)
+        if self.variant == "official":
+            best = select.ranks(content[None], torch.ones_like(content[None]).bool())[0]
+            content = (best < int(cells * (1 - self.alpha))).float()
+            owner = torch.arange(cells, device=content.device) * tiles // cells
+        else:
+            owner = cover(seen.grid, seen.valid if self.exact else torch.ones_like(seen.valid))
+        weight = (content * (owner == torch.arange(tiles, device=content.device)[:, None])).sum(1)
+        return weight / weight.sum().clamp(min=1e-12)
+
+    def floored(self, scores: Tensor, weight: Tensor, share: float) -> Tensor:
+        """Spend as the authors do, blind to padding: (T, N) bool."""
+        tiles, cells = scores.shape
+        total = int(tiles * cells * share)
+        first = min(int(total * self.alpha) if len(weight) else total, cells)
+        rest = allocate.floored(weight, min(total - first, (tiles - 1) * cells), torch.full_like(weight, cells).long())
+        everywhere = torch.ones_like(scores, dtype=torch.bool)
+        return select.top(select.ranks(scores, everywhere), torch.cat([rest.new_tensor([first]), rest]), everywhere)
+
+
+def cover(grid: Grid, valid: Tensor) -> Tensor:
+    """Say which local tile shows each cell of the thumbnail; the picture is where the canvas is valid.  (N,) int64."""
+    (rows, cols), side = grid.tiles, grid.side
+    canvas = valid[1:].view(rows, cols, side, side).transpose(1, 2).reshape(rows * side, cols * side)
+    middle = 2 * torch.arange(side, device=valid.device) + 1  # of a cell, in halves of a cell
+
+    def tile_of(line: Tensor) -> Tensor:  # (side * tiles,) bool -> (side,) int64
+        return (int(line.int().argmax()) + middle * int(line.sum()) // (2 * side)) // side
+
+    return (tile_of(canvas.any(1))[:, None] * cols + tile_of(canvas.any(0))).flatten()

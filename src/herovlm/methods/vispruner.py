@@ -1,0 +1,99 @@
+"""VisPruner: important patches by CLS attention, diverse ones by removing near-duplicates from the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import MethodError
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.fields import within
+from herovlm.ops import allocate, score, select
+from herovlm.ops.fit import fit
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisPruner(Method):
+    """VisPruner: a share of important patches, and diverse ones from what is left (arXiv 2412.01818v2, ICCV 2025).
+
+    Important is what the CLS token looks at.  The rest, in order of attention, is split into every other patch; of
+    the first half those most alike (cosine) to any of the second are removed, a few a round, and the halves are drawn
+    anew until the count is right.  Tiled models (LLaVA-NeXT) in the paper, as here: every tile on its own.
+    """
+
+    important: float = 0.5  # share of a tile's kept patches that go by attention; 1 is `fastervlm`
+    step: int = 8  # near-duplicates removed a round
+    layer: Layer = -2  # block whose CLS rows rank the patches: the one before the last
+
+    name = "vispruner"
+    paper = "arXiv 2412.01818"
+    fidelity = "from the paper"
+    formula = "kept = top ⌊important·n⌋ of CLS row ∪ rest after: of every other patch drop argmax cos to the others"
+    published = (
+        "The authors' code keeps the same number of patches in every tile, padding included, and all newlines on top; "
+        "it takes only an even number of patches into the removal."
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        within(self, 0, 1, "important")
+        within(self, 1, float("inf"), "step")
+
+    def needs(self, depth: int) -> Needs:
+        """CLS rows of one block, and the states before the projector, whose cosine counts."""
+        return Needs(resolve((self.layer,), depth), hidden=True)
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Choose in each tile its own, the same share of the valid patches."""
+        if seen.hidden is None:
+            raise MethodError("method 'vispruner' compares patches before the projector, which were not recorded")
+        hidden, valid, capacity = seen.hidden, seen.valid, seen.valid.sum(1)
+        room = capacity.tolist()
+        scores = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth))  # (T, N)
+        order = select.ranks(scores, valid).argsort(1)  # (T, N) the best first
+
+        @cache
+        def alike(tile: int) -> Tensor:
+            states = torch.nn.functional.normalize(hidden[tile, order[tile, : room[tile]]].float(), dim=-1)
+            return states @ states.T  # (n, n) in order of attention
+
+        @cache  # `fit` asks for many counts that differ by one or two
+        def removed(tile: int, important: int) -> Tensor:
+            return duplicates(alike(tile), important, self.step)
+
+        def patches(n: int) -> Tensor:
+            mask = torch.zeros_like(valid)
+            for tile, count in enumerate(allocate.exact(capacity, n, capacity).tolist()):
+                gone = removed(tile, int(count * self.important))[: room[tile] - count]
+                stays = torch.ones(room[tile], dtype=torch.bool, device=valid.device)
+                stays[gone] = False
+                mask[tile, order[tile, : len(stays)][stays]] = True
+            return mask
+
+        return Kept(*fit(patches, seen.grid, valid, scores, budget, newlines), why={"score": scores})
+
+
+def duplicates(alike: Tensor, start: int, step: int) -> Tensor:
+    """Say in which order near-duplicates go, the first to go first; any shorter removal is a prefix of it.
+
+    Args:
+        alike: (n, n) cosine of the patches.
+        start: Patches before this one never go.
+        step: Patches removed a round.
+
+    Returns:
+        (n - start,) int64 places.
+    """
+    left, gone = torch.arange(start, len(alike), device=alike.device), []
+    while len(left) > 1:
+        first, second = left[::2], left[1::2]
+        nearest = alike[first][:, second].amax(1)
+        first = first[nearest.argsort(descending=True, stable=True)]
+        gone.append(first[:step])
+        left = torch.cat([first[step:], second])
+    return torch.cat([*gone, left])

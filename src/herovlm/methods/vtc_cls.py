@@ -1,0 +1,46 @@
+"""VTC-CLS: one ranking from the CLS attention of many deep blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.ops import score, select
+from herovlm.ops.fit import fit
+from herovlm.ops.select import Scope
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class VtcCls(Method):
+    """VTC-CLS: the patches that the CLS token looks at over a run of deep blocks (arXiv 2412.05819).
+
+    The CLS rows of the blocks `first` to `last`, averaged over heads, are summed; blocks 16 to 22 of 24 in the paper.
+    The paper has one tile (LLaVA-1.5) and no rule for more; the tiled form is ours: every tile on its own.
+    """
+
+    first: Layer = 0.7  # first block of the run: 16 of 24
+    last: Layer = -2  # last block of the run: the one before the last, where LLaVA takes its features
+    scope: Scope = "tile"  # "image": one ranking over all tiles
+
+    name = "vtc_cls"
+    paper = "arXiv 2412.05819"
+    fidelity = "golden parity"
+    formula = "kept = top P of Σ_{first ≤ l ≤ last} mean_heads CLS row[l]"
+    published = "The authors' code takes one picture of one tile; a tiled picture or a batch stops it."
+
+    def blocks(self, depth: int) -> tuple[int, ...]:
+        """Blocks of the run; in a tower too shallow for it, the last alone."""
+        (first,), (last,) = resolve((self.first,), depth), resolve((self.last,), depth)
+        return tuple(range(min(first, last), last + 1))
+
+    def needs(self, depth: int) -> Needs:
+        """CLS rows of the run."""
+        return Needs(self.blocks(depth))
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Sum the rows and take the best."""
+        blocks = self.blocks(seen.depth)
+        scores = score.cls_rows(seen.attention, blocks) * len(blocks)  # (T, N), the sum
+        patches = select.by_score(scores, seen.valid, self.scope)
+        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why={"score": scores})
