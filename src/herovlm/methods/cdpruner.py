@@ -1,0 +1,61 @@
+"""CDPruner: keep patches that differ from each other and bear on the question, as a determinantal point process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import MethodError
+from herovlm.methods.base import Method
+from herovlm.ops import diversity, select
+from herovlm.ops.fit import fit
+from herovlm.ops.select import Scope
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class CdPruner(Method):
+    """Pick for the largest determinant of a kernel of feature cosines weighted by relevance (arXiv 2506.10967).
+
+    A patch's relevance is its cosine with the question in CLIP space, negated as in the authors' code (patch states of
+    CLIP tend to point away from the text that names them), and scaled to [0, 1] over the image.  On tiled models the
+    authors keep the same number in every tile, which is the default.
+    """
+
+    negate: bool = True  # False: the cosine as it is
+    scope: Scope = "tile"  # "image": one contest over all tiles
+
+    name = "cdpruner"
+    paper = "arXiv 2506.10967"
+    fidelity = "golden parity"
+    formula = "kept = greedy argmax det(diag(r) S diag(r)), r = minmax(−cos(patch, question)), S = x̂ x̂ᵀ"
+    published = "It scales relevance over all tiles of all images of a batch, so that an image depends on the others."
+
+    def needs(self, depth: int) -> Needs:
+        """Cosine of every patch and the question."""
+        return Needs(affinity=True)
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Order the patches by the greedy determinant and take the first."""
+        if seen.features is None:
+            raise MethodError("method 'cdpruner' compares features, and none were recorded")
+        if seen.affinity is None:
+            raise MethodError("method 'cdpruner' weighs patches by the question: give one")
+        features, relevance = seen.features.flatten(0, 1), self.relevance(seen.affinity.float(), seen.valid)
+
+        def order(cells: Tensor, count: int) -> Tensor:
+            return diversity.dpp(diversity.cosines(features[cells]), relevance.flatten()[cells], count)
+
+        scores = diversity.scores(order, seen.valid, self.scope, budget)
+        patches = select.by_score(scores, seen.valid, self.scope)
+        why = {"score": scores, "relevance": relevance}
+        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why=why)
+
+    def relevance(self, affinity: Tensor, valid: Tensor) -> Tensor:
+        """Scale to [0, 1] over the valid patches (T, N); 1e-6 keeps the least of them above 0, as in the code."""
+        affinity = -affinity if self.negate else affinity
+        low, high = affinity[valid].min(), affinity[valid].max()
+        scaled = torch.where(high > low, (affinity - low + 1e-6) / (high - low), 1)
+        return scaled.masked_fill(~valid, 0)

@@ -1,0 +1,60 @@
+"""ToDRE, first stage: start at what the CLS token looks at most, then take what differs most from all taken so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from herovlm.errors import MethodError
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.ops import diversity, score, select
+from herovlm.ops.fit import fit
+from herovlm.ops.select import Scope
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToDre(Method):
+    """Pick the patches least like all earlier picks, from the thumbnail's most attended patch on (arXiv 2505.18757).
+
+    This is the paper's first stage, before the LLM.  The pivot has the thumbnail's highest CLS attention in the last
+    block; each next pick has the smallest summed cosine to the picks, among the features that the LLM reads.  On tiled
+    models the paper runs one contest over all tiles, which is the default.  How heads are combined is not in the
+    paper: here the mean.
+    """
+
+    objective: Literal["max_sum", "k_center"] = "max_sum"  # version 2 of the paper, or the greedy k-center of version 1
+    layer: Layer = -1  # block whose CLS attention gives the pivot
+    scope: Scope = "image"  # "tile": every tile has its own pivot and the same share of its patches
+
+    name = "todre"
+    paper = "arXiv 2505.18757"
+    fidelity = "from the paper"
+    formula = "pick[1] = argmax CLS row of the thumbnail, pick[k+1] = argmin_v x̂[v] · Σ_{i≤k} x̂[pick[i]]"
+
+    def needs(self, depth: int) -> Needs:
+        """CLS rows of one block."""
+        return Needs(resolve((self.layer,), depth))
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Order the patches by the objective and take the first."""
+        if seen.features is None:
+            raise MethodError("method 'todre' compares features, and none were recorded")
+        blocks = resolve((self.layer,), seen.depth)
+        # a softmax over the patches alone: the CLS key's share is divided out, head by head
+        rows = {block: row.float() for block, row in seen.attention.items() if block in blocks}
+        attention = score.cls_rows({b: r / r.sum(-1, keepdim=True) for b, r in rows.items()}, blocks)  # (T, N)
+        features, pivots = seen.features.flatten(0, 1), attention.clone()
+        if self.scope == "image":
+            pivots[1:] = -1  # only the thumbnail
+        pick = diversity.max_sum if self.objective == "max_sum" else diversity.k_center
+
+        def order(cells: Tensor, count: int) -> Tensor:
+            return pick(diversity.cosines(features[cells]), pivots.flatten()[cells].argmax(), count)
+
+        scores = diversity.scores(order, seen.valid, self.scope, budget)
+        patches = select.by_score(scores, seen.valid, self.scope)
+        why = {"score": scores, "attention": attention}
+        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why=why)

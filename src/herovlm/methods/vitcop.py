@@ -1,0 +1,78 @@
+"""ViTCoP, first stage: what the CLS token looks at, and clusters of it for the stages inside the LLM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import MethodError
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.fields import within
+from herovlm.ops import score, select
+from herovlm.ops.cluster import density_peaks
+from herovlm.ops.fit import fit
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class VitCop(Method):
+    """Keep the patches with the highest CLS attention, and cluster them by their keys (arXiv 2601.17818).
+
+    This is the paper's first stage, before the LLM: the best patches of the block whose states LLaVA reads.  The kept
+    patches are clustered by density peaks of that block's keys, near ones with near ones; the later stages read the
+    clusters from the record ("cluster": -2 not kept, -1 in no cluster).  The released code serves one tile: here every
+    tile keeps the same share and has clusters of its own.
+    """
+
+    variant: Literal["herovlm", "official"] = "herovlm"  # "official": patches of equal density may lead in a circle
+    layer: Layer = -2  # block of the attention and of the keys
+    centres: float = 0.18  # clusters, as a share of the tile's kept patches
+    cutoff: float = 8.0  # distance of keys at which density fades
+    near: float = 0.6  # how far away a patch may be that another follows, in sides of the tile
+
+    name = "vitcop"
+    paper = "arXiv 2601.17818"
+    fidelity = "golden parity"
+    formula = "kept[t] = top n[t] of Σ_heads CLS row; clusters: the largest ρ·δ, ρ[i] = Σ_j exp(−(|k[i] − k[j]| / 8)²)"
+    published = (
+        "Patches of equal density can lead each other in a circle and then form one more cluster; "
+        "in half precision this happens often."
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        within(self, 0, 1, "centres")
+        within(self, 1e-6, float("inf"), "cutoff", "near")
+
+    def needs(self, depth: int) -> Needs:
+        """CLS rows and keys of one block."""
+        blocks = resolve((self.layer,), depth)
+        return Needs(blocks, keys=blocks)
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Keep by CLS attention, then cluster what was kept."""
+        (block,) = resolve((self.layer,), seen.depth)
+        if block not in seen.keys:
+            raise MethodError(f"method 'vitcop' clusters the keys of block {block}, which were not recorded")
+        scores = score.cls_rows(seen.attention, (block,))  # (T, N): of the heads' mean, whose order is that of the sum
+        patches = select.by_score(scores, seen.valid, "tile")
+        mask, rows = fit(patches, seen.grid, seen.valid, scores, budget, newlines)
+        clusters = self.cluster(seen.keys[block][:, 1:], mask, seen.grid.side)
+        return Kept(mask, rows, why={"score": scores, "cluster": clusters})
+
+    def cluster(self, keys: Tensor, mask: Tensor, side: int) -> Tensor:
+        """Cluster the kept patches of each tile by keys (T, N, C): (T, N) float32, -2 where not kept."""
+        places = torch.arange(mask.shape[1], device=mask.device)
+        yx = torch.stack([places // side, places % side], -1) / side  # (N, 2)
+        labels, earlier = torch.full(mask.shape, -2.0, device=mask.device), 0
+        for found, own, kept, n in zip(labels, keys, mask, mask.sum(1).tolist(), strict=True):
+            if n:
+                peaks, ties = max(1, int(self.centres * n)), self.variant == "official"
+                tile = density_peaks(own[kept], yx[kept], peaks, cutoff=self.cutoff, near=self.near, ties=ties)
+                found[kept] = torch.where(tile < 0, tile, tile + earlier).float()  # numbers of tiles never meet
+            earlier += n
+        return labels
