@@ -33,6 +33,10 @@ METHODS = {
     "divprune": "herovlm.methods.divprune:DivPrune",
     "cdpruner": "herovlm.methods.cdpruner:CdPruner",
     "vitcop": "herovlm.methods.vitcop:VitCop",
+    "visionzip": "herovlm.methods.visionzip:VisionZip",
+    "prumerge": "herovlm.methods.prumerge:PruMerge",
+    "prumerge_plus": "herovlm.methods.prumerge_plus:PruMergePlus",
+    "globalcom2": "herovlm.methods.globalcom2:GlobalCom2",
 }
 ADAPTERS = {
     "llava_next": "herovlm.adapters.llava_next:LlavaNext",

@@ -1,0 +1,114 @@
+"""PruMerge: keep what the CLS token looks at, and add to each kept patch what is near it by key."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import MethodError
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.fields import within
+from herovlm.ops import allocate, keys, select
+from herovlm.ops.fit import closed_by, fit
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruMerge(Method):
+    """Keep what the last block's CLS token looks at, and add to each patch its neighbours by key (arXiv 2403.15388).
+
+    Attention is one softmax over all channels, heads not told apart.  Each kept patch is a centre and collects the
+    attention-weighted states of its nearest patches, other centres among them; weights do not sum to 1.  The rest of
+    the tile, weighted so, makes one more token, which stands in the cell of the best patch of the rest.  A tile kept
+    whole is left alone.  Merging is done before the projector.  The paper had one tile; here every tile is a picture
+    of its own and keeps the same share of its valid patches.
+    """
+
+    layer: Layer = -1  # block whose CLS query and keys are read
+    neighbours: int = 32  # patches that a centre collects
+    variant: Literal["herovlm", "adaptive", "fixed"] = (
+        "herovlm"  # the count is the budget's, or the authors': see below
+    )
+
+    name = "prumerge"
+    paper = "arXiv 2403.15388"
+    fidelity = "golden parity"
+    formula = "token[i] = x[i] + Σ a[j]·x[j] over the 32 keys j nearest to i, i in top a; one more: Σ_{rest} a[j]·x[j]"
+    published = (
+        "The authors choose as many patches as attention has outliers (variant 'adaptive': more than 1.5 interquartile "
+        "ranges above the third quartile), whatever the budget, or in training a share of the patches (variant "
+        "'fixed'), and add the one token to them.  Their tokens stand in order of attention, ours in raster order."
+    )
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        super().__post_init__()
+        within(self, 1, math.inf, "neighbours")
+
+    @property
+    def exact(self) -> bool:
+        """False for the authors' variants, which count for themselves."""
+        return self.variant == "herovlm"
+
+    def needs(self, depth: int) -> Needs:
+        """CLS query and keys of the layer, and the states before the projector."""
+        return Needs(keys=resolve((self.layer,), depth), hidden=True)
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Choose the centres and the cell of the one more token in every tile, then merge."""
+        valid, room, (block,) = seen.valid, seen.valid.sum(1), resolve((self.layer,), seen.depth)
+        products, own = keys.cls_products(seen.keys, seen.queries, block), keys.of(seen.keys, block)[:, 1:]
+        scores = (products * own.shape[-1] ** -0.5).softmax(-1)[:, 1:]  # (T, N)
+        if seen.hidden is None:
+            raise MethodError(f"method {self.name!r} merges states before the projector, and none were recorded")
+        why = {"score": scores}
+        if self.exact:
+
+            def patches(n: int) -> Tensor:
+                granted = allocate.exact(room, n, room)
+                return select.top(_ranks(scores, self.cells(valid, granted), valid), granted, valid)
+
+            mask, rows = fit(patches, seen.grid, valid, scores, budget, newlines)
+            cells, pool = self.cells(valid, mask.sum(1)), valid.long()
+        else:
+            count = outliers(scores, valid) if self.variant == "adaptive" else (room.double() * share).long()
+            why["best"] = count
+            cells, best = self.cells(valid, count), select.top(select.ranks(scores, valid), count, valid)
+            mask = select.top(_ranks(scores, cells, valid), (cells | best).sum(1) + 1, valid)
+            rows, pool = closed_by(seen.grid, mask, newlines or "touched"), self.pool(valid, cells, best)
+        last = mask & (_ranks(scores, cells, mask) == mask.sum(1, keepdim=True) - 1)  # cell of the one more token
+        hidden = seen.hidden.float().clone()
+        for t in (mask ^ valid).any(1).nonzero()[:, 0].tolist():
+            x, a, centres = seen.hidden[t].float(), scores[t], (mask & ~last)[t].nonzero()[:, 0]
+            hidden[t, centres] = keys.collect(x, own[t], a, centres, pool[t], self.neighbours)
+            hidden[t, last[t]] = (pool[t] * a).index_fill(0, centres, 0) @ x
+        return Kept(mask, rows, hidden=hidden[mask].to(seen.hidden.dtype), why=why)
+
+    def cells(self, valid: Tensor, count: Tensor) -> Tensor:
+        """Choose the cells that are centres whatever they score, (T, N) bool; PruMerge has none.
+
+        `count` (T,) is the number of tokens of each tile, or of centres by attention in the authors' variants.
+        """
+        return torch.zeros_like(valid)
+
+    def pool(self, valid: Tensor, cells: Tensor, best: Tensor) -> Tensor:
+        """Say how many times each patch can be merged into others, (T, N) int64, in the authors' variants."""
+        return valid.long()
+
+
+def _ranks(scores: Tensor, cells: Tensor, ok: Tensor) -> Tensor:
+    """Rank as `select.ranks`, the cells that are centres anyway before all others."""
+    return select.ranks(scores.masked_fill(cells, torch.inf), ok)
+
+
+def outliers(scores: Tensor, valid: Tensor) -> Tensor:
+    """Count the scores of each tile that are high outliers, (T,) int64."""
+    among = scores.double().masked_fill(~valid, torch.nan)
+    quarters = torch.tensor([0.25, 0.75], dtype=among.dtype, device=among.device)
+    low, high = torch.nanquantile(among, quarters, dim=1)  # each (T,); nan, and so no outlier, where all is padding
+    count: Tensor = (among > (high + 1.5 * (high - low))[:, None]).sum(1)
+    return count

@@ -1,0 +1,99 @@
+"""VisionZip: a few dominant patches as they are, and the rest of each tile merged into contextual tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import MethodError
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.fields import within
+from herovlm.ops import allocate, keys, score, select, spread
+from herovlm.ops.fit import fit
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionZip(Method):
+    """Send what the CLS token looks at most, and merge the rest of a tile into contextual tokens (arXiv 2412.04467).
+
+    Centres are every n-th patch of the rest, in raster order; each other patch joins the centre whose key, averaged
+    over heads, is nearest by cosine.  Merging is done before the projector, and a contextual token stands in its
+    centre's cell.  Every tile is zipped on its own with the same share of its valid patches, as in the paper on
+    LLaVA-NeXT, where all tiles get the same number.
+    """
+
+    layer: Layer = -2  # block whose CLS attention and keys are read; -2: whose states LLaVA's projector reads
+    contextual: float = 10 / 64  # share of a tile's tokens that are contextual; of 64 the paper merges 10
+    merge: Literal["centre + mean", "mean"] = (
+        "centre + mean"  # the authors' code adds the mean of the others; or a mean
+    )
+
+    name = "visionzip"
+    paper = "arXiv 2412.04467"
+    fidelity = "golden parity"
+    formula = "dominant = top a; contextual[c] = x[c] + mean of x[j], c = argmax over centres of cos(key[j], key[c])"
+    published = (
+        "VisionZip also sends the CLS state of every tile and counts it as dominant; it is no patch, and herovlm does "
+        "not send it.  On tiled pictures its code spends the same number on every tile, padding included, sends no "
+        "newline, and puts the contextual tokens of all local tiles at the end."
+    )
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        super().__post_init__()
+        within(self, 0, 1, "contextual")
+
+    def needs(self, depth: int) -> Needs:
+        """CLS rows and keys of the layer, and the states before the projector."""
+        blocks = resolve((self.layer,), depth)
+        return Needs(blocks, keys=blocks, hidden=True)
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Choose dominant patches and centres, then merge the others into the centres."""
+        blocks, valid, room = resolve((self.layer,), seen.depth), seen.valid, seen.valid.sum(1)
+        scores = score.cls_rows(seen.attention, blocks)  # (T, N)
+        by_head = keys.of(seen.keys, blocks[0])[:, 1:].reshape(*valid.shape, seen.heads, -1)  # (T, N, H, C / H)
+        if seen.hidden is None:
+            raise MethodError("method 'visionzip' merges the states before the projector, which were not recorded")
+        ranks = select.ranks(scores, valid)
+
+        def patches(n: int) -> Tensor:
+            granted = allocate.exact(room, n, room)
+            merged = self.merged(granted)
+            dominant = select.top(ranks, granted - merged, valid)
+            rest = valid & ~dominant
+            step = (rest.sum(1) // merged.clamp(min=1)).clamp(min=1)
+            return dominant | spread.stepped(rest, step, 0 * step, step * merged)
+
+        mask, rows = fit(patches, seen.grid, valid, scores, budget, newlines)
+        centres = mask & (select.ranks(scores, mask) >= (mask.sum(1) - self.merged(mask.sum(1)))[:, None])
+        owner = owners(by_head.mean(2), valid, mask, centres)
+        hidden = seen.hidden.float().clone()
+        for x, own, at in zip(hidden, owner, centres, strict=True):
+            x[at] = self.zipped(x, own, at.nonzero()[:, 0])
+        return Kept(mask, rows, hidden=hidden[mask].to(seen.hidden.dtype), why={"score": scores, "owner": owner})
+
+    def merged(self, granted: Tensor) -> Tensor:
+        """Say how many of each tile's tokens are contextual, (T,) int64."""
+        return (granted * self.contextual).round().to(torch.int64)
+
+    def zipped(self, x: Tensor, owner: Tensor, centres: Tensor) -> Tensor:
+        """Merge what the centres (M,) of one tile own: (N, C), (N,) -> (M, C)."""
+        mine = owner == centres[:, None]  # (M, N)
+        mine[torch.arange(len(centres), device=x.device), centres] = False
+        others, total = mine.sum(1, keepdim=True), mine.to(x.dtype) @ x
+        return (x[centres] + total) / (1 + others) if self.merge == "mean" else x[centres] + total / others.clamp(min=1)
+
+
+def owners(metric: Tensor, valid: Tensor, mask: Tensor, centres: Tensor) -> Tensor:
+    """Find the cell that each patch ends in, (T, N) int64: its own when kept, else a centre's; -1 = in none."""
+    owner = torch.where(mask, torch.arange(mask.shape[1], device=mask.device), -1)
+    unit = torch.nn.functional.normalize(metric, dim=-1)
+    for m, own, rest, at in zip(unit, owner, valid & ~mask, centres, strict=True):
+        if at.any():
+            own[rest] = at.nonzero()[:, 0][(m[rest] @ m[at].T).argmax(1)]
+    return owner
