@@ -8,15 +8,11 @@ Random weights of the real shape (CLIP ViT-L/14-336, 5 tiles).  Three ways to se
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import sys
 import time
 from collections.abc import Callable
 
 import torch
-import transformers
+from record import hand_over, ratio, spread
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlavaNextConfig, LlavaNextForConditionalGeneration
 
 from herovlm import parse, registry
@@ -109,15 +105,8 @@ def measure(small: bool, dtype: torch.dtype, rounds: int) -> dict[str, object]:
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
-    ratio = {
-        name: statistics.median(a / b for a, b in zip(seconds[name], seconds["tower"], strict=True))
-        for name in ("signals", "authors")
-    }
-    spread = {
-        name: {"median_s": round(statistics.median(s), 4), "min_s": round(min(s), 4), "max_s": round(max(s), 4)}
-        for name, s in seconds.items()
-    }
-    return {"seconds": spread, "ratios": {f"{name}_over_tower": round(r, 4) for name, r in ratio.items()}}
+    ratios = {f"{name}_over_tower": ratio(seconds[name], seconds["tower"]) for name in ("signals", "authors")}
+    return {"seconds": {name: spread(times) for name, times in seconds.items()}, "ratios": ratios}
 
 
 def main() -> None:
@@ -127,28 +116,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", default="-", help="file to write, or - for standard output")
     args = parser.parse_args()
+    rounds = 3 if args.small else args.rounds
     results = {
-        str(dtype).removeprefix("torch."): measure(args.small, dtype, 3 if args.small else args.rounds)
+        str(dtype).removeprefix("torch."): measure(args.small, dtype, rounds)
         for dtype in (torch.bfloat16, torch.float32)
     }
-    record = {
-        "benchmark": "signals",
-        "small": args.small,
-        "rounds": args.rounds,
-        "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "ratios": results["bfloat16"]["ratios"],
-        "results": results,
-    }
-    text = json.dumps(record, indent=2) + "\n"
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
-        with open(args.json, "w") as file:
-            file.write(text)
+    hand_over(args.json, "signals", args.small, rounds, ratios=results["bfloat16"]["ratios"], results=results)
 
 
 if __name__ == "__main__":

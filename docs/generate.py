@@ -9,24 +9,28 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import io
+import pkgutil
 import re
 import sys
 import textwrap
+import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import results
 from PIL import Image, ImageChops
 
 from herovlm import registry
 from herovlm.demo import scenes
-from herovlm.methods.base import Method
 from herovlm.methods.fields import spell
 
 ROOT = Path(__file__).parents[1]
 CARD = "src/herovlm/demo/weights/README.md"
 SCENE, PICTURE = 2, "docs/board.png"  # a held-out scene: the picture that the commands of the pages ask about
+MADE = "<!-- made by docs/generate.py from the code; do not edit -->"
+Kind = type[Any]  # a method, before the LLM or inside it
 FIDELITY = {
     "golden parity": "equal to the authors' code index for index, on the committed cases of `tests/golden`",
     "from the paper": "written from the paper's formulas; there is no code of the authors to compare with",
@@ -62,11 +66,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def pages() -> dict[Path, str]:
     """Every generated text: path -> content."""
-    methods = {name: registry.method(name) for name in registry.METHODS}
-    made = {ROOT / f"docs/methods/{name}.md": page(method) for name, method in methods.items()}
-    made[ROOT / "docs/methods/README.md"] = "\n".join(index(list(methods.values()))) + "\n"
+    made = {ROOT / f"docs/methods/{method.name}.md": page(method) for method in (*before(), *inside())}
+    made[ROOT / "docs/methods/README.md"] = "\n".join(index()) + "\n"
     readme = (ROOT / "README.md").read_text("utf-8")
-    readme = fill(readme, "methods", table(list(methods.values()), "docs/methods/"))
+    readme = fill(readme, "methods", list(tables("docs/methods/")))
     card = (ROOT / CARD).read_text("utf-8")
     for name, lines in results.tables().items():
         if f"<!-- {name}:start -->" in readme:
@@ -78,6 +81,16 @@ def pages() -> dict[Path, str]:
     return made | {ROOT / "README.md": readme, ROOT / CARD: card}
 
 
+def before() -> list[Kind]:
+    """The methods before the LLM."""
+    return [registry.method(name) for name in registry.METHODS]
+
+
+def inside() -> list[Kind]:
+    """The methods that go on inside the LLM."""
+    return [pkgutil.resolve_name(where) for where in getattr(registry, "INSIDE", {}).values()]
+
+
 def fill(text: str, name: str, lines: Sequence[str]) -> str:
     """Replace what stands between <!-- name:start --> and <!-- name:end -->."""
     start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
@@ -87,10 +100,19 @@ def fill(text: str, name: str, lines: Sequence[str]) -> str:
     return "\n".join([f"{head}{start}", *lines, f"{end}{rest.split(end)[1]}"])
 
 
-def table(methods: Sequence[type[Method]], folder: str = "") -> list[str]:
+def tables(folder: str = "") -> Iterator[str]:
+    """All methods, one row each."""
+    yield from table(before(), folder)
+    if inside():
+        yield from ["", 'Inside the LLM, where pruning goes on between its layers, after a plus: `"hero + fastv"`.', ""]
+        yield from table(inside(), folder)
+
+
+def table(methods: Sequence[Kind], folder: str = "") -> Iterator[str]:
     """One row a method."""
-    rows = [f"| [`{m.name}`]({folder}{m.name}.md) | {sentence(m)} | {paper(m)} | {m.fidelity} |" for m in methods]
-    return ["| method | what it does | paper | fidelity |", "|---|---|---|---|", *rows]
+    yield from ["| method | what it does | paper | fidelity |", "|---|---|---|---|"]
+    for m in methods:
+        yield f"| [`{m.name}`]({folder}{m.name}.md) | {sentence(m)} | {paper(m)} | {m.fidelity} |"
 
 
 def models() -> list[str]:
@@ -101,45 +123,74 @@ def models() -> list[str]:
     return ["| family | `config.model_type` | what it sends |", "|---|---|---|", *rows]
 
 
-def index(methods: Sequence[type[Method]]) -> Iterator[str]:
+def index() -> Iterator[str]:
     """The page that lists all pages."""
-    yield from ["# Methods", "", "<!-- made by docs/generate.py from the code; do not edit -->", ""]
-    yield from [*table(methods), "", "Fidelity, in the order of how much it promises:", ""]
+    yield from ["# Methods", "", MADE, "", *tables(), "", "Fidelity, in the order of how much it promises:", ""]
     yield from (f"- **{word}**: {meaning}." for word, meaning in FIDELITY.items())
 
 
-def page(method: type[Method]) -> str:
+def page(method: Kind) -> str:
     """The page of one method."""
-    name, about = method.name, inspect.cleandoc(method.__doc__ or "")
-    question = next(q.text for q in scenes.make(SCENE).questions if q.kind == "fine")
-    exact = "exactly the positions asked for" if method().exact else "not exactly what was asked: see above"
+    spec = method.name if method in before() else f"full + {method.name}"
     facts = {
         "paper": paper(method),
-        "fidelity": f"{method.fidelity}: {FIDELITY[method.fidelity]}",
-        "budget": exact,
+        "where": "before the LLM" if method in before() else "inside the LLM, between its layers",
+        "fidelity": fidelity(method),
+        "budget": budget(method),
         "source": f"[`{(source := _source(method))}`](../../{source})",
     }
-    lines = [f"# {name}", "", "<!-- made by docs/generate.py from the code; do not edit -->", "", about, ""]
-    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
-    lines += ["## Fields", "", f"Set them in the spec: `{_example(method)}`.", ""]
+    lines = [f"# {method.name}", "", MADE, "", inspect.cleandoc(method.__doc__ or ""), ""]
+    lines += ["```text", method.formula, "```", ""]
+    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items() if value), ""]
+    if method.published:
+        lines += ["## What the authors' code does differently", "", *textwrap.wrap(method.published, 118), ""]
+    lines += ["## Fields", "", f"Set them in the spec: `{_example(method, spec)}`.", ""]
     lines += ["| field | default | what it takes | meaning |", "|---|---|---|---|"]
     lines += [f"| `{field}` | `{default}` | {kind} | {words} |" for field, default, kind, words in fields(method)]
-    methods = ",".join(dict.fromkeys(("full", name)))
-    command = f'herovlm compare {PICTURE} "{question}" --methods {methods} --keep 0.2 --html {name}.html'
+    asked = next(q for q in scenes.make(SCENE).questions if q.kind == "fine")
+    methods = ",".join(dict.fromkeys(("full", spec)))
+    command = f'herovlm compare {PICTURE} "{asked.text}" --answer {asked.answer} \\\n'
+    command += f'  --methods "{methods}" --keep 0.2 --html {method.name}.html'
     return "\n".join([*lines, "", "## See it", "", "```bash", command, "```", ""])
 
 
-def fields(method: type[Method]) -> Iterator[tuple[str, str, str, str]]:
+def fidelity(method: Kind) -> str:
+    """How near it comes to the paper and to the authors' code, and which variant of it does."""
+    text = f"{method.fidelity}: {FIDELITY[method.fidelity]}"
+    if method.fidelity == "golden parity" and "official" in (choices := variants(method)):
+        text += f"; that is `{method.name}(variant='official')`, and the default, `'{choices[0]}'`, mends its quirks"
+    return text
+
+
+def budget(method: Kind) -> str:
+    """Whether the budget is spent exactly, and by which variants it is not."""
+    if not method().exact:
+        return "not exactly what was asked: see above"
+    loose = [f"`variant='{name}'`" for name in variants(method) if not method(variant=name).exact]
+    return "exactly the positions asked for" + (f", but not with {' or '.join(loose)}: see above" if loose else "")
+
+
+def variants(method: Kind) -> tuple[str, ...]:
+    """The variants of a method that has some, the default first."""
+    names = get_args(get_type_hints(method).get("variant"))
+    return tuple(sorted(names, key=lambda name: bool(name != method().variant)))
+
+
+def fields(method: Kind) -> Iterator[tuple[str, str, str, str]]:
     """Name, default, kind of value and comment of each field, the method's own first."""
     hints = get_type_hints(method)
     for kind in (k for k in method.__mro__ if dataclasses.is_dataclass(k)):
         source = textwrap.dedent(inspect.getsource(kind))
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        said = {token.start[0]: token.string.strip(" #") for token in tokens if token.type == tokenize.COMMENT}
         body = ast.parse(source).body[0]
         for node in body.body if isinstance(body, ast.ClassDef) else []:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-                comment = source.splitlines()[node.lineno - 1][node.end_col_offset :]
                 name = node.target.id
-                yield name, ast.unparse(node.value), spell(hints[name]), comment.strip(" #")
+                if name in {field.name for field in dataclasses.fields(method)}:
+                    lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                    words = " ".join(said[line] for line in lines if line in said)
+                    yield name, ast.unparse(node.value), spell(hints[name]), words.replace("|", "\\|")
 
 
 def sentence(thing: object) -> str:
@@ -148,7 +199,7 @@ def sentence(thing: object) -> str:
     return re.split(r"(?<=\.)\s", about)[0]
 
 
-def paper(method: type[Method]) -> str:
+def paper(method: Kind) -> str:
     """The paper of a method, with a link when it is on arXiv."""
     return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", method.paper)
 
@@ -161,10 +212,10 @@ def same_picture(image: Image.Image) -> bool:
         return there.size == image.size and not ImageChops.difference(there.convert("RGB"), image).getbbox()
 
 
-def _example(method: type[Method]) -> str:
+def _example(method: Kind, spec: str) -> str:
     """A spec that sets the first field to its default."""
     name, default, _, _ = next(fields(method))
-    return f"{method.name}({name}={default})"
+    return f"{spec}({name}={default})"
 
 
 def _source(thing: type) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from saved import Cli
+
+from herovlm import registry
 
 QUESTION = "what is it?"
 
@@ -34,3 +37,53 @@ def test_every_method_meets_every_budget(cli: Cli, folder: Path, photo: Path, tm
         assert answer["method"] in printed
         assert f" {answer['positions']} " in printed
     assert printed.rstrip().endswith("page: a.html")
+
+
+def test_all_is_every_method_and_full_comes_first(
+    cli: Cli, folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("herovlm.registry.METHODS", {k: registry.METHODS[k] for k in ("random", "full", "pool")})
+    words = ("compare", photo, QUESTION, "--model", folder, "--max-new-tokens", 1, "--json")
+    (asked,) = json.loads(cli(*words, "--methods", "all, pool, random(seed=1)").stdout)["questions"]
+    named = [a["method"] for a in asked["answers"] if " + " not in a["method"]]
+    assert named == ["full", "random", "pool", "random(seed=1)"]
+
+
+def test_a_method_that_cannot_answer_has_a_row_that_says_why(
+    cli: Cli, folder: Path, photo: Path, tmp_path: Path
+) -> None:
+    strict = "hero(variant='official', alpha=1)"
+    words = ("compare", photo, QUESTION, "--model", folder, "--max-new-tokens", 1, "--html", "a.html")
+    plan = ("--methods", f"full,{strict},random", "--keep", "0.001")
+    (asked,) = json.loads(cli(*words, *plan, "--json").stdout)["questions"]
+    assert [a["method"] for a in asked["answers"]] == ["full", "random"]
+    (refused,) = asked["refused"]
+    assert (refused["method"], refused["keep"]) == ("hero(variant='official', alpha=1)", 0.001)
+    assert "keep" in refused["error"]
+    result = cli(*words, *plan)
+    assert result.exit_code == 0
+    assert "cannot: hero(variant=" in result.stdout
+    assert f"<td>{strict.replace(chr(39), '&#39;')}, keep 0.001</td>" in (tmp_path / "a.html").read_text()
+
+
+def test_when_no_method_can_answer_the_command_fails_as_one_question_does(
+    cli: Cli, folder: Path, photo: Path, tmp_path: Path
+) -> None:
+    words = ("compare", photo, QUESTION, "--model", folder, "--html", "a.html", "--keep", "0.001")
+    result = cli(*words, "--methods", "hero(variant='official', alpha=1)")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_the_right_answer_is_looked_for_in_every_answer(
+    cli: Cli, folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("herovlm.cli.session.Session._generate", lambda _, short, __: f"I read {len(short.kept)}.")
+    words = ("compare", photo, QUESTION, "--model", folder, "--methods", "full,random")
+    for answer, verdict in (("1", True), ("2", False)):
+        (asked,) = json.loads(cli(*words, "--answer", answer, "--json").stdout)["questions"]
+        assert asked["truth"] == answer
+        assert [a["right"] for a in asked["answers"]] == [verdict, verdict]
+    assert "wrong" in cli(*words, "--answer", "2").stdout
+    assert "right" not in cli(*words).stdout
+    assert cli(*words, "--answer", " . ").exit_code == 2

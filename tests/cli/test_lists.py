@@ -12,14 +12,31 @@ from herovlm import registry
 
 def test_methods_come_with_paper_and_fidelity(cli: Cli) -> None:
     listed = json.loads(cli("methods", "--json").stdout)
-    assert [x["method"] for x in listed] == registry.methods()
+    assert [x["method"] for x in listed if x["where"] == "before the LLM"] == registry.methods()
     for one in listed:
-        kind = registry.method(one["method"])
-        assert (one["paper"], one["fidelity"]) == (kind.paper, kind.fidelity)
-        assert one["what it does"] in str(kind.__doc__)
+        if one["where"] == "before the LLM":
+            kind = registry.method(one["method"])
+            assert (one["paper"], one["fidelity"]) == (kind.paper, kind.fidelity)
+            assert one["what it does"] in str(kind.__doc__)
     printed = cli("methods").stdout
-    assert all(name in printed for name in registry.methods())
+    assert all(one["method"] in printed for one in listed)
     assert "arXiv 2509.13067" in printed
+
+
+def test_what_works_inside_the_llm_is_listed_apart(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("herovlm.registry.INSIDE", {"deeper": "herovlm.methods.random:Random"}, raising=False)
+    listed = json.loads(cli("methods", "--json").stdout)
+    assert [x["method"] for x in listed if x["where"] == "inside the LLM"] == ["deeper"]
+    before, inside = cli("methods").stdout.split("inside the LLM")
+    assert "deeper" in inside
+    assert "hero" in before
+
+
+def test_a_broken_package_of_others_does_not_hide_the_rest(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("herovlm.registry._others", lambda _: {"broken": "no_such_module:Broken"})
+    listed = {x["method"]: x for x in json.loads(cli("methods", "--json").stdout)}
+    assert "no_such_module" in listed["broken"]["what it does"]
+    assert listed["hero"]["fidelity"] == "golden parity"
 
 
 def test_models_are_the_families_with_an_adapter(cli: Cli) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from herovlm import registry
 from herovlm.cli import options
 from herovlm.errors import BudgetError, MethodError, UsageError
 
@@ -43,6 +44,15 @@ def test_methods_that_are_none_are_refused(text: str) -> None:
 def test_full_keeps_all_so_it_comes_once() -> None:
     plan = options.plan_of(["full", "hero"], [0.2, 50])
     assert plan == [("full", 1.0), ("hero", 0.2), ("hero", 50)]
+
+
+def test_every_method_has_its_place_and_full_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = {"deeper": "somewhere:Deeper", "pool_llm": "somewhere:PoolLlm"}
+    monkeypatch.setattr("herovlm.registry.INSIDE", inside, raising=False)
+    named = options.every()
+    assert named[0] == "full"
+    assert set(registry.METHODS) < {*named}
+    assert named[-2:] == ["hero + deeper", "pool + pool_llm"], "behind HERO, or behind their own first stage"
 
 
 def test_the_last_word_is_the_question(tmp_path: Path) -> None:

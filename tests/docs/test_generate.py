@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ from PIL import Image
 from tree import ROOT
 
 from herovlm import registry, spec
+from herovlm.methods.random import Random
 
 
 @pytest.fixture
@@ -88,6 +90,51 @@ def test_every_method_has_its_page_and_its_row(generate: ModuleType) -> None:
         assert f"--html {name}.html" in page
         assert f"(docs/methods/{name}.md)" in readme
         assert f"({name}.md)" in index
+
+
+def test_every_field_says_what_it_means(generate: ModuleType) -> None:
+    methods = [*generate.before(), *generate.inside()]
+    rows = [(method.name, *row) for method in methods for row in generate.fields(method)]
+    assert {row[0] for row in rows} == {method.name for method in methods}
+    assert [f"{name}.{field}" for name, field, _, _, meaning in rows if len(meaning) < 5] == []
+
+
+def test_a_page_says_how_far_it_can_be_trusted(generate: ModuleType) -> None:
+    hero = generate.page(registry.method("hero"))
+    assert registry.method("hero").formula in hero
+    assert "that is `hero(variant='official')`" in hero
+    assert "exactly the positions asked for, but not with `variant='official'`" in hero
+    assert "not exactly what was asked" in generate.page(registry.method("full"))
+
+
+def test_what_the_published_code_does_is_told(generate: ModuleType) -> None:
+    for method in [*generate.before(), *generate.inside()]:
+        _, heading, told = generate.page(method).partition("## What the authors' code does differently")
+        assert bool(heading) == bool(method.published)
+        assert " ".join(method.published.split()) in " ".join(told.split())
+
+
+def test_methods_inside_the_llm_have_pages_too(generate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "INSIDE", {"random": "herovlm.methods.random:Random"}, raising=False)
+    (inside,) = generate.inside()
+    assert inside is registry.method("random")
+    assert "Inside the LLM" in "\n".join(generate.tables())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commented(Random):
+    one: str = "#"  # first
+    two: tuple[int, ...] = (
+        1,  # second
+        2,
+    )  # and more
+
+
+def test_comments_beside_a_field_are_its_meaning(generate: ModuleType) -> None:
+    meanings = {name: words for name, _, _, words in generate.fields(Commented)}
+    assert meanings["one"] == "first"
+    assert meanings["two"] == "second and more"
+    assert {"seed", "newlines"} < {*meanings}
 
 
 def test_wrong_use_is_told(generate: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from reports import a_kept, a_report
 from herovlm.errors import InputsError
 from herovlm.viz import page
 from herovlm.viz.figure import figure
+from herovlm.viz.records import Refused, Report
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 
@@ -132,6 +133,42 @@ def test_a_picture_is_stored_once_however_often_it_is_drawn() -> None:
     stored = [x for x in reader.all("image") if "heat" not in (x.get("class") or "")]
     assert len(stored) == 2
     assert {x["href"] for x in reader.all("use")} == {"#photo-0", "#photo-1"}
+
+
+def many(count: int = 20) -> Report:
+    """One question, `count` methods, and one that could not answer."""
+    report = a_report()
+    full, hero = report.asked[0].answers
+    others = tuple(replace(hero, method=f"random(seed={i})") for i in range(count - 1))
+    refused = (Refused("strict", 0.25, "keep=0.25 is <too> little"),)
+    return replace(report, asked=(replace(report.asked[0], answers=(full, *others), refused=refused),))
+
+
+def test_many_methods_are_one_table_that_leads_to_small_drawings() -> None:
+    reader = Reader(page.render(many()))
+    classes = [str(x.get("class")) for x in reader.all("section") + reader.all("div")]
+    assert "cards" not in classes
+    assert "figures many" in classes
+    led = [x["href"] for x in reader.all("a")]
+    assert led == [f"#{x['id']}" for x in reader.all("figure")] == [f"#m{i}" for i in range(20)]
+    assert [x["value"] for x in reader.all("option")] == ["why-0", "why-1"]
+    assert [x["value"] for x in reader.all("button")] == ["all", ""]
+    assert "keep 0.25" not in reader.text.replace("strict, keep 0.25", "")
+
+
+def test_a_method_of_several_budgets_is_told_apart() -> None:
+    report = many(6)
+    answers = report.asked[0].answers
+    other = replace(answers[1], keep=0.125)
+    report = replace(report, asked=(replace(report.asked[0], answers=(*answers, other)),))
+    text = Reader(page.render(report)).text
+    assert "random(seed=0), keep 0.25" in text
+    assert "random(seed=0), keep 0.125" in text
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_a_method_that_could_not_answer_says_why(count: int) -> None:
+    assert "strict, keep 0.25cannot: keep=0.25 is <too> little" in Reader(page.render(many(count))).text
 
 
 def test_dropped_and_padded_patches_are_told_apart() -> None:

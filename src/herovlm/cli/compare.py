@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from herovlm.cli import options, show
 from herovlm.cli.tidy import tidy
+from herovlm.errors import HeroError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from herovlm.cli.session import Session
+    from herovlm.viz.records import Asked
 
 
 @tidy
 def compare(
     picture: Annotated[str, typer.Argument(metavar="PICTURE", help="The picture.")],
     question: Annotated[str, typer.Argument(metavar='"QUESTION"', help="The question.")],
-    methods: Annotated[str, typer.Option(help="Methods, with commas between.")] = "full,hero,uniform,random",
+    methods: Annotated[
+        str, typer.Option(help="Methods, with commas between; 'all' is every one of them.")
+    ] = "full,hero,uniform,random",
     keep: Annotated[str, typer.Option(help="Shares or numbers of visual positions, with commas between.")] = "0.2",
+    answer: Annotated[
+        str | None, typer.Option(help="The right answer: who says these words, among others, is right.")
+    ] = None,
     model: options.Model = "demo",
     html: options.Html = None,
     json: options.Json = False,
@@ -23,18 +36,51 @@ def compare(
     clip: options.Clip = None,
     download: options.Download = False,
 ) -> None:
-    """Ask the same question with several methods: one table, one page."""
+    """Ask the same question with several methods: one table, one page.
+
+    A method that cannot answer (a budget too small for it, say) has a row that says why.
+    """
     question = options.question_of(question)
     amounts = options.keeps_of(keep)
+    truth = options.answer_of(answer)
     target = options.target(html, [picture])
     pictures = options.open_pictures([picture])
     plan = options.plan_of(options.methods_of(methods), amounts)  # last: loads libraries
     with show.progress(2 + len(plan)) as step:
         step("loading libraries")
-        from herovlm.cli import session
+        from herovlm.cli import judge, session
 
         with session.opened(model, clip, download, step) as ready:
-            asked = ready.ask([pictures[0][1]], question, plan, max_new_tokens, step)
+            asked = attempt(ready, pictures[0][1], question, plan, max_new_tokens, step)
+            asked = asked if truth is None else judge.judged(asked, truth)
             report = ready.report(question, pictures, [asked])
             show.page(report, target)
     show.many(report, target, json)
+
+
+def attempt(
+    ready: Session,
+    picture: Image.Image,
+    question: str,
+    plan: Sequence[tuple[str, float | int]],
+    new_tokens: int,
+    step: show.Step,
+) -> Asked:
+    """Answer by every (method, keep) of a plan, and note which of them cannot.
+
+    Raises:
+        HeroError: none of them can; the error of the first.
+    """
+    from herovlm.viz.records import Asked, Refused
+
+    answers, refused, errors = [], [], []
+    for method, keep in plan:
+        step(f"{method}: {question[:60]}")
+        try:
+            answers.append(ready.answer([picture], question, method, keep, new_tokens))
+        except HeroError as error:
+            errors.append(error)
+            refused.append(Refused(method, keep, str(error)))
+    if not answers:
+        raise errors[0]
+    return Asked(question, tuple(answers), refused=tuple(refused))

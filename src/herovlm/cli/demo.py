@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from herovlm.cli import options, show
 from herovlm.cli.tidy import tidy
-
-if TYPE_CHECKING:
-    from herovlm.viz.records import Asked
 
 PLAN: list[tuple[str, float | int]] = [("full", 1.0), ("hero", 0.2)]
 
@@ -26,6 +22,7 @@ def demo(
 ) -> None:
     """Ask the shipped model about a picture, with all visual positions and with a fifth of them."""
     target = options.target(html)
+    from herovlm.cli.judge import judged
     from herovlm.demo import scenes
 
     scene = scenes.make(seed)
@@ -37,18 +34,8 @@ def demo(
             found = []
             for question in scene.questions:
                 asked = ready.ask([scene.image], question.text, PLAN, max_new_tokens, step)
-                found.append(judged(asked, question.kind, question.answer))
+                found.append(judged(asked, question.answer, question.kind))
             title = f"{len(found)} questions about one picture: all of it, and a fifth of it"
             report = ready.report(title, ((f"{scene.kind}, seed {seed}", scene.image),), found)
             show.page(report, target)
     show.many(report, target, json, seed=seed)
-
-
-def judged(asked: Asked, kind: str, truth: str) -> Asked:
-    """Say of every answer whether it is right: the same words, whatever their case and final stop."""
-    answers = tuple(replace(answer, right=_bare(answer.text) == _bare(truth)) for answer in asked.answers)
-    return replace(asked, answers=answers, kind=kind, truth=truth)
-
-
-def _bare(text: str) -> str:
-    return " ".join(text.casefold().split()).removesuffix(".")

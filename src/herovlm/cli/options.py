@@ -56,7 +56,7 @@ def method_of(text: str) -> str:
 
 
 def methods_of(text: str) -> list[str]:
-    """Split "hero(alpha=0.3, t_cls=0.1),random" at the commas outside brackets and check each.
+    """Split "hero(alpha=0.3, t_cls=0.1),random" at the commas outside brackets and check each; "all" is every method.
 
     Raises:
         MethodError: a method or a field is unknown.
@@ -68,7 +68,31 @@ def methods_of(text: str) -> list[str]:
             parts.append("")
         else:
             parts[-1] += sign
-    return list(dict.fromkeys(method_of(part.strip()) for part in parts))
+    named = [name for part in parts for name in (every() if part.strip() == "all" else [part.strip()])]
+    return list(dict.fromkeys(method_of(name) for name in named))
+
+
+def every() -> list[str]:
+    """Name every method: the yardstick, those before the LLM, and those inside it, each behind one that goes before.
+
+    That is its own first stage where the paper has one ("todre + todre_llm"), else HERO.
+    """
+    from herovlm import registry
+
+    before = registry.methods()
+    firsts = {name: name.removesuffix("_llm") for name in getattr(registry, "INSIDE", {})}
+    return ["full", *before, *(f"{first if first in before else 'hero'} + {name}" for name, first in firsts.items())]
+
+
+def answer_of(text: str | None) -> str | None:
+    """Check the right answer.
+
+    Raises:
+        UsageError: it has no word in it.
+    """
+    if text is not None and not any(sign.isalnum() for sign in text):
+        raise UsageError(f"--answer {text!r} holds no word to look for; give the right answer, such as --answer 472")
+    return text
 
 
 def question_of(text: str) -> str:

@@ -119,6 +119,8 @@ def answers(asked: tuple[Asked, ...]) -> None:
             verdict = ["" if a.right is None else "right" if a.right else "wrong"] * judged
             cost = [f"{a.positions:,}", units.seconds(a.prefill), units.size(a.cache)]
             rows.append([*question, a.label, a.text, *verdict, *cost])
+        for r in one.refused:
+            rows.append([""] * (len(asked) > 1) + [r.label, f"cannot: {r.why}", *[""] * judged, "–", "–", "–"])
     table(columns, rows, right=costs)
 
 
@@ -154,7 +156,13 @@ def answer_dict(answer: Answer) -> dict[str, Any]:
 def report_dict(report: Report, target: Path | None, **more: Any) -> dict[str, Any]:
     """Give a whole report as JSON knows it."""
     questions = [
-        {"question": x.question, "kind": x.kind, "truth": x.truth, "answers": [answer_dict(a) for a in x.answers]}
+        {
+            "question": x.question,
+            "kind": x.kind,
+            "truth": x.truth,
+            "answers": [answer_dict(a) for a in x.answers],
+            "refused": [{"method": r.method, "keep": r.keep, "error": r.why} for r in x.refused],
+        }
         for x in report.asked
     ]
     return {

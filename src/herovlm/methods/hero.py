@@ -43,7 +43,7 @@ class Hero(Method):
     budget.  The paper's layers, alpha and temperatures were never published; the defaults are ours.
     """
 
-    variant: Literal["herovlm", "official"] = "herovlm"
+    variant: Literal["herovlm", "official"] = "herovlm"  # the rules as meant, or as in the authors' code (see Rules)
     low_layers: tuple[Layer, ...] = (0.64, 0.73)  # for local tiles; 5 is block 5, 0.25 a quarter of the way up
     high_layers: tuple[Layer, ...] = (0.95,)  # for the thumbnail
     alpha: float = 0.5  # saliency against relevance; 1 needs no question
@@ -51,9 +51,9 @@ class Hero(Method):
     t_clip: float = 0.02  # temperature of the relevance, T_clip
     density: float = 0.2  # weight of d
     thumbnail: float | None = None  # share of the patches for the thumbnail; None = its share of the valid patches
-    double_softmax: bool | None = None  # this and the next two, and newlines: None = as the variant has it (see Rules)
-    allocation: Literal["exact", "floored"] | None = None
-    relevance: Relevance | None = None
+    double_softmax: bool | None = None  # a second softmax over attention; here and below, None = as the variant has it
+    allocation: Literal["exact", "floored"] | None = None  # of the budget; "floored" loses what floor and clamp cut off
+    relevance: Relevance | None = None  # tile-question cosine from the model's own tower, or from the original CLIP
 
     name = "hero"
     paper = "arXiv 2509.13067"
@@ -61,7 +61,6 @@ class Hero(Method):
     formula = "kept[t] = top n[t] of the CLS row, n ~ λ·density + (1 − λ)·(α·saliency + (1 − α)·relevance)"
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         within(self, 0, 1, "alpha", "density", "thumbnail")
         within(self, 1e-6, math.inf, "t_cls", "t_clip")

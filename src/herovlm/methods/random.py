@@ -16,7 +16,7 @@ from herovlm.types import Kept, Needs, Newlines, Seen
 class Random(Method):
     """Keep patches drawn uniformly from all tiles, the same draw for the same seed and image shape."""
 
-    seed: int = 0
+    seed: int = 0  # another seed is another draw
 
     name = "random"
     paper = "baseline"

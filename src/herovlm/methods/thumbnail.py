@@ -20,7 +20,7 @@ class Thumbnail(Method):
     is the untouched model, as for every method.
     """
 
-    layers: tuple[Layer, ...] = (0.95,)
+    layers: tuple[Layer, ...] = (0.95,)  # whose CLS attention is averaged; 5 is block 5, 0.25 a quarter of the way up
 
     name = "thumbnail"
     paper = "baseline"

@@ -14,7 +14,7 @@ from herovlm.types import Kept, Needs, Newlines, Seen
 class Uniform(Method):
     """Keep the patches with the highest deep CLS attention, the same share of every tile's valid patches."""
 
-    layers: tuple[Layer, ...] = (0.95,)
+    layers: tuple[Layer, ...] = (0.95,)  # whose CLS attention is averaged; 5 is block 5, 0.25 a quarter of the way up
 
     name = "uniform"
     paper = "baseline"

@@ -14,6 +14,8 @@ from herovlm.viz import marks, units
 from herovlm.viz.figure import figure
 from herovlm.viz.records import Answer, Report
 
+MANY = 4  # methods: more of them are a table and small figures, not cards
+
 
 def render(report: Report) -> str:
     """Return the page of a report as HTML that loads nothing from anywhere.
@@ -21,7 +23,8 @@ def render(report: Report) -> str:
     Raises:
         InputsError: a question has other methods or another number of pictures than the report.
     """
-    methods = [answer.label for answer in report.asked[0].answers] if report.asked else []
+    first = report.asked[0].answers if report.asked else ()
+    methods = [answer.label for answer in first]
     for asked in report.asked:
         if [answer.label for answer in asked.answers] != methods:
             raise InputsError("every question of a page needs the same methods in the same order")
@@ -30,12 +33,17 @@ def render(report: Report) -> str:
     figures = [_figures(report, q) for q in range(len(report.asked))]
     drawings = [f["drawing"] for group in figures for f in group]
     names = dict.fromkeys(name for drawing in drawings for name in drawing.scores)
+    many = len(methods) > MANY
+    one_keep = len({answer.keep for answer in first if answer.positions < answer.of}) < 2
     env = Environment(loader=PackageLoader("herovlm.viz"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     env.filters |= {"seconds": units.seconds, "bytes": units.size, "share": units.share}
     return env.get_template("page.html.j2").render(
         report=report,
         cards=[_card(report, m) for m in range(len(methods))],
         figures=[f for group in figures for f in group],
+        many=many,
+        labels=[answer.method for answer in first] if many and one_keep else methods,  # the keep is told once
+        judged=any(answer.right is not None for asked in report.asked for answer in asked.answers),
         wide=any(d.local and d.local.width > 1.9 * d.local.height for d in drawings),
         order={name: i for i, name in enumerate(names)},
         ramp=", ".join(f"rgb{colour}" for colour in marks.RAMP),

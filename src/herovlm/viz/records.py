@@ -31,6 +31,20 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A method that could not answer, and why: a budget too small for it, a signal that this model cannot give."""
+
+    method: str
+    keep: float | int
+    why: str
+
+    @property
+    def label(self) -> str:
+        """How tables and pages call it."""
+        return f"{self.method}, keep {self.keep}"
+
+
+@dataclass(frozen=True)
 class Asked:
     """A question with its answers, the same methods in the same order for every question of a page."""
 
@@ -38,6 +52,7 @@ class Asked:
     answers: tuple[Answer, ...]
     kind: str | None = None  # of the question, such as "counting"
     truth: str | None = None
+    refused: tuple[Refused, ...] = ()
 
 
 @dataclass(frozen=True)

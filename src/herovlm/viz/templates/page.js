@@ -4,7 +4,7 @@
   document.documentElement.classList.add("js");
   const value = (name) => form.querySelector(`[name=${name}]:checked`)?.value;
   const show = () => {
-    const question = value("question") ?? "0", view = value("view") ?? "kept";
+    const question = value("question") ?? "0", view = value("view") === "why" ? form.score.value : value("view") ?? "kept";
     const unticked = new Set([...form.querySelectorAll("[name=method]:not(:checked)")].map((x) => x.value));
     for (const figure of figures) {
       const { question: q, method: m } = figure.dataset;
@@ -17,6 +17,13 @@
     document.documentElement.dataset.view = view;
     document.querySelector(".scale")?.classList.toggle("off", !view.startsWith("why-"));
   };
-  form.addEventListener("change", show);
+  form.addEventListener("change", (event) => {
+    if (event.target.name === "score") form.querySelector("[name=view][value=why]").checked = true;
+    show();
+  });
+  for (const button of form.querySelectorAll("button")) button.addEventListener("click", () => {
+    for (const box of form.querySelectorAll("[name=method]")) box.checked = Boolean(button.value);
+    show();
+  });
   show();
 })();
