@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from pages import SHELL, blocks, commands
-from tree import ROOT, SRC
+from tree import ROOT, SRC, need_demo_model
 
 GUIDE = ROOT / "CONTRIBUTING.md"
 COPIED = ("src", "tests", "docs", "benchmarks", "README.md", "CONTRIBUTING.md", "pyproject.toml")
@@ -72,6 +72,14 @@ def test_the_files_keep_the_rules(copy: Path) -> None:
     run(["ruff", "format", "--no-cache", "--check", *files], copy)
 
 
+def test_a_file_and_a_line_are_all_that_src_needs(copy: Path) -> None:
+    theirs, ours = (
+        {p.relative_to(root / "src"): p.read_bytes() for p in (root / "src").rglob("*.py")} for root in (copy, ROOT)
+    )
+    changed = {str(name) for name in theirs if theirs[name] != ours.get(name)}
+    assert changed == {"herovlm/registry.py", "herovlm/methods/loudest.py", "herovlm/adapters/llava_next_video.py"}
+
+
 def test_a_method_and_a_model_of_the_house(copy: Path) -> None:
     written = run(said("python docs/generate.py"), copy, copy / "src")
     assert "docs/methods/loudest.md" in written
@@ -84,8 +92,11 @@ def test_a_method_and_a_model_of_the_house(copy: Path) -> None:
 def test_a_method_in_a_package_of_its_own(copy: Path, tmp_path: Path) -> None:
     run(said("cp "), copy)
     run([*said("pip "), *OFFLINE, "--target", str(tmp_path)], copy)
-    listed = run(said("herovlm "), copy, SRC, tmp_path)
-    assert "loudest" in listed
+    assert "loudest" in run(said("herovlm methods"), copy, SRC, tmp_path)
+    need_demo_model()
+    compared = run(said("herovlm compare"), copy, SRC, tmp_path)
+    assert "loudest(p=1), keep 0.2" in compared
+    assert (copy / "loudest.html").exists()
     assert "herovlm_loudest" in run(["python", "-c", WHERE], copy, SRC, tmp_path)
 
 

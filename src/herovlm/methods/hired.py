@@ -26,7 +26,7 @@ class Hired(Method):
     padding or is rounded off, and keep no newlines: their total is not the budget.
     """
 
-    variant: Literal["herovlm", "paper", "official"] = "herovlm"
+    variant: Literal["herovlm", "paper", "official"] = "herovlm"  # the exact budget, or the shares of paper or code
     alpha: float = 0.5  # share of the patches for the thumbnail
     content_layer: Layer = 0  # block whose CLS row of the thumbnail weighs the tiles
     token_layer: Layer = -2  # block whose CLS rows rank the patches: the one before the last
