@@ -30,9 +30,7 @@ class PruMerge(Method):
 
     layer: Layer = -1  # block whose CLS query and keys are read
     neighbours: int = 32  # patches that a centre collects
-    variant: Literal["herovlm", "adaptive", "fixed"] = (
-        "herovlm"  # the count is the budget's, or the authors': see below
-    )
+    variant: Literal["herovlm", "adaptive", "fixed"] = "herovlm"  # counts by budget, by outliers, or by a fixed share
 
     name = "prumerge"
     paper = "arXiv 2403.15388"

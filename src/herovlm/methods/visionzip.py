@@ -28,9 +28,7 @@ class VisionZip(Method):
 
     layer: Layer = -2  # block whose CLS attention and keys are read; -2: whose states LLaVA's projector reads
     contextual: float = 10 / 64  # share of a tile's tokens that are contextual; of 64 the paper merges 10
-    merge: Literal["centre + mean", "mean"] = (
-        "centre + mean"  # the authors' code adds the mean of the others; or a mean
-    )
+    merge: Literal["centre + mean", "mean"] = "centre + mean"  # mean of the others as the authors do, or of all
 
     name = "visionzip"
     paper = "arXiv 2412.04467"
