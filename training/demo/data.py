@@ -35,6 +35,16 @@ class Picture:
         width, height = self.scene.image.size
         return -(-height // TILE), -(-width // TILE)
 
+    def place(self, item: scenes.Item, tile: int) -> tuple[int, int]:
+        """Column and row of the patch that the middle of an item's shape falls into, in one of its tiles."""
+        width, height = self.scene.image.size
+        rows, columns = self.local
+        x, y = (item.icon_box[0] + item.icon_box[2]) / 2, (item.icon_box[1] + item.icon_box[3]) / 2
+        if tile == 0:
+            return int(x * SIDE / width), int(y * SIDE / height)
+        x, y = x + (columns * TILE - width) // 2, y + (rows * TILE - height) // 2
+        return int(x % TILE) // scenes.PATCH, int(y % TILE) // scenes.PATCH
+
 
 def cut(image: Image.Image) -> np.ndarray:
     """Thumbnail and local tiles, (T, TILE, TILE, 3) uint8: what `LlavaNextImageProcessor` gives at scale 1."""

@@ -6,6 +6,7 @@ One look of the tower a scene serves every method; each method then answers all 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,8 @@ from herovlm.methods.base import Method
 from herovlm.types import Needs, Relevance, budget_of
 
 KEEPS = (0.4, 0.2, 0.1, 0.05)
-CONFIGS = ["full@1.0"] + [
-    f"{name}@{keep}" for keep in KEEPS for name in ("hero", "uniform", "pool", "random", "thumbnail")
-]
+METHODS = ("hero", "uniform", "pool", "random", "thumbnail")
+CONFIGS = ["full@1.0", "thumbnail@64"] + [f"{name}@{keep}" for keep in KEEPS for name in METHODS]
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -49,9 +49,14 @@ def union(needs: list[Needs]) -> Needs:
     )
 
 
+def amount(keep: str) -> float | int:
+    """Read what stands behind the @: "0.2" is a share, "64" a number of positions."""
+    return int(keep) if keep.isdigit() else float(keep)
+
+
 @torch.no_grad()
 def answers(
-    model: Any, processor: Any, scene: scenes.Scene, configs: list[tuple[Method, float]]
+    model: Any, processor: Any, scene: scenes.Scene, configs: list[tuple[Method, float | int]]
 ) -> Iterator[dict[str, Any]]:
     """Answer every question of a scene under every configuration."""
     asked = [q.text for q in scene.questions]
@@ -66,12 +71,21 @@ def answers(
         return relevance.score(model, kind, asked, looked_at, rows)
 
     seen = adapter.see(model, inputs, needs, score)
-    for method, keep in configs:
-        kept = [method.keep(s, budget_of(keep, s.positions), share=keep) for s in seen]
-        short = adapter.rebuild(model, inputs, seen, kept)
+    for keep, together in itertools.groupby(
+        sorted(configs, key=lambda config: -config[1]), key=lambda config: config[1]
+    ):
+        methods = [method for method, _ in together]  # prompts of about one length: one batch
+        rows = {name: value.repeat(len(methods), *[1] * (value.ndim - 1)) for name, value in inputs.items()}
+        kept = [
+            m.keep(s, budget_of(keep, s.positions), share=keep if isinstance(keep, float) else None)
+            for m in methods
+            for s in seen
+        ]
+        short = adapter.rebuild(model, rows, seen * len(methods), kept)
         out = model.generate(**short, max_new_tokens=6, do_sample=False)[:, short["input_ids"].shape[1] :]
         told = processor.batch_decode(out, skip_special_tokens=True)
-        for question, answer, k in zip(scene.questions, told, kept, strict=True):
+        pairs = [(method, question) for method in methods for question in scene.questions]
+        for (method, question), answer, k in zip(pairs, told, kept, strict=True):
             yield {
                 "scene": scene.seed,
                 "config": f"{method}@{keep}",
@@ -102,7 +116,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     records = args.out / f"{args.split}-{part}-of-{parts}.jsonl"
     done = {json.loads(line)["scene"] for line in records.open()} if records.exists() else set()
-    configs = [(spec.parse(name), float(keep)) for name, _, keep in (c.rpartition("@") for c in args.configs)]
+    configs = [(spec.parse(name), amount(keep)) for name, _, keep in (c.rpartition("@") for c in args.configs)]
     model, processor = load(args.model)
     for seed in track([s for s in seeds if s not in done], description="scenes"):
         lines = [json.dumps(record) for record in answers(model, processor, scenes.make(seed), configs)]

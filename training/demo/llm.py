@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ TILES = 16  # a step, one local tile a picture
 SHORT = 3.0  # weight of a token of a short answer (yes, no, a count, a name): there are few of them
 QUESTIONS = 14  # behind each picture
 LENGTH = 16  # tokens that a question with its answer takes at most
+PLACE: Any = "place"  # a kind of question that only training asks
 LEGIBLE = ("existence", "counting", "spatial")  # what a thumbnail tells
 CONTEXT = 4096  # tokens that the LLM reads
 _SHAPES = [(height, width) for sizes in scenes.SIZES.values() for width, height in sizes]
@@ -94,15 +96,37 @@ def branch(tokenizer: PreTrainedTokenizerFast, question: scenes.Question) -> Bra
 
 
 def asked(
-    rng: random.Random, kind: scenes.Kind, items: list[scenes.Item], count: int, only: tuple[str, ...]
+    rng: random.Random, kind: scenes.Kind, items: list[scenes.Item], only: tuple[str, ...], first: list[scenes.Question]
 ) -> list[scenes.Question]:
-    """Draw `count` questions of some kinds about items; the same one comes twice only where there are too few."""
-    drawn: dict[str, scenes.Question] = {}
-    for _ in range(3 * count):
+    """Draw QUESTIONS of some kinds about items, after those given; one comes twice only where there are too few."""
+    drawn = {question.text: question for question in first}
+    for _ in range(3 * QUESTIONS):
         drawn |= {question.text: question for question in scenes.ask(rng, kind, tuple(items)) if question.kind in only}
-        if len(drawn) >= count:
+        if len(drawn) >= QUESTIONS:
             break
-    return rng.sample(list(drawn.values()) * count, count) if len(drawn) < count else list(drawn.values())[:count]
+    found = list(drawn.values())
+    return found[:QUESTIONS] if len(found) >= QUESTIONS else rng.sample(found * QUESTIONS, QUESTIONS)
+
+
+def spatial(
+    rng: random.Random, picture: data.Picture, tile: int, relations: int, places: int, lean: float
+) -> list[scenes.Question]:
+    """Ask how items stand to each other, and where they stand (which only training asks: column and row of patches).
+
+    The share `lean` of the questions with "right of" and "below" is drawn again.  With as many "left of" as "right of"
+    a place alone tells nothing about the answer, and nothing is learned from it for a long time.
+    """
+    items, found = tuple(picture.inside[tile]), []
+    while len(found) < relations:
+        question = scenes.ask(rng, picture.scene.kind, items)[-1]
+        if not any(word in question.text for word in ("right of", "below")) or rng.random() >= lean:
+            found.append(question)
+    names = [item.name for item in items]
+    unique = [item for item in items if names.count(item.name) == 1]
+    for item in rng.sample(unique, min(places, len(unique))):
+        column, row = picture.place(item, tile)
+        found.append(scenes.Question(PLACE, f"Where is the {item.name}?", f"{column}{row}"))
+    return found
 
 
 def whole(tokenizer: PreTrainedTokenizerFast, start: int, first: int) -> Iterator[Batch]:
@@ -110,28 +134,36 @@ def whole(tokenizer: PreTrainedTokenizerFast, start: int, first: int) -> Iterato
     room = data.SIDE**2 + max(height // scenes.PATCH * (width // scenes.PATCH + 1) for height, width in _SHAPES)
     for step, group in enumerate(data.stream(start, PICTURES, first, crowd=16), start):
         rng = random.Random(step)
-        questions = [asked(rng, p.scene.kind, list(p.scene.items), QUESTIONS, scenes.QUESTION_KINDS) for p in group]
+        questions = [
+            asked(rng, p.scene.kind, list(p.scene.items), scenes.QUESTION_KINDS, spatial(rng, p, 0, 3, 1, 0.3))
+            for p in group
+        ]
         branches = [[branch(tokenizer, question) for question in drawn] for drawn in questions]
         sizes = [p.scene.image.size[::-1] for p in group]
         yield Batch([p.tiles for p in group], sizes, branches, [p.targets for p in group], room)
 
 
-def single(tokenizer: PreTrainedTokenizerFast, start: int, first: int) -> Iterator[Batch]:
-    """Endless batches of single tiles, thumbnails among them: short contexts teach the LLM to look things up."""
+def single(
+    tokenizer: PreTrainedTokenizerFast, start: int, first: int, placed: int = 0, lean: float = 0.0
+) -> Iterator[Batch]:
+    """Endless batches of single tiles, thumbnails among them: short contexts teach the LLM to look things up.
+
+    `placed` of the questions about a tile ask how its items stand to each other, and as many where they stand; for
+    `lean` see `spatial`.
+    """
+    room = data.SIDE * (data.SIDE + 1)
     for step, group in enumerate(data.stream(start, TILES // 2, first, crowd=28), start):
         rng = random.Random(step)
         local = [(p, t) for p in group for t in range(1, len(p.tiles)) if askable(p.inside[t])]
         few = rng.sample(group, TILES // 4)
-        places = [(p, 0) for p in few] + rng.choices(local, k=TILES - len(few))
-        questions = [
-            asked(rng, p.scene.kind, p.inside[t], QUESTIONS, scenes.QUESTION_KINDS if t else LEGIBLE) for p, t in places
-        ]
-        branches = [[branch(tokenizer, question) for question in drawn] for drawn in questions]
-        sizes = [(data.TILE, data.TILE)] * len(places)
-        room = data.SIDE * (data.SIDE + 1)
-        yield Batch(
-            [p.tiles[t][None] for p, t in places], sizes, branches, [p.targets[t][None] for p, t in places], room
-        )
+        spots = [(p, 0) for p in few] + rng.choices(local, k=TILES - len(few))
+        branches = []
+        for p, t in spots:
+            only = scenes.QUESTION_KINDS if t else LEGIBLE
+            drawn = asked(rng, p.scene.kind, p.inside[t], only, spatial(rng, p, t, placed, placed, lean))
+            branches.append([branch(tokenizer, question) for question in drawn])
+        sizes = [(data.TILE, data.TILE)] * len(spots)
+        yield Batch([p.tiles[t][None] for p, t in spots], sizes, branches, [p.targets[t][None] for p, t in spots], room)
 
 
 def askable(items: list[scenes.Item]) -> bool:
@@ -228,7 +260,7 @@ def scores(right: Tensor, batch: Batch) -> dict[str, float]:
     found = right.flatten().tolist()
     return {
         kind: sum(hit for hit, own in zip(found, kinds, strict=True) if own == kind) / max(1, kinds.count(kind))
-        for kind in scenes.QUESTION_KINDS
+        for kind in (*scenes.QUESTION_KINDS, PLACE)
     }
 
 

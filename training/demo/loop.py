@@ -24,9 +24,18 @@ def rate(step: int, steps: int, peak: float, warmup: int = 150) -> float:
 
 
 def run(
-    name: str, model: nn.Module, batches: Callable[[int], Iterator[Any]], steps: int, peak: float, out: Path
+    name: str,
+    model: nn.Module,
+    batches: Callable[[int], Iterator[Any]],
+    steps: int,
+    peak: float,
+    out: Path,
+    horizon: int | None = None,
 ) -> None:
-    """Train `model` (its forward gives loss and accuracies) for `steps`, resuming from the last checkpoint in `out`."""
+    """Train `model` (its forward gives loss and accuracies) for `steps`, resuming from the last checkpoint in `out`.
+
+    The learning rate falls as if there were `horizon` steps (default `steps`).
+    """
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -45,7 +54,7 @@ def run(
     began, mean = time.time() - spent, {}
     for step, batch in zip(range(start, steps), batches(start), strict=False):
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-            group["lr"] = rate(step, steps, peak)
+            group["lr"] = rate(step, horizon or steps, peak)
         with torch.autocast(device, torch.bfloat16):
             loss, seen = model(batch)
         loss.backward()

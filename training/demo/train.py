@@ -20,6 +20,7 @@ from training.demo import export, llm, loop, packed, tower, words
 
 SEED = 0
 LLM_SCENES = scenes.SPLITS["train"].start + 500_000  # stage 2 starts with pictures that stage 1 has not seen
+PLACED_SCENES, RELATED_SCENES, WHOLE_SCENES = (LLM_SCENES + offset for offset in (100_000, 150_000, 200_000))
 
 
 def main() -> None:
@@ -30,8 +31,10 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, help="folder of a trained CLIP, instead of stage 1")
     parser.add_argument("--tower-steps", type=int, default=1500)
     parser.add_argument("--align-steps", type=int, default=400)
-    parser.add_argument("--single-steps", type=int, default=2400)
-    parser.add_argument("--whole-steps", type=int, default=1400)
+    parser.add_argument("--single-steps", type=int, default=1200)
+    parser.add_argument("--placed-steps", type=int, default=400)
+    parser.add_argument("--related-steps", type=int, default=800)
+    parser.add_argument("--whole-steps", type=int, default=800)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="compile the LLM of stage 2 (needs a C++ compiler)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -49,11 +52,19 @@ def main() -> None:
     def tiles(step: int) -> Iterator[llm.Batch]:
         return llm.single(chat, step, LLM_SCENES)
 
+    def placed(step: int) -> Iterator[llm.Batch]:
+        return llm.single(chat, step, PLACED_SCENES, placed=4)
+
+    def related(step: int) -> Iterator[llm.Batch]:
+        return llm.single(chat, step, RELATED_SCENES, placed=4, lean=0.75)
+
     def pictures(step: int) -> Iterator[llm.Batch]:
-        return llm.whole(chat, step, LLM_SCENES)
+        return llm.whole(chat, step, WHOLE_SCENES)
 
     loop.run("align", llm.Alignment(answering), tiles, args.align_steps, 2e-3, args.out)
-    loop.run("single", answering, tiles, args.single_steps, 1.5e-3, args.out)
+    loop.run("single", answering, tiles, args.single_steps, 1.5e-3, args.out, horizon=2 * args.single_steps)
+    loop.run("placed", answering, placed, args.placed_steps, 1e-3, args.out, horizon=1000)
+    loop.run("related", answering, related, args.related_steps, 1e-3, args.out)
     loop.run("whole", answering, pictures, args.whole_steps, 1.2e-3, args.out)
     export.export(answering.llava.cpu(), clip.cpu(), vocabulary, args.weights)
 
