@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
+from herovlm.cli import session
 from herovlm.cli.main import run
 
+session.RUNS = 1  # nobody reads these times
 for words in json.loads(sys.argv[1]):
     sys.argv = words
     try:

@@ -30,7 +30,7 @@ class GlobalCom2(Method):
     budget; the default spends the budget exactly, the thumbnail getting its share of the valid patches.
     """
 
-    variant: Literal["herovlm", "official"] = "herovlm"
+    variant: Literal["herovlm", "official"] = "herovlm"  # the exact budget, or the authors' rounding and newlines
     layer: Layer = -1  # block whose CLS query and keys make the logits
     temperature: float = 10.0  # of the softmax over summed logits: smaller is sharper
 
