@@ -17,7 +17,7 @@ def evenly(ok: Tensor, count: Tensor) -> Tensor:
     """
     length, twice = ok.sum(1, keepdim=True).clamp(min=1), 2 * count[:, None]
     middles = (twice * ok.cumsum(1) + length - 1) // (2 * length)  # middles passed with this patch
-    return ok & (middles.diff(dim=1, prepend=middles.new_zeros(len(ok), 1)) > 0)
+    return middles.diff(dim=1, prepend=middles.new_zeros(len(ok), 1)) > 0
 
 
 def stepped(ok: Tensor, step: Tensor, start: Tensor, stop: Tensor) -> Tensor:

@@ -46,11 +46,14 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
         "context_targets": centres,
         "context_owner": owner,
     }
-    if tiles > 1:  # the sequence, as far as it is one of patches: dominant ones, thumbnail first, then canvas raster
+    if tiles > 1:  # the sequence but for CLS states: thumbnail, dominant in canvas raster, contextual (-2 - j)
         flat = seen.grid.order[seen.grid.order >= 0]
         flat = flat[dominant.flatten()[flat]]
-        case = {**case, "sequence_order": case["sequence_order"][case["sequence_order"][:, 1] >= 0]}
-        found["sequence_order"] = list(torch.stack([flat // patches, flat % patches], 1))
+        looked, joined = torch.stack([flat // patches, flat % patches], 1), torch.arange(contextual_num)
+        late = [torch.stack([0 * joined + t, -2 - joined], 1) for t in range(tiles)]
+        gist = dominant_num  # the thumbnail's come first
+        found["sequence_order"] = list(torch.cat([looked[:gist], late[0], looked[gist:], *late[1:]]))
+        case = {**case, "sequence_order": case["sequence_order"][case["sequence_order"][:, 1] != -1]}
     far = [name for name, value in found.items() if not same(value, case[name])]
     close = [
         np.allclose(t, w[1:], atol=1e-4) for t, w in zip(tokens, case["tokens"], strict=True) if len(t) == len(w) - 1
