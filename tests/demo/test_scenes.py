@@ -39,11 +39,13 @@ def answer(scene: scenes.Scene, question: scenes.Question) -> str:
         return "yes" if named(scene, names[0]) else "no"
     if question.kind == "counting":
         return str(len(named(scene, names[0])))
-    (a,), (b,) = named(scene, names[0]), named(scene, names[1])
-    (ax, ay), (bx, by) = a.cell, b.cell
-    holds = {"left of": ax < bx, "right of": ax > bx, "above": ay < by, "below": ay > by}
-    (word,) = [word for word in holds if word in question.text]
-    return "yes" if holds[word] else "no"
+    (item,) = named(scene, names[0])
+    columns, rows = (length / scenes.CELL for length in scene.image.size)
+    x, y = item.cell[0] + 0.5, item.cell[1] + 0.5  # in cells; whole cells stand on each side of the middle
+    if "left or right of" in question.text:
+        return "left" if x < columns / 2 else "right"
+    assert "above or below" in question.text
+    return "above" if y < rows / 2 else "below"
 
 
 def test_the_same_seed_is_the_same_scene_and_another_is_not() -> None:
@@ -70,6 +72,13 @@ def test_no_answer_can_be_guessed(made: list[scenes.Scene]) -> None:
     for kind, most in (("existence", 0.75), ("spatial", 0.75), ("counting", 0.75), ("reverse", 0.2), ("fine", 0.1)):
         told = [q.answer for scene in made for q in scene.questions if q.kind == kind]
         assert max(told.count(one) for one in told) <= most * len(told), kind
+
+
+def test_no_item_stands_on_the_middle(made: list[scenes.Scene]) -> None:
+    for scene in made:
+        for item in scene.items:
+            for low, high, length in zip(item.icon_box[:2], item.icon_box[2:], scene.image.size, strict=True):
+                assert not low < length / 2 < high
 
 
 def test_labels_are_unique_in_a_scene(made: list[scenes.Scene]) -> None:

@@ -45,6 +45,16 @@ class Picture:
         x, y = x + (columns * TILE - width) // 2, y + (rows * TILE - height) // 2
         return int(x % TILE) // scenes.PATCH, int(y % TILE) // scenes.PATCH
 
+    def middle(self, tile: int) -> tuple[float, float]:
+        """Middle of a tile in pixels of the picture."""
+        width, height = self.scene.image.size
+        if tile == 0:
+            return width / 2, height / 2
+        rows, columns = self.local
+        row, column = divmod(tile - 1, columns)
+        left, top = (columns * TILE - width) // 2, (rows * TILE - height) // 2
+        return (column + 0.5) * TILE - left, (row + 0.5) * TILE - top
+
 
 def cut(image: Image.Image) -> np.ndarray:
     """Thumbnail and local tiles, (T, TILE, TILE, 3) uint8: what `LlavaNextImageProcessor` gives at scale 1."""

@@ -19,7 +19,7 @@ PICTURES = 8  # a step, whole
 TILES = 16  # a step, one local tile a picture
 SHORT = 3.0  # weight of a token of a short answer (yes, no, a count, a name): there are few of them
 QUESTIONS = 14  # behind each picture
-LENGTH = 16  # tokens that a question with its answer takes at most
+LENGTH = 22  # tokens that a question with its answer takes at most
 PLACE: Any = "place"  # a kind of question that only training asks
 LEGIBLE = ("existence", "counting", "spatial")  # what a thumbnail tells
 CONTEXT = 4096  # tokens that the LLM reads
@@ -96,31 +96,27 @@ def branch(tokenizer: PreTrainedTokenizerFast, question: scenes.Question) -> Bra
 
 
 def asked(
-    rng: random.Random, kind: scenes.Kind, items: list[scenes.Item], only: tuple[str, ...], first: list[scenes.Question]
+    rng: random.Random, picture: data.Picture, tile: int, only: tuple[str, ...], first: list[scenes.Question]
 ) -> list[scenes.Question]:
-    """Draw QUESTIONS of some kinds about items, after those given; one comes twice only where there are too few."""
+    """Draw QUESTIONS of some kinds about a tile, after those given; one comes twice only where there are too few."""
     drawn = {question.text: question for question in first}
     for _ in range(3 * QUESTIONS):
-        drawn |= {question.text: question for question in scenes.ask(rng, kind, tuple(items)) if question.kind in only}
+        drawn |= {question.text: question for question in about(rng, picture, tile) if question.kind in only}
         if len(drawn) >= QUESTIONS:
             break
     found = list(drawn.values())
     return found[:QUESTIONS] if len(found) >= QUESTIONS else rng.sample(found * QUESTIONS, QUESTIONS)
 
 
-def spatial(
-    rng: random.Random, picture: data.Picture, tile: int, relations: int, places: int, lean: float
-) -> list[scenes.Question]:
-    """Ask how items stand to each other, and where they stand (which only training asks: column and row of patches).
+def about(rng: random.Random, picture: data.Picture, tile: int) -> list[scenes.Question]:
+    """Ask once about the items of a tile, as if it were all there is."""
+    return scenes.ask(rng, picture.scene.kind, tuple(picture.inside[tile]), picture.middle(tile))
 
-    The share `lean` of the questions with "right of" and "below" is drawn again.  With as many "left of" as "right of"
-    a place alone tells nothing about the answer, and nothing is learned from it for a long time.
-    """
-    items, found = tuple(picture.inside[tile]), []
-    while len(found) < relations:
-        question = scenes.ask(rng, picture.scene.kind, items)[-1]
-        if not any(word in question.text for word in ("right of", "below")) or rng.random() >= lean:
-            found.append(question)
+
+def spatial(rng: random.Random, picture: data.Picture, tile: int, sides: int, places: int) -> list[scenes.Question]:
+    """Ask on which side of the middle items stand, and where (which only training asks: column and row of patches)."""
+    items = picture.inside[tile]
+    found = [about(rng, picture, tile)[-1] for _ in range(sides)]
     names = [item.name for item in items]
     unique = [item for item in items if names.count(item.name) == 1]
     for item in rng.sample(unique, min(places, len(unique))):
@@ -134,10 +130,7 @@ def whole(tokenizer: PreTrainedTokenizerFast, start: int, first: int) -> Iterato
     room = data.SIDE**2 + max(height // scenes.PATCH * (width // scenes.PATCH + 1) for height, width in _SHAPES)
     for step, group in enumerate(data.stream(start, PICTURES, first, crowd=16), start):
         rng = random.Random(step)
-        questions = [
-            asked(rng, p.scene.kind, list(p.scene.items), scenes.QUESTION_KINDS, spatial(rng, p, 0, 3, 1, 0.3))
-            for p in group
-        ]
+        questions = [asked(rng, p, 0, scenes.QUESTION_KINDS, spatial(rng, p, 0, 1, 1)) for p in group]
         branches = [[branch(tokenizer, question) for question in drawn] for drawn in questions]
         sizes = [p.scene.image.size[::-1] for p in group]
         yield Batch([p.tiles for p in group], sizes, branches, [p.targets for p in group], room)
@@ -148,8 +141,7 @@ def single(
 ) -> Iterator[Batch]:
     """Endless batches of single tiles, thumbnails among them: short contexts teach the LLM to look things up.
 
-    `placed` of the questions about a tile ask how its items stand to each other, and as many where they stand; for
-    `lean` see `spatial`.
+    `placed` of the questions about a tile are spatial, and as many ask for places.
     """
     room = data.SIDE * (data.SIDE + 1)
     for step, group in enumerate(data.stream(start, TILES // 2, first, crowd=28), start):
@@ -160,7 +152,7 @@ def single(
         branches = []
         for p, t in spots:
             only = scenes.QUESTION_KINDS if t else LEGIBLE
-            drawn = asked(rng, p.scene.kind, p.inside[t], only, spatial(rng, p, t, placed, placed, lean))
+            drawn = asked(rng, p, t, only, spatial(rng, p, t, placed, placed))
             branches.append([branch(tokenizer, question) for question in drawn])
         sizes = [(data.TILE, data.TILE)] * len(spots)
         yield Batch([p.tiles[t][None] for p, t in spots], sizes, branches, [p.targets[t][None] for p, t in spots], room)

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--align-steps", type=int, default=400)
     parser.add_argument("--single-steps", type=int, default=1200)
     parser.add_argument("--placed-steps", type=int, default=400)
-    parser.add_argument("--related-steps", type=int, default=800)
+    parser.add_argument("--related-steps", type=int, default=500)
     parser.add_argument("--whole-steps", type=int, default=800)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="compile the LLM of stage 2 (needs a C++ compiler)")
@@ -56,7 +56,7 @@ def main() -> None:
         return llm.single(chat, step, PLACED_SCENES, placed=4)
 
     def related(step: int) -> Iterator[llm.Batch]:
-        return llm.single(chat, step, RELATED_SCENES, placed=4, lean=0.75)
+        return llm.single(chat, step, RELATED_SCENES, placed=3)
 
     def pictures(step: int) -> Iterator[llm.Batch]:
         return llm.whole(chat, step, WHOLE_SCENES)

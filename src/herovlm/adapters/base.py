@@ -98,13 +98,7 @@ class Adapter(ABC):
         """
         layouts, samples = self.prompts(model, inputs)
         tower, projector = self.tower(model), self.projector(model)
-        wanted = {
-            "attention": needs.attention,
-            "received": needs.received,
-            "keys": needs.keys,
-            "queries": needs.keys,
-        }
-        with watch.recorded(tower, wanted) as found, watch.inputs_of(projector, needs.hidden) as hidden:
+        with watch.recorded(tower, watch.wanted(needs)) as found, watch.inputs_of(projector, needs.hidden) as hidden:
             vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
             vision["pixel_values"] = vision["pixel_values"].to(next(tower.parameters()).device)
             output = model.base_model.get_image_features(**vision, return_dict=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from herovlm.errors import InputsError, ModelError, UnsupportedError
 
@@ -23,6 +23,109 @@ def model(given: PreTrainedModel) -> None:
         raise ModelError(
             f"the forward of {type(given).__name__} takes no mm_encoder_outputs; pass the transformers model itself "
             "(PEFT: model.get_base_model(), torch.compile: the model before it) with transformers >= 5.18"
+        )
+
+
+INSIDE = ("llama", "mistral", "qwen2")  # language models that inside methods were verified on
+
+
+def language_model(network: PreTrainedModel) -> Any:
+    """Find the language model of a model, one that inside methods can cut.
+
+    Raises:
+        UnsupportedError: they cannot, or it was never verified.
+    """
+    language: Any = getattr(network.base_model, "language_model", None)
+    kind = getattr(getattr(language, "config", None), "model_type", None)
+    if kind not in INSIDE:
+        raise UnsupportedError(f"inside methods are verified on {', '.join(INSIDE)} language models, not on {kind!r}")
+    how = language.config._attn_implementation
+    if how not in ("sdpa", "eager"):
+        raise UnsupportedError(f"inside methods are verified with sdpa and eager attention, not with {how!r}")
+    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in network.modules()):
+        raise UnsupportedError("inside methods hook into the layers, which torch.compile leaves out; do not compile it")
+    return language
+
+
+def generation(setting: Callable[[str], Any]) -> None:
+    """Check options of generate() against pruning inside the language model.
+
+    Raises:
+        UnsupportedError: the option does not go with it, or was never verified.
+    """
+    wrong = {
+        "use_cache": (False, "without a cache every step would read the prompt and choose anew"),
+        "prefill_chunk_size": (..., "inside methods read the prompt as a whole"),
+        "assistant_model": (..., "taking tokens back from caches of different lengths is not verified"),
+        "prompt_lookup_num_tokens": (..., "taking tokens back from caches of different lengths is not verified"),
+    }
+    for name, (value, why) in wrong.items():
+        given = setting(name)
+        if given is not None and (value is ... or given is value):
+            raise UnsupportedError(f"{name} with a method inside the language model: {why}; leave {name} out")
+
+
+def call(given: Mapping[str, Any]) -> None:
+    """Check a direct `model(...)` against pruning inside the language model.
+
+    Raises:
+        UnsupportedError: it would go silently wrong.
+    """
+    if given.get("labels") is not None:
+        raise UnsupportedError("labels with a method inside the language model: the last layers have fewer columns")
+    if isinstance(given.get("logits_to_keep"), Tensor):
+        raise UnsupportedError("logits_to_keep as indices: the last layers have fewer columns; give a number")
+
+
+def whole(ids: Tensor, prompt: Tensor) -> bool:
+    """Say whether the model is given the prompt, and not another.
+
+    Raises:
+        UnsupportedError: it is given a piece of the prompt, or the prompt and more.
+    """
+    length = min(ids.shape[1], prompt.shape[1])
+    if ids.shape[0] != prompt.shape[0] or not torch.equal(ids[:, :length], prompt[:, :length]):
+        return False
+    if ids.shape != prompt.shape:
+        raise UnsupportedError("inside methods read the prompt as a whole, in one pass and without an answer behind it")
+    return True
+
+
+def prompt(cache: Any, length: int) -> None:
+    """Check the cache that a prompt of `length` columns is read into.
+
+    Raises:
+        UnsupportedError: its layers cannot hold different numbers of columns, or there is none.
+    """
+    if type(cache) is not DynamicCache or getattr(cache, "offloading", False):
+        kind = "no cache" if cache is None else type(cache).__name__
+        raise UnsupportedError(f"inside methods need a plain DynamicCache, of layers that grow; this call has {kind}")
+    if cache.get_seq_length():
+        raise UnsupportedError("inside methods read the prompt as a whole; the cache holds something already")
+    _window(cache, length)
+
+
+def answer(cache: Any, rows: int, tokens: int, length: int, batch: int) -> None:
+    """Check the cache of a prompt that was cut, before more tokens are read into it.
+
+    Raises:
+        UnsupportedError: it would go silently wrong.
+    """
+    if rows != batch:
+        raise UnsupportedError(f"the prompt was read in a batch of {batch}, the answer comes in a batch of {rows}")
+    before = int(cache.get_seq_length())
+    if before < length:
+        raise UnsupportedError("the cache of a prompt that was cut has been cropped; start each turn without a cache")
+    _window(cache, before + tokens)
+
+
+def _window(cache: Any, length: int) -> None:
+    """Refuse sliding windows that have begun to slide: they count columns, and columns are missing."""
+    windows = [layer.sliding_window for layer in cache.layers if getattr(layer, "is_sliding", False)]
+    if windows and length >= min(windows):
+        raise UnsupportedError(
+            f"{length:,} positions in a sliding window of {min(windows):,}: with columns missing it would slide "
+            "wrongly; keep less before the language model, or use no method inside it"
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from herovlm.errors import ModelError, UnsupportedError
+from herovlm.types import Needs
 
 
 def attention_blocks(tower: nn.Module) -> list[Any]:
@@ -58,8 +59,18 @@ def cls_query(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
 READS: dict[str, Read] = {"attention": cls_row, "received": received, "keys": all_keys, "queries": cls_query}
 
 
+def wanted(needs: Needs) -> dict[str, tuple[int, ...]]:
+    """Say which of `READS` a method needs of which blocks; who wants keys wants the CLS query too."""
+    return {
+        "attention": needs.attention,
+        "received": needs.received,
+        "keys": needs.keys,
+        "queries": needs.keys,
+    }
+
+
 @contextmanager
-def recorded(tower: nn.Module, wanted: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, dict[int, Tensor]]]:
+def recorded(tower: nn.Module, blocks_of: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, dict[int, Tensor]]]:
     """Record what `READS` names of the wanted blocks while the body runs the tower once.
 
     A CLS row costs O(H * N) memory a block and tile: the attention of the other queries is never formed, so sdpa and
@@ -72,17 +83,17 @@ def recorded(tower: nn.Module, wanted: Mapping[str, tuple[int, ...]]) -> Iterato
         UnsupportedError: a block was not recorded, e.g. because the tower was compiled before.
     """
     attention = attention_blocks(tower)
-    found: dict[str, dict[int, Tensor]] = {name: {} for name in wanted}
+    found: dict[str, dict[int, Tensor]] = {name: {} for name in blocks_of}
     handles: list[RemovableHandle] = []
     try:
-        for block in sorted({block for blocks in wanted.values() for block in blocks}):
-            names = [name for name, blocks in wanted.items() if block in blocks]
+        for block in sorted({block for blocks in blocks_of.values() for block in blocks}):
+            names = [name for name, blocks in blocks_of.items() if block in blocks]
             handles += _watch(attention[block], block, {name: found[name] for name in names})
         yield found
     finally:
         for handle in handles:
             handle.remove()
-    missing = sorted({block for name, blocks in wanted.items() for block in blocks if block not in found[name]})
+    missing = sorted({block for name, blocks in blocks_of.items() for block in blocks if block not in found[name]})
     if missing:
         raise UnsupportedError(
             f"the attention of blocks {missing} was not recorded although the vision tower ran; hooks do not fire in "

@@ -87,7 +87,8 @@ def make(seed: int, kind: Kind | None = None, size: tuple[int, int] | None = Non
         _place(rng, image, kind, half, cell, name, number)
         for cell, name, number in zip(cells, names, numbers, strict=True)
     )
-    return Scene(seed, kind, image, items, tuple(ask(rng, kind, items)))
+    middle = (size[0] / 2, size[1] / 2)
+    return Scene(seed, kind, image, items, tuple(ask(rng, kind, items, middle)))
 
 
 def _free_cells(rng: random.Random, size: tuple[int, int], most: int) -> list[tuple[int, int]]:
@@ -143,8 +144,13 @@ def _place(
     return Item(*name, text=text, cell=cell, icon_box=boxes[0], label_box=boxes[1])
 
 
-def ask(rng: random.Random, kind: Kind, items: tuple[Item, ...], fine: int = 2) -> list[Question]:
-    """Ask `fine` fine-text questions and one of each other kind, all with exactly one right answer."""
+def ask(
+    rng: random.Random, kind: Kind, items: tuple[Item, ...], middle: tuple[float, float], fine: int = 2
+) -> list[Question]:
+    """Ask `fine` fine-text questions and one of each other kind, all with exactly one right answer.
+
+    `middle` is the point (x, y) in pixels that the spatial question is about.
+    """
     counts: dict[str, int] = {}
     for item in items:
         counts[item.name] = counts.get(item.name, 0) + 1
@@ -157,7 +163,7 @@ def ask(rng: random.Random, kind: Kind, items: tuple[Item, ...], fine: int = 2) 
     questions.append(
         Question("counting", f"How many {name}s are there?".replace("crosss", "crosses"), str(counts[name]))
     )
-    questions.append(_spatial(rng, unique))
+    questions.append(_spatial(rng, unique, middle))
     return questions
 
 
@@ -182,12 +188,11 @@ def _existence(rng: random.Random, items: tuple[Item, ...]) -> Question:
             return Question("existence", f"Is there a {name}?", "no")
 
 
-def _spatial(rng: random.Random, unique: list[Item]) -> Question:
-    """Ask how two items stand to each other, along an axis on which they differ."""
-    a, b = rng.sample(unique, 2)
-    axes = [axis for axis in (0, 1) if a.cell[axis] != b.cell[axis]]
-    axis = rng.choice(axes)
-    words = (("left of", "right of"), ("above", "below"))[axis]
-    word = rng.randrange(2)
-    holds = (a.cell[axis] < b.cell[axis]) == (word == 0)
-    return Question("spatial", f"Is the {a.name} {words[word]} the {b.name}?", "yes" if holds else "no")
+def _spatial(rng: random.Random, unique: list[Item], middle: tuple[float, float]) -> Question:
+    """Ask on which side of the middle an item stands; cells end there, so that none stands on it."""
+    item, axis = rng.choice(unique), rng.randrange(2)
+    left, top, right, bottom = item.icon_box
+    sides = (("left", "right"), ("above", "below"))[axis]
+    before = ((left + right) / 2, (top + bottom) / 2)[axis] < middle[axis]
+    text = f"Is the {item.name} {sides[0]} or {sides[1]}{' of' if axis == 0 else ''} the middle?"
+    return Question("spatial", text, sides[0] if before else sides[1])
