@@ -85,13 +85,13 @@ def clip_tokenizer() -> PreTrainedTokenizerFast:
     return words
 
 
-def text_config(kind: str, vocab: int) -> Any:
+def text_config(kind: str, vocab: int, layers: int = 2) -> Any:
     """Configure a tiny language model of any family."""
     return AutoConfig.for_model(
         kind,
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=vocab,
@@ -103,12 +103,14 @@ def text_config(kind: str, vocab: int) -> Any:
     )
 
 
-def make(family: str = "llava_next", text: str = "llama", attention: str = "sdpa", seed: int = 0) -> Tiny:
+def make(
+    family: str = "llava_next", text: str = "llama", attention: str = "sdpa", seed: int = 0, layers: int = 2
+) -> Tiny:
     """Make one tiny model with its CLIP attached."""
     torch.manual_seed(seed)
     words = tokenizer()
     shared = {
-        "text_config": text_config(text, len(words)),
+        "text_config": text_config(text, len(words), layers),
         "image_token_index": words.convert_tokens_to_ids("<image>"),
         "attn_implementation": attention,
     }

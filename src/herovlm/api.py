@@ -12,8 +12,11 @@ from herovlm.adapters import positions as places
 from herovlm.adapters import question as questions
 from herovlm.adapters import refuse, relevance
 from herovlm.adapters.base import Score, everything
-from herovlm.errors import InputsError, UsageError
+from herovlm.adapters.inside import Cutter
+from herovlm.errors import InputsError, UnsupportedError, UsageError
 from herovlm.methods.base import Method
+from herovlm.methods.full import Full
+from herovlm.methods.inside.base import Chain, Inside
 from herovlm.types import Needs, Newlines, Relevance, Short, budget_of
 
 if TYPE_CHECKING:
@@ -21,13 +24,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Positions = Literal["compact", "original"]
+Asked = str | Method | Inside | Chain
 
 
 @dataclass(frozen=True)
 class Options:
     """What `drop` was asked for, checked."""
 
-    method: Method
+    method: Method  # before the language model
+    inside: Inside | None  # in it
+    alone: bool  # whether only the inside method was asked for
     keep: float | int
     question: str | Sequence[str] | None
     processor: Any
@@ -36,15 +42,16 @@ class Options:
 
     @property
     def all(self) -> bool:
-        """Whether everything is kept by request: the untouched model."""
-        return isinstance(self.keep, float) and self.keep == 1.0
+        """Whether everything is kept by request: the untouched model ("full + fastv" asks for something else)."""
+        goes_on = self.inside is not None and not self.alone and isinstance(self.method, Full)
+        return isinstance(self.keep, float) and self.keep == 1.0 and not goes_on
 
 
 def drop(
     model: PreTrainedModel,
     inputs: Mapping[str, Any],
     *,
-    method: str | Method = "hero",
+    method: Asked = "hero",
     keep: float | int = 0.2,
     question: str | Sequence[str] | None = None,
     processor: Any = None,
@@ -58,7 +65,8 @@ def drop(
     Args:
         model: a LLaVA-NeXT or LLaVA-1.5 of transformers >= 5.18, any language model behind it.
         inputs: what the model's processor returned (a batch of mixed sizes and several images a prompt are fine).
-        method: a method object, or its spec: "hero", "hero(alpha=0.3)", "random(seed=1)".
+        method: a method object, or its spec: "hero", "hero(alpha=0.3)", "random(seed=1)".  Methods that go on inside
+            the language model ("hero + fastv") need `dropping`.
         keep: float in (0, 1]: share of the visual positions that the untouched model would send for an image,
             newlines counted; int: that many positions an image.  1.0 is the untouched model, whatever the method.
         question: the user's words, one for all or one a prompt; None reads them from input_ids.
@@ -78,6 +86,11 @@ def drop(
         TextTowerError: the method scores the question and there is no CLIP text tower.
     """
     options = options_of(method, keep, question, processor, positions, newlines)
+    if options.inside is not None:
+        raise UnsupportedError(
+            f"drop() only shortens inputs, and {options.inside.name!r} goes on inside the language model; use "
+            f"'with herovlm.dropping(model, method={str(method)!r}): model.generate(**inputs)'"
+        )
     return shorten(model, inputs, options)
 
 
@@ -85,7 +98,7 @@ def drop(
 def dropping(
     model: PreTrainedModel,
     *,
-    method: str | Method = "hero",
+    method: Asked = "hero",
     keep: float | int = 0.2,
     question: str | Sequence[str] | None = None,
     processor: Any = None,
@@ -98,10 +111,12 @@ def dropping(
     `min_length`, streamers, logits processors and stopping criteria see the original prompt too.  A direct `model(...)`
     returns logits of the short prompt.  On exit, also after an error, the instance is as it was.
 
-    Args: as for `drop`.
+    Args: as for `drop`; `method` may go on inside the language model.  In a chain, "hero + fastv(keep=0.5)", `keep` is
+    what the first method sends to the language model, and the second goes on from there by its own fields.  Alone,
+    "fastv", everything is sent, and `keep` is the mean over the layers: the method's own number is found from it.
 
     Yields:
-        A record whose `.last` is the `Short` of the last call.
+        A record whose `.last` is the `Short` of the last call; `.inside` tells what the layers kept of each image.
 
     Raises:
         HeroError: as `drop`; options and model are checked on entry, inputs on each call.
@@ -109,13 +124,59 @@ def dropping(
     options = options_of(method, keep, question, processor, positions, newlines)
     registry.adapter(model)
     refuse.model(model)
-    record = splice.Record(lambda inputs: shorten(model, inputs, options), original=positions == "original")
+    record = splice.Record(
+        lambda inputs: shorten(model, inputs, options),
+        original=positions == "original",
+        cutter=cutter_of(model, options),
+    )
     with splice.installed(model, record):
         yield record
 
 
+@contextmanager
+def shortened(model: PreTrainedModel, inputs: Mapping[str, Any], **options: Any) -> Iterator[splice.Record]:
+    """Shorten one prompt, which the body may give to the model as often as it likes: `model(**record.last)`.
+
+    As `drop`, but a method may go on inside the language model: that happens while the body runs.
+
+    Yields:
+        A record with the `Short` as its `.last`; `.inside` after the model has read it.
+
+    Raises:
+        HeroError: as `drop`.
+    """
+    given = {"method": "hero", "keep": 0.2, "question": None, "processor": None, "positions": "compact"}
+    checked = options_of(**{**given, "newlines": None, **options})
+    cutter, short = cutter_of(model, checked), shorten(model, inputs, checked)
+    record = splice.Record(lambda _: short, last=short, cutter=cutter)
+    if cutter is None:
+        yield record
+        return
+    cutter.arm(short, again=True)
+    with cutter.installed():
+        yield record
+
+
+def cutter_of(model: PreTrainedModel, options: Options) -> Cutter | None:
+    """Make what goes on inside the language model, if anything was asked for.
+
+    Raises:
+        UnsupportedError: this language model cannot be cut.
+        MethodError: it has not the layers that the method names.
+    """
+    inside = options.inside
+    if inside is None or options.all:
+        return None
+    depth = len(refuse.language_model(model).layers)
+
+    def plan(positions: int) -> Mapping[int, int]:
+        return inside.plan(positions, depth, budget_of(options.keep, positions) if options.alone else None)
+
+    return Cutter(model, inside.needs(depth), plan, inside.cut)
+
+
 def options_of(
-    method: str | Method, keep: float | int, question: Any, processor: Any, positions: Any, newlines: Any
+    method: Asked, keep: float | int, question: Any, processor: Any, positions: Any, newlines: Any
 ) -> Options:
     """Check the options before any work is done."""
     if positions not in ("compact", "original"):
@@ -123,7 +184,13 @@ def options_of(
     if newlines not in (None, "touched", "all", "none", "canvas"):
         raise UsageError(f"newlines={newlines!r} is unknown; use 'touched', 'all', 'none' or 'canvas'")
     budget_of(keep, 1)
-    return Options(spec.parse(method), keep, question, processor, positions, newlines)
+    asked = spec.parse(method)
+    if isinstance(asked, Method):
+        return Options(asked, None, False, keep, question, processor, positions, newlines)
+    if positions == "original" and getattr(asked.inside, "positions", "true") == "code":
+        raise UnsupportedError(f"{asked.inside} renumbers positions, positions='original' keeps them; leave one out")
+    before = Full() if asked.before is None else asked.before
+    return Options(before, asked.inside, asked.before is None, keep, question, processor, positions, newlines)
 
 
 def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> Short:

@@ -1,7 +1,7 @@
 """The one list of methods and of model families: name -> "module:Class", loaded when asked for.
 
-Third parties add theirs as entry points of the groups `herovlm.methods` (name = the method's name) and
-`herovlm.adapters` (name = `config.model_type` of the family); names of ours cannot be taken over.
+Third parties add theirs as entry points of the groups `herovlm.methods` and `herovlm.inside` (name = the method's name)
+and `herovlm.adapters` (name = `config.model_type` of the family); names of ours cannot be taken over.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from herovlm.errors import MethodError, ModelError, UsageError
 if TYPE_CHECKING:
     from herovlm.adapters.base import Adapter
     from herovlm.methods.base import Method
+    from herovlm.methods.fields import Described
+    from herovlm.methods.inside.base import Inside
 
 METHODS = {
     "hero": "herovlm.methods.hero:Hero",
@@ -38,6 +40,13 @@ METHODS = {
     "prumerge_plus": "herovlm.methods.prumerge_plus:PruMergePlus",
     "globalcom2": "herovlm.methods.globalcom2:GlobalCom2",
 }
+INSIDE = {  # methods that prune between the layers of the language model
+    "fastv": "herovlm.methods.inside.fastv:FastV",
+    "pyramiddrop": "herovlm.methods.inside.pyramiddrop:PyramidDrop",
+    "vitcop_llm": "herovlm.methods.inside.vitcop:VitCopLlm",
+    "todre_llm": "herovlm.methods.inside.todre:ToDreLlm",
+    "sparsevlm": "herovlm.methods.inside.sparsevlm:SparseVlm",
+}
 ADAPTERS = {
     "llava_next": "herovlm.adapters.llava_next:LlavaNext",
     "llava": "herovlm.adapters.llava:Llava",
@@ -45,8 +54,13 @@ ADAPTERS = {
 
 
 def methods() -> list[str]:
-    """Names of all methods, ours first."""
+    """Names of all methods before the LLM, ours first."""
     return list(METHODS | _others("herovlm.methods") | METHODS)
+
+
+def insides() -> list[str]:
+    """Names of all methods inside the LLM, ours first."""
+    return list(INSIDE | _others("herovlm.inside") | INSIDE)
 
 
 def adapters() -> list[str]:
@@ -55,21 +69,26 @@ def adapters() -> list[str]:
 
 
 def method(name: str) -> type[Method]:
-    """Find the class of a method.
+    """Find the class of a method before the LLM.
 
     Raises:
         MethodError: no such method, or it cannot be loaded.
     """
     from herovlm.methods.base import Method
 
-    where = METHODS.get(name) or _others("herovlm.methods").get(name)
-    if where is None:
-        raise MethodError(f"no method is called {name!r}{did_you_mean(name, methods())}")
-    found = _load(where, MethodError)
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise MethodError(f"method {name!r} is {where}, which is not a subclass of herovlm.methods.base.Method")
-    if found.name != name:
-        raise MethodError(f"method {name!r} is {where}, which calls itself {found.name!r}; the two names must be one")
+    found: type[Method] = _named(name, METHODS.get(name) or _others("herovlm.methods").get(name), Method)
+    return found
+
+
+def inside(name: str) -> type[Inside]:
+    """Find the class of a method inside the LLM.
+
+    Raises:
+        MethodError: no such method, or it cannot be loaded.
+    """
+    from herovlm.methods.inside.base import Inside
+
+    found: type[Inside] = _named(name, INSIDE.get(name) or _others("herovlm.inside").get(name), Inside)
     return found
 
 
@@ -94,6 +113,18 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     words = list(words)
     near = difflib.get_close_matches(word.lower(), words, 1)
     return (f"; did you mean {near[0]!r}?" if near else ".") + f" There are: {', '.join(words)}"
+
+
+def _named(name: str, where: str | None, base: type[Described]) -> Any:
+    """Load the class of a method and check that it is one, of this name."""
+    if where is None:
+        raise MethodError(f"no method is called {name!r}{did_you_mean(name, [*methods(), *insides()])}")
+    found = _load(where, MethodError)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise MethodError(f"method {name!r} is {where}, which is not a subclass of {base.__module__}.{base.__name__}")
+    if found.name != name:
+        raise MethodError(f"method {name!r} is {where}, which calls itself {found.name!r}; the two names must be one")
+    return found
 
 
 def _others(group: str) -> dict[str, str]:

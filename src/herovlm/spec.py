@@ -1,4 +1,7 @@
-"""A method as one line of text, "hero(alpha=0.3, low_layers=(2, 3))", and back: `parse(str(m)) == m`."""
+"""A method as one line of text, "hero(alpha=0.3, low_layers=(2, 3))", and back: `parse(str(m)) == m`.
+
+A plus sends what one method keeps before the LLM on to one inside it: "hero + fastv(layer=2, keep=0.5)".
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from herovlm.errors import MethodError
 
 if TYPE_CHECKING:
     from herovlm.methods.base import Method
+    from herovlm.methods.inside.base import Chain, Inside
 
-_LOOKS = 'a spec looks like "hero" or "hero(alpha=0.3, low_layers=(2, 3))"'
+_LOOKS = 'a spec looks like "hero", "hero(alpha=0.3, low_layers=(2, 3))" or "hero + fastv"'
 
 
-def parse(spec: str | Method) -> Method:
-    """Turn a spec into a method; a method object is returned as it is.
+def parse(spec: str | Method | Inside | Chain) -> Method | Chain:
+    """Turn a spec into a method, or into a chain if a method inside the LLM is in it; objects are themselves.
 
     Nothing is evaluated: values are Python literals.
 
@@ -24,13 +28,28 @@ def parse(spec: str | Method) -> Method:
         MethodError: broken spec, unknown method or field, wrong type or range.
     """
     from herovlm.methods.base import Method
+    from herovlm.methods.inside.base import Chain, Inside
 
-    if isinstance(spec, Method):
+    if isinstance(spec, (Method, Chain)):
         return spec
+    if isinstance(spec, Inside):
+        return Chain(None, spec)
     if not isinstance(spec, str):
         raise MethodError(f"method={spec!r} is neither a method object nor a spec; {_LOOKS}")
-    name, values = _read(spec)
-    kind = registry.method(name)
+    *before, last = [_made(*_read(part, spec)) for part in _parts(spec)]
+    if not before:
+        return last if isinstance(last, Method) else Chain(None, last)
+    if len(before) > 1 or not isinstance(before[0], Method) or not isinstance(last, Inside):
+        raise MethodError(
+            f"{_short(spec)}: a plus stands between one method before the LLM and one inside it, such as "
+            f"'hero + fastv'; those inside are {', '.join(registry.insides())}"
+        )
+    return Chain(before[0], last)
+
+
+def _made(name: str, values: dict[str, Any]) -> Method | Inside:
+    """Make a method of a name and its fields."""
+    kind = registry.inside(name) if name in registry.insides() else registry.method(name)
     known = [f.name for f in fields(kind) if f.init]
     for field in values:
         if field not in known:
@@ -38,12 +57,21 @@ def parse(spec: str | Method) -> Method:
     return kind(**values)
 
 
-def _read(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split a spec into the name and the field values."""
+def _parts(spec: str) -> list[ast.expr | None]:
+    """Split a spec at its pluses; None is what cannot be read."""
     try:
-        tree = ast.parse(spec.strip(), mode="eval").body
+        tree: ast.expr = ast.parse(spec.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        tree = None
+        return [None]
+    parts = []
+    while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Add):
+        parts.append(tree.right)
+        tree = tree.left
+    return [tree, *reversed(parts)]
+
+
+def _read(tree: ast.expr | None, spec: str) -> tuple[str, dict[str, Any]]:
+    """Split a part of a spec into the name and the field values."""
     if isinstance(tree, ast.Name):
         return tree.id, {}
     if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)):

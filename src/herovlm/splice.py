@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any
 
 import torch
@@ -20,24 +20,37 @@ from transformers import PreTrainedModel
 from transformers.generation import utils as generation
 
 from herovlm.adapters import refuse
+from herovlm.adapters.inside import Cutter
 from herovlm.adapters.positions import GATHERED
 from herovlm.errors import InputsError, UnsupportedError
-from herovlm.types import Short
+from herovlm.types import KeptInside, Short
 
 Shorten = Callable[[Mapping[str, Any]], Short]
 
 
 @dataclass
 class Record:
-    """What `dropping` did: `.last` is the `Short` of the last call, None before the first."""
+    """What `dropping` did: `.last` is the `Short` of the last call, None before the first; `.inside` what came after.
+
+    `.inside` has one record an image, in prompt order, once the model has read a prompt; it is empty where no method
+    goes on inside the language model.
+    """
 
     shorten: Shorten = field(repr=False)
     original: bool = False  # positions of the untouched prompt
     last: Short | None = None
+    cutter: Cutter | None = field(default=None, repr=False)  # goes on inside the language model
+
+    @property
+    def inside(self) -> tuple[KeptInside, ...]:
+        """What the layers of the language model kept of each image of the last call."""
+        return () if self.cutter is None else self.cutter.inside
 
     def apply(self, inputs: Mapping[str, Any]) -> Short:
         """Shorten inputs and remember the result."""
         self.last = self.shorten(inputs)
+        if self.cutter is not None:
+            self.cutter.arm(self.last)
         return self.last
 
 
@@ -55,7 +68,8 @@ def installed(model: PreTrainedModel, record: Record) -> Iterator[Record]:
         hook = model.register_forward_pre_hook(generate.before_forward, with_kwargs=True)
     generate.records.append(record)
     try:
-        yield record
+        with nullcontext() if record.cutter is None else record.cutter.installed():
+            yield record
     finally:
         generate.records.remove(record)
         if hook is not None:
@@ -83,7 +97,7 @@ class Generate:
         if not self.records or not self._has_pictures(given):
             return self.inner(*args, **kwargs)
         record = self.records[-1]
-        _refuse(self.model, given, record.original)
+        _refuse(self.model, given, record)
         names = {*inspect.signature(type(self.model).forward).parameters, *GATHERED} - {"use_cache"}
         short = dict(record.apply({name: value for name, value in given.items() if name in names}))
         short.pop("use_cache", None)  # _refuse has looked at it
@@ -99,6 +113,8 @@ class Generate:
         del given["self"]
         if given.get("pixel_values") is None:
             return None
+        if self.records[-1].cutter is not None:
+            refuse.call(given)
         return (), dict(self.records[-1].apply(given))
 
     def _has_pictures(self, given: Mapping[str, Any]) -> bool:
@@ -212,9 +228,11 @@ def _lengths(model: PreTrainedModel, rest: dict[str, Any], removed: int) -> dict
     return rest
 
 
-def _refuse(model: PreTrainedModel, given: Mapping[str, Any], original: bool) -> None:
+def _refuse(model: PreTrainedModel, given: Mapping[str, Any], record: Record) -> None:
     """Refuse options of generate() that go silently wrong with a shortened prompt."""
-    if original and _setting(model, given, "use_cache") is False:
+    if record.cutter is not None:
+        refuse.generation(partial(_setting, model, given))
+    if record.original and _setting(model, given, "use_cache") is False:
         raise UnsupportedError(
             "positions='original' with use_cache=False: without a cache transformers takes gaps in the positions for "
             "packed sequences and masks them apart; use positions='compact' or use_cache=True"

@@ -1,6 +1,7 @@
-"""The five records that flow through the library; every shape is written here, once.
+"""The records that flow through the library; every shape is written here, once.
 
-Letters: T tiles (tile 0 is the thumbnail), N patches a tile, H heads, D channels, R newline rows.
+Letters: T tiles (tile 0 is the thumbnail), N patches a tile, H heads, D channels, R newline rows; inside the language
+model n columns of a prompt, V visual positions among them, Q text tokens behind the first image, G key/value heads.
 """
 
 from __future__ import annotations
@@ -117,6 +118,67 @@ class Short(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What an inside method wants to see before a layer of the language model; `Look` has the shapes."""
+
+    last: bool = False
+    text: bool = False
+    back: bool = False
+    keys: bool = False
+    ahead: bool = False
+    states: bool = False
+    entered: bool = False
+    groups: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """One prompt as it stands before a layer of the language model; padding is not in it, newlines count as visual."""
+
+    layer: int  # the layer that comes next
+    depth: int  # layers of the language model
+    visual: Tensor  # (V,) int64, ascending: which of the n columns are visual positions
+    image: Tensor  # (V,) int64: which image of the prompt each belongs to, counted from 0
+    granted: tuple[int, ...]  # positions that each image may keep from this layer on
+    last: Tensor | None = None  # (H, n) attention of the prompt's last token in the layer before
+    text: Tensor | None = None  # (Q, n) attention of the text tokens in the layer before, mean of the heads
+    back: Tensor | None = None  # (V,) attention that each visual position pays to those text tokens, mean of the heads
+    keys: Tensor | None = None  # (G, n, C) keys of the layer before, as its cache holds them
+    ahead: tuple[Tensor, Tensor] | None = None  # query (H, C) of the last token and keys (G, n, C) of the layer to come
+    states: Tensor | None = None  # (n, D) hidden states that the layer is about to read
+    entered: tuple[Tensor, Tensor] | None = None  # states at the entry of the model: all visual positions, (Q, D) text
+    groups: Tensor | None = None  # (V,) int64 clusters of the method before; a newline is where the patch before it is
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What goes on from a layer of the language model."""
+
+    keep: Tensor  # (K,) int64, ascending: which of the V visual positions
+    merged: Tensor | None = None  # (K,) bool: those that get a new state
+    weights: Tensor | None = None  # (merged, V): that state, as a weighted sum of the V states
+    positions: Literal["true", "prompt", "always"] = "true"  # renumber the prompt, or also all that comes after it
+
+    def changes_nothing(self, positions: int) -> bool:
+        """Say whether all of so many positions stay as they are."""
+        return len(self.keep) == positions and self.merged is None and self.positions == "true"
+
+
+@dataclass(frozen=True)
+class KeptInside:
+    """What the layers of the language model kept of one image."""
+
+    positions: tuple[int, ...]  # visual positions in each layer
+    kept: Mapping[int, Tensor]  # layer that was cut before -> which of the positions that reached the LLM, ascending
+    merged: Mapping[int, Tensor]  # the same layers -> (K,) bool: those that stand for several
+
+    @property
+    def mean(self) -> float:
+        """Visual positions in a layer, on average."""
+        return sum(self.positions) / len(self.positions)
 
 
 def budget_of(keep: float | int, positions: int) -> int:

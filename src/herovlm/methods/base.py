@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import ClassVar, get_type_hints
+from dataclasses import dataclass
 
 from herovlm.errors import BudgetError, MethodError
-from herovlm.methods.fields import fits, spell
+from herovlm.methods.fields import Described
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 Layer = int | float  # a block counted from 0 (negative: from the end), or a relative depth in [0, 1]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(ABC):
+class Method(Described):
     """A way to choose visual positions; subclasses are frozen dataclasses (`kw_only=True`), one paper a file.
 
     A method is a pure function of `Seen`: no state, no global random numbers, inputs untouched.  Callers use
@@ -23,20 +22,6 @@ class Method(ABC):
     """
 
     newlines: Newlines | None = None  # which newline positions stay; None = the method's own rule ("touched")
-
-    name: ClassVar[str]
-    paper: ClassVar[str]  # "arXiv 2509.13067", or "baseline"
-    fidelity: ClassVar[str]  # "golden parity", "from the paper", "reconstruction" or "baseline"
-    formula: ClassVar[str]  # the idea in one line of mathematics, plain text; its page prints it
-    published: ClassVar[str] = ""  # what the authors' code does differently, one sentence or more; "" = nothing known
-
-    def __post_init__(self) -> None:
-        """Check the type of every field (subclasses add ranges and call this first)."""
-        hints = get_type_hints(type(self))
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if not fits(value, hints[f.name]):
-                raise MethodError(f"{self.name}({f.name}={value!r}): expected {spell(hints[f.name])}")
 
     @property
     def exact(self) -> bool:
@@ -74,12 +59,6 @@ class Method(ABC):
         if not kept.mask.any():
             raise BudgetError(f"{self} keeps not one patch of {int(seen.valid.sum()):,} at keep={share:.4g}; keep more")
         return kept
-
-    def __str__(self) -> str:
-        """Give the shortest spec that `herovlm.spec.parse` turns into an equal object."""
-        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-        told = [f"{k}={v!r}" for k, v in shown.items() if repr(v) != repr(type(self).__dataclass_fields__[k].default)]
-        return f"{self.name}({', '.join(told)})" if told else self.name
 
 
 def resolve(layers: Sequence[Layer], depth: int) -> tuple[int, ...]:

@@ -1,18 +1,45 @@
-"""What the fields of a method may hold: types are read from the annotations, ranges are named by the method."""
+"""What methods before the LLM and inside it share: a name, a paper, and fields that are checked and spelled.
+
+Types are read from the annotations, ranges are named by the method.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import ABC
+from dataclasses import dataclass, fields
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from herovlm.errors import MethodError
 
-if TYPE_CHECKING:
-    from herovlm.methods.base import Method
+
+@dataclass(frozen=True, kw_only=True)
+class Described(ABC):
+    """A frozen dataclass with a name and a paper; its fields are checked, and its text is a spec."""
+
+    name: ClassVar[str]
+    paper: ClassVar[str]  # "arXiv 2509.13067", or "baseline"
+    fidelity: ClassVar[str]  # "golden parity", "from the paper", "reconstruction" or "baseline"
+    formula: ClassVar[str]  # the idea in one line of mathematics, plain text; its page prints it
+    published: ClassVar[str] = ""  # what the authors' code does differently, one sentence or more; "" = nothing known
+
+    def __post_init__(self) -> None:
+        """Check the type of every field (subclasses add ranges and call this first)."""
+        hints = get_type_hints(type(self))
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not fits(value, hints[f.name]):
+                raise MethodError(f"{self.name}({f.name}={value!r}): expected {spell(hints[f.name])}")
+
+    def __str__(self) -> str:
+        """Give the shortest spec that `herovlm.spec.parse` turns into an equal object."""
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        told = [f"{k}={v!r}" for k, v in shown.items() if repr(v) != repr(type(self).__dataclass_fields__[k].default)]
+        return f"{self.name}({', '.join(told)})" if told else self.name
 
 
-def within(method: Method, low: float, high: float, *names: str) -> None:
+def within(method: Described, low: float, high: float, *names: str) -> None:
     """Refuse fields outside [low, high]; None is left alone."""
     for name in names:
         value = getattr(method, name)

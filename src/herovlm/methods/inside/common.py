@@ -1,0 +1,50 @@
+"""What several inside methods share: layers, counts, and the best positions of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import MethodError
+from herovlm.methods.base import Layer
+from herovlm.methods.fields import Described
+from herovlm.ops import select
+from herovlm.types import Look
+
+Keep = float | int | None  # a share, a number of positions, or None: the paper's own, or what the call asks for
+
+
+def resolve(layers: Sequence[Layer], depth: int) -> tuple[int, ...]:
+    """Turn layers (int: cut before this one, float: share of the layers that run before) into ascending layers.
+
+    Relative layers that fall together in a small model make room for each other.
+    """
+    found: list[int] = []
+    for layer in layers:
+        first = found[-1] + 1 if found else 1
+        exact = layer + depth * (layer < 0)
+        cut = max(first, min(round(layer * depth), depth - 1)) if isinstance(layer, float) else int(exact)
+        if not first <= cut < depth or (isinstance(layer, float) and not 0 <= layer <= 1):
+            raise MethodError(
+                f"cannot cut before layers {', '.join(map(str, layers))} of {depth}; give ascending layers "
+                f"1..{depth - 1} as whole numbers, or relative depths 0.0..1.0"
+            )
+        found.append(cut)
+    return tuple(found)
+
+
+def best(scores: Tensor, look: Look) -> Tensor:
+    """Take the best `look.granted` positions of each image by scores (V,): (K,) int64, ascending; ties to the first."""
+    taken = torch.zeros_like(look.image, dtype=torch.bool)
+    for image, count in enumerate(look.granted):
+        own = look.image == image
+        taken |= own & (select.ranks(scores[None], own[None])[0] < count)
+    return taken.nonzero().flatten()
+
+
+def share_of(method: Described, keep: Keep) -> None:
+    """Refuse a `keep` that is neither None, nor a share in (0, 1], nor a number of positions."""
+    if keep is not None and not (0 < keep <= 1 if isinstance(keep, float) else keep >= 1):
+        raise MethodError(f"{method.name}(keep={keep!r}): expected a share in (0, 1], or a number of positions from 1")

@@ -1,0 +1,54 @@
+"""PyramidDrop: the deeper the layer, the fewer positions; the next layer's own weights say which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from herovlm.methods.base import Layer
+from herovlm.methods.fields import within
+from herovlm.methods.inside.base import Inside
+from herovlm.methods.inside.common import best, resolve
+from herovlm.ops.attend import mean_of_heads
+from herovlm.types import Cut, Look, Reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyramidDrop(Inside):
+    """Halve the visual positions at a quarter, a half and three quarters of the layers (arXiv 2410.17247).
+
+    At each cut stay those that the prompt's last token would attend to most in the layer to come: its query and key
+    projections, on the states that it is about to read.  The paper has one tile; here every image of a prompt keeps
+    its own share, its tiles and newlines in one contest.
+    """
+
+    layers: tuple[Layer, ...] = (0.25, 0.5, 0.75)  # cut before these layers
+    keep: float | None = None  # share that stays at each cut of what was there; None: the call's mean, in a chain 0.5
+    positions: Literal["true", "code"] = "true"  # "code": renumber 0, 1, ... after each cut, and the answer behind it
+
+    name = "pyramiddrop"
+    paper = "arXiv 2410.17247"
+    fidelity = "golden parity"
+    formula = "kept[s] = top V·keep^s of mean_heads softmax(q[last] · K / √d), q and K of the layer to come"
+    published = "The code renumbers the positions 0, 1, ... after each cut; that is positions='code'."
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        super().__post_init__()
+        within(self, 1e-9, 1, "keep")
+
+    def needs(self, depth: int) -> dict[int, Reads]:
+        """The last token's query and all keys of the layer to come."""
+        return {layer: Reads(ahead=True) for layer in resolve(self.layers, depth)}
+
+    def counts(self, positions: int, depth: int) -> tuple[int, ...]:
+        """The same share at each cut, rounded down as in the authors' code."""
+        share = 0.5 if self.keep is None else self.keep
+        return tuple(max(1, int(positions * share**stage)) for stage in range(1, len(self.layers) + 1))
+
+    def choose(self, look: Look) -> Cut:
+        """Take the highest mean over heads."""
+        ahead: Any = look.ahead  # (H, C), (G, n, C)
+        query, keys = ahead
+        row = mean_of_heads(query[None], keys, look.visual.new_tensor([keys.shape[1] - 1]))[0]  # (n,)
+        return Cut(best(row[look.visual], look), positions="true" if self.positions == "true" else "always")

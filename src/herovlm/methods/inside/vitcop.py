@@ -1,0 +1,120 @@
+"""ViTCoP, second and third stage: clusters from the vision tower keep their best and melt the rest, then few stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from herovlm.errors import BudgetError
+from herovlm.methods.base import Layer
+from herovlm.methods.fields import within
+from herovlm.methods.inside.base import Inside
+from herovlm.methods.inside.common import best, resolve
+from herovlm.types import Cut, Look, Reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class VitCopLlm(Inside):
+    """Keep the positions whose keys are short: first within clusters, which melt the rest, then overall (2601.17818).
+
+    These are the paper's stages inside the LLM, 'vitcop + vitcop_llm' is all of it: the method before gives the
+    clusters.  At the shallow cut each cluster keeps its share, shortest keys of the layer before first, and what is
+    left of it becomes one position in its middle; at the deep cut the shortest keys stay.  The released code serves one
+    tile; here the positions of each image are one pool, and a newline belongs to the cluster of the patch before it.
+    """
+
+    shallow: Layer = 0.0625  # cut before this layer by clusters; the paper's 2 of 32
+    deep: Layer = 0.6875  # and before this one overall; the paper's 22 of 32
+    keep: float | None = None  # mean over the layers, as a share of what reaches the LLM; None: 0.5
+    last: float = 0.2  # share of the shallow cut that survives the deep one
+    merge: Literal["mean", "code"] = "mean"  # "code": the middle one plus the mean, about twice as long
+    positions: Literal["true", "code"] = "true"  # "code": the deep cut renumbers the prompt, but not the answer
+
+    name = "vitcop_llm"
+    paper = "arXiv 2601.17818"
+    fidelity = "golden parity"
+    formula = "n[i] = ‖mean_heads k[i]‖; kept = the u[c] smallest n of each cluster c and the mean of its rest"
+    published = (
+        "Merged states are the middle one plus the mean (merge='code'); the deep cut renumbers the prompt alone."
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        within(self, 1e-9, 1, "keep", "last")
+
+    def needs(self, depth: int) -> dict[int, Reads]:
+        """Keys of the layer before, and at first the clusters."""
+        shallow, deep = resolve((self.shallow, self.deep), depth)
+        return {shallow: Reads(keys=True, groups=True), deep: Reads(keys=True)}
+
+    def counts(self, positions: int, depth: int) -> tuple[int, ...]:
+        """Solve for the mean over all layers, as the authors do."""
+        shallow, deep = self.needs(depth)
+        share = 0.5 if self.keep is None else self.keep
+        rest = (deep - shallow) + (depth - deep) * self.last
+        first = min(round((depth * share - shallow) / rest * positions), positions)
+        if first < 1:
+            raise BudgetError(
+                f"{self}: the {shallow} of {depth} layers before the first cut alone read {shallow / depth:.3g} of the "
+                f"positions; use keep > {shallow / depth:.4f}"
+            )
+        return first, max(1, round(first * self.last))
+
+    def choose(self, look: Look) -> Cut:
+        """Short keys are the important ones."""
+        keys: Any = look.keys  # (G, n, C)
+        norms = keys.float().mean(0)[look.visual].norm(dim=-1)  # (V,)
+        if look.layer != next(iter(self.needs(look.depth))):
+            return Cut(best(-norms, look), positions="true" if self.positions == "true" else "prompt")
+        groups: Any = look.groups
+        keep, merged = torch.zeros_like(norms, dtype=torch.bool), torch.zeros_like(norms, dtype=torch.bool)
+        rows = torch.zeros(len(norms), len(norms), device=norms.device)
+        for image, count in enumerate(look.granted):
+            own = (look.image == image).nonzero().flatten()
+            group = melted(norms[own], groups[own], count)
+            keep[own[group < 0]] = True
+            for melt in range(int(group.max()) + 1):
+                members = own[group == melt]
+                middle = members[len(members) // 2]
+                keep[middle] = merged[middle] = True
+                rows[middle, members] = 1 / len(members)
+                rows[middle, middle] += self.merge == "code"
+        return Cut(keep.nonzero().flatten(), merged[keep], rows[merged])
+
+
+def melted(norms: Tensor, clusters: Tensor, count: int) -> Tensor:
+    """Say what becomes of each position so that `count` are left: (V,) int64, -1 stays as it is, others melt by number.
+
+    Args:
+        norms: (V,), small is important.
+        clusters: (V,) int64, any numbers.
+        count: What shall be left, kept ones and molten ones.
+    """
+    _, cluster, sizes = torch.unique(clusters, return_inverse=True, return_counts=True)
+    sums = norms.new_zeros(len(sizes)).index_add(0, cluster, norms)
+    if len(sizes) > count:  # too many even if each melted into one: all but the best become a single position
+        place = torch.full_like(sizes, count - 1)
+        place[sums.argsort(stable=True)[: count - 1]] = torch.arange(count - 1, device=place.device)
+        return place[cluster]
+    order = norms.argsort(stable=True)
+    order = order[cluster[order].argsort(stable=True)]  # cluster by cluster, the shortest first
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[cluster[order]]
+    return torch.where(rank < quotas(sizes, sums, count)[cluster], -1, cluster)
+
+
+def quotas(sizes: Tensor, sums: Tensor, count: int) -> Tensor:
+    """Grant the clusters kept positions in proportion to their size less one, which melts: (clusters,) int64."""
+    spare = count - len(sizes)
+    share = (sizes - 1).float() / max(1, int(sizes.sum()) - len(sizes))
+    quota = torch.minimum((share * spare).round().long(), sizes - 1)
+    left = spare - int(quota.sum())  # what rounding lost goes to the best clusters, what it won comes from the worst
+    for best_first in sums.argsort(stable=True, descending=left < 0).tolist():
+        if left and 0 <= int(quota[best_first]) + (left > 0) - (left < 0) <= int(sizes[best_first]) - 1:
+            quota[best_first] += (left > 0) - (left < 0)
+            left -= (left > 0) - (left < 0)
+    return quota
