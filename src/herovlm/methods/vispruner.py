@@ -92,7 +92,7 @@ def duplicates(alike: Tensor, start: int, step: int) -> Tensor:
     left, gone = torch.arange(start, len(alike), device=alike.device), []
     while len(left) > 1:
         first, second = left[::2], left[1::2]
-        nearest = alike[first][:, second].amax(1)
+        nearest = alike.index_select(0, first).index_select(1, second).amax(1)
         first = first[nearest.argsort(descending=True, stable=True)]
         gone.append(first[:step])
         left = torch.cat([first[step:], second])
