@@ -8,17 +8,19 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
 
-from herovlm import registry, spec
+from herovlm import dropping, registry, spec
 from herovlm.adapters import relevance
 from herovlm.demo import WEIGHTS, scenes
+from herovlm.errors import BudgetError
 from herovlm.methods.base import Method
+from herovlm.methods.inside.base import Chain
 from herovlm.types import Needs, Relevance, budget_of
 
 KEEPS = (0.4, 0.2, 0.1, 0.05)
@@ -56,14 +58,40 @@ def amount(keep: str) -> float | int:
 
 @torch.no_grad()
 def answers(
-    model: Any, processor: Any, scene: scenes.Scene, configs: list[tuple[Method, float | int]]
+    model: Any, processor: Any, scene: scenes.Scene, configs: list[tuple[Method | Chain, float | int]]
 ) -> Iterator[dict[str, Any]]:
-    """Answer every question of a scene under every configuration."""
+    """Answer every question of a scene under every configuration; one that cannot keep so little is left out."""
     asked = [q.text for q in scene.questions]
     turns = [[{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}] for text in asked]
     prompts = [processor.apply_chat_template(turn, add_generation_prompt=True) for turn in turns]
     processor.tokenizer.padding_side = "left"
     inputs = processor(images=[[scene.image]] * len(asked), text=prompts, return_tensors="pt", padding=True)
+    before = sorted((c for c in configs if isinstance(c[0], Method)), key=lambda config: -config[1])
+    found = [early(model, inputs, asked, before)] if before else []
+    found += [inside(model, inputs, asked, method, keep) for method, keep in configs if isinstance(method, Chain)]
+    for config, new, positions, of in itertools.chain(*found):
+        for question, answer, n in zip(scene.questions, processor.batch_decode(new), positions, strict=True):
+            told = answer.split("</s>")[0].strip()
+            yield {
+                "scene": scene.seed,
+                "config": config,
+                "kind": question.kind,
+                "picture": scene.kind,
+                "right": told == question.answer,
+                "answer": told,
+                "want": question.answer,
+                "positions": n,
+                "of": of,
+            }
+
+
+Answered = Iterator[tuple[str, torch.Tensor, list[float], int]]  # configuration, new tokens, positions, of how many
+
+
+def early(
+    model: Any, inputs: Mapping[str, Any], asked: list[str], configs: list[tuple[Method, float | int]]
+) -> Answered:
+    """Answer by methods before the LLM: one look for all of them, prompts of about one length in one batch."""
     adapter = registry.adapter(model)
     needs = union([method.needs(adapter.depth(model)) for method, _ in configs])
 
@@ -71,32 +99,29 @@ def answers(
         return relevance.score(model, kind, asked, looked_at, rows)
 
     seen = adapter.see(model, inputs, needs, score)
-    for keep, together in itertools.groupby(
-        sorted(configs, key=lambda config: -config[1]), key=lambda config: config[1]
-    ):
-        methods = [method for method, _ in together]  # prompts of about one length: one batch
-        rows = {name: value.repeat(len(methods), *[1] * (value.ndim - 1)) for name, value in inputs.items()}
-        kept = [
-            m.keep(s, budget_of(keep, s.positions), share=keep if isinstance(keep, float) else None)
-            for m in methods
-            for s in seen
-        ]
-        short = adapter.rebuild(model, rows, seen * len(methods), kept)
+    for keep, together in itertools.groupby(configs, key=lambda config: config[1]):
+        share, kept = keep if isinstance(keep, float) else None, {}
+        for method, _ in together:
+            try:
+                kept[method] = [method.keep(s, budget_of(keep, s.positions), share=share) for s in seen]
+            except BudgetError:
+                continue
+        rows = {name: value.repeat(len(kept), *[1] * (value.ndim - 1)) for name, value in inputs.items()}
+        short = adapter.rebuild(model, rows, seen * len(kept), [k for several in kept.values() for k in several])
         out = model.generate(**short, max_new_tokens=6, do_sample=False)[:, short["input_ids"].shape[1] :]
-        told = processor.batch_decode(out, skip_special_tokens=True)
-        pairs = [(method, question) for method in methods for question in scene.questions]
-        for (method, question), answer, k in zip(pairs, told, kept, strict=True):
-            yield {
-                "scene": scene.seed,
-                "config": f"{method}@{keep}",
-                "kind": question.kind,
-                "picture": scene.kind,
-                "right": answer.strip() == question.answer,
-                "answer": answer.strip(),
-                "want": question.answer,
-                "positions": k.positions,
-                "of": seen[0].positions,
-            }
+        for (method, several), new in zip(kept.items(), out.split(len(asked)), strict=True):
+            yield f"{method}@{keep}", new, [k.positions for k in several], seen[0].positions
+
+
+def inside(model: Any, inputs: Mapping[str, Any], asked: list[str], method: Chain, keep: float | int) -> Answered:
+    """Answer by a method that goes on inside the LLM; its positions are the mean over the layers."""
+    with dropping(model, method=method, keep=keep, question=asked) as record:
+        try:
+            out = model.generate(**inputs, max_new_tokens=6, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        except BudgetError:
+            return
+    of = record.last.seen[0].positions if record.last else 0
+    yield f"{method}@{keep}", out, [round(k.mean, 1) for k in record.inside], of
 
 
 def main() -> None:

@@ -103,11 +103,8 @@ def text_about(rng: random.Random, picture: data.Picture, tile: int) -> tuple[st
         return f"Is there a {name}?", {name}
     if style < 0.8:
         return f"How many {name}s are there?", {name}
-    other = rng.choice(items)
-    return f"Is the {name} {rng.choice(['left of', 'right of', 'above', 'below'])} the {other.name}?", {
-        name,
-        other.name,
-    }
+    sides = rng.choice(("left or right of", "above or below"))
+    return f"Is the {name} {sides} the middle?", {name}
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, start: int) -> Iterator[Batch]:

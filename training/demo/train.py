@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--single-steps", type=int, default=1200)
     parser.add_argument("--placed-steps", type=int, default=400)
     parser.add_argument("--related-steps", type=int, default=500)
-    parser.add_argument("--whole-steps", type=int, default=800)
+    parser.add_argument("--whole-steps", type=int, default=600)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="compile the LLM of stage 2 (needs a C++ compiler)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
