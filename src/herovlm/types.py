@@ -160,7 +160,8 @@ class Cut:
     keep: Tensor  # (K,) int64, ascending: which of the V visual positions
     merged: Tensor | None = None  # (K,) bool: those that get a new state
     weights: Tensor | None = None  # (merged, V): that state, as a weighted sum of the V states
-    positions: Literal["true", "prompt", "always"] = "true"  # renumber the prompt, or also all that comes after it
+    positions: Literal["true", "before", "after"] = "true"  # or renumbered: the columns as they stood before this cut,
+    # whatever comes behind the prompt keeping its number, or as they stand after it, with all that comes behind
 
     def changes_nothing(self, positions: int) -> bool:
         """Say whether all of so many positions stay as they are."""

@@ -129,13 +129,14 @@ def cut(
 def _renumbered(
     columns: Columns, index: Tensor, real: Tensor, cuts: Sequence[Cut | None]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Renumber the positions 0, 1, ... in all rows, if the cuts say so."""
+    """Renumber the positions of all rows, if the cuts say so."""
     how = {made.positions for made in cuts if made is not None}
     if how <= {"true"}:
         return None if columns.places is None else columns.places.gather(1, index), columns.shift
+    if "before" in how:
+        return (columns.real.cumsum(1) - 1).gather(1, index).clamp(min=0), columns.shift
     shift = columns.real.sum(1) - real.sum(1)
-    before = torch.zeros_like(shift) if columns.shift is None else columns.shift
-    return (real.cumsum(1) - 1).clamp(min=0), before + shift if "always" in how else columns.shift
+    return (real.cumsum(1) - 1).clamp(min=0), shift if columns.shift is None else columns.shift + shift
 
 
 def mask(real: Tensor, later: int, queries: int, dtype: torch.dtype | None) -> Tensor | None:

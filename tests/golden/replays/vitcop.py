@@ -1,4 +1,7 @@
-"""The authors' ViTCoP: the encoder stage with its clusters; images of a batch are tiles of one image here."""
+"""The authors' ViTCoP: the encoder stage with its clusters, and both stages inside the language model.
+
+Images of a batch are tiles of one image here.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ from grids import make_grid
 
 from herovlm.methods.vitcop import VitCop
 from herovlm.types import Kept, Seen
+from replays._vitcop_inside import stages_inside
 
 
 def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
     """Names of the arrays that differ."""
-    return stage_one(case)
+    return stage_one(case) + stages_inside(case)
 
 
 def look(case: Mapping[str, np.ndarray]) -> tuple[Seen, Kept]:

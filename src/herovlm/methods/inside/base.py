@@ -26,6 +26,11 @@ class Inside(Described):
         """Whether the positions that stay are those of `plan`, whatever the picture shows."""
         return True
 
+    @property
+    def settled(self) -> bool:
+        """Whether its own fields say how many positions stay; if not, a mean over the layers can."""
+        return getattr(self, "keep", 1) is not None
+
     @abstractmethod
     def needs(self, depth: int) -> dict[int, Reads]:
         """Say before which layers of `depth` it cuts (ascending), and what it wants to see there."""
@@ -56,7 +61,7 @@ class Inside(Described):
                 f"such as 'hero + {self.name}' or 'full + {self.name}'"
             )
         layers, anyone = tuple(self.needs(depth)), cast("Any", self)
-        if mean is None or getattr(self, "keep", 1) is not None:
+        if mean is None or self.settled:
             return dict(zip(layers, self.counts(positions, depth), strict=True))
 
         def spent(share: float) -> float:

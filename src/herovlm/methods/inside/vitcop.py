@@ -31,7 +31,7 @@ class VitCopLlm(Inside):
     keep: float | None = None  # mean over the layers, as a share of what reaches the LLM; None: 0.5
     last: float = 0.2  # share of the shallow cut that survives the deep one
     merge: Literal["mean", "code"] = "mean"  # "code": the middle one plus the mean, about twice as long
-    positions: Literal["true", "code"] = "true"  # "code": the deep cut renumbers the prompt, but not the answer
+    positions: Literal["true", "code"] = "true"  # "code": behind the deep cut, places in the sequence before it
 
     name = "vitcop_llm"
     paper = "arXiv 2601.17818"
@@ -69,7 +69,7 @@ class VitCopLlm(Inside):
         keys: Any = look.keys  # (G, n, C)
         norms = keys.float().mean(0)[look.visual].norm(dim=-1)  # (V,)
         if look.layer != next(iter(self.needs(look.depth))):
-            return Cut(best(-norms, look), positions="true" if self.positions == "true" else "prompt")
+            return Cut(best(-norms, look), positions="true" if self.positions == "true" else "before")
         groups: Any = look.groups
         keep, merged = torch.zeros_like(norms, dtype=torch.bool), torch.zeros_like(norms, dtype=torch.bool)
         rows = torch.zeros(len(norms), len(norms), device=norms.device)
