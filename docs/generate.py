@@ -10,7 +10,6 @@ import ast
 import dataclasses
 import inspect
 import io
-import pkgutil
 import re
 import sys
 import textwrap
@@ -23,6 +22,7 @@ import results
 from PIL import Image, ImageChops
 
 from herovlm import registry
+from herovlm.cli import options
 from herovlm.demo import scenes
 from herovlm.methods.fields import spell
 
@@ -31,6 +31,10 @@ CARD = "src/herovlm/demo/weights/README.md"
 SCENE, PICTURE = 2, "docs/board.png"  # a held-out scene: the picture that the commands of the pages ask about
 MADE = "<!-- made by docs/generate.py from the code; do not edit -->"
 Kind = type[Any]  # a method, before the LLM or inside it
+BUDGET_INSIDE = {  # by whether a method inside the LLM is exact
+    True: "its own fields say how many stay; alone, the `keep` of the call does, as the mean over the layers",
+    False: "how many stay depends on the picture",
+}
 FIDELITY = {
     "golden parity": "equal to the authors' code index for index, on the committed cases of `tests/golden`",
     "from the paper": "written from the paper's formulas; there is no code of the authors to compare with",
@@ -88,7 +92,7 @@ def before() -> list[Kind]:
 
 def inside() -> list[Kind]:
     """The methods that go on inside the LLM."""
-    return [pkgutil.resolve_name(where) for where in getattr(registry, "INSIDE", {}).values()]
+    return [registry.inside(name) for name in registry.INSIDE]
 
 
 def fill(text: str, name: str, lines: Sequence[str]) -> str:
@@ -103,9 +107,12 @@ def fill(text: str, name: str, lines: Sequence[str]) -> str:
 def tables(folder: str = "") -> Iterator[str]:
     """All methods, one row each."""
     yield from table(before(), folder)
-    if inside():
-        yield from ["", 'Inside the LLM, where pruning goes on between its layers, after a plus: `"hero + fastv"`.', ""]
-        yield from table(inside(), folder)
+    yield from [
+        "",
+        'Inside the LLM, where pruning goes on between layers; alone, or after a plus: `"hero + fastv"`.',
+        "",
+    ]
+    yield from table(inside(), folder)
 
 
 def table(methods: Sequence[Kind], folder: str = "") -> Iterator[str]:
@@ -131,7 +138,7 @@ def index() -> Iterator[str]:
 
 def page(method: Kind) -> str:
     """The page of one method."""
-    spec = method.name if method in before() else f"full + {method.name}"
+    spec = next(spec for spec in options.every() if spec.split(" + ")[-1] == method.name)
     facts = {
         "paper": paper(method),
         "where": "before the LLM" if method in before() else "inside the LLM, between its layers",
@@ -148,7 +155,7 @@ def page(method: Kind) -> str:
     lines += ["| field | default | what it takes | meaning |", "|---|---|---|---|"]
     lines += [f"| `{field}` | `{default}` | {kind} | {words} |" for field, default, kind, words in fields(method)]
     asked = next(q for q in scenes.make(SCENE).questions if q.kind == "fine")
-    methods = ",".join(dict.fromkeys(("full", spec)))
+    methods = ",".join(dict.fromkeys(("full", spec.split(" + ")[0], spec)))
     command = f'herovlm compare {PICTURE} "{asked.text}" --answer {asked.answer} \\\n'
     command += f'  --methods "{methods}" --keep 0.2 --html {method.name}.html'
     return "\n".join([*lines, "", "## See it", "", "```bash", command, "```", ""])
@@ -164,6 +171,8 @@ def fidelity(method: Kind) -> str:
 
 def budget(method: Kind) -> str:
     """Whether the budget is spent exactly, and by which variants it is not."""
+    if method in inside():
+        return BUDGET_INSIDE[method().exact]
     if not method().exact:
         return "not exactly what was asked: see above"
     loose = [f"`variant='{name}'`" for name in variants(method) if not method(variant=name).exact]

@@ -23,17 +23,17 @@ def test_methods_come_with_paper_and_fidelity(cli: Cli) -> None:
     assert "arXiv 2509.13067" in printed
 
 
-def test_what_works_inside_the_llm_is_listed_apart(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("herovlm.registry.INSIDE", {"deeper": "herovlm.methods.random:Random"}, raising=False)
+def test_what_works_inside_the_llm_is_listed_apart(cli: Cli) -> None:
     listed = json.loads(cli("methods", "--json").stdout)
-    assert [x["method"] for x in listed if x["where"] == "inside the LLM"] == ["deeper"]
+    assert [x["method"] for x in listed if x["where"] == "inside the LLM"] == registry.insides()
     before, inside = cli("methods").stdout.split("inside the LLM")
-    assert "deeper" in inside
-    assert "hero" in before
+    assert "arXiv 2403.06764" in inside
+    assert "arXiv 2509.13067" in before
 
 
 def test_a_broken_package_of_others_does_not_hide_the_rest(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("herovlm.registry._others", lambda _: {"broken": "no_such_module:Broken"})
+    others = {"herovlm.methods": {"broken": "no_such_module:Broken"}}
+    monkeypatch.setattr("herovlm.registry._others", lambda group: others.get(group, {}))
     listed = {x["method"]: x for x in json.loads(cli("methods", "--json").stdout)}
     assert "no_such_module" in listed["broken"]["what it does"]
     assert listed["hero"]["fidelity"] == "golden parity"

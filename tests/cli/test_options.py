@@ -44,11 +44,12 @@ def test_methods_that_are_none_are_refused(text: str) -> None:
 def test_full_keeps_all_so_it_comes_once() -> None:
     plan = options.plan_of(["full", "hero"], [0.2, 50])
     assert plan == [("full", 1.0), ("hero", 0.2), ("hero", 50)]
+    assert options.plan_of(["full + a", "full_b"], [0.2, 50]) == [("full + a", 1.0), ("full_b", 0.2), ("full_b", 50)]
 
 
 def test_every_method_has_its_place_and_full_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     inside = {"deeper": "somewhere:Deeper", "pool_llm": "somewhere:PoolLlm"}
-    monkeypatch.setattr("herovlm.registry.INSIDE", inside, raising=False)
+    monkeypatch.setattr("herovlm.registry.INSIDE", inside)
     named = options.every()
     assert named[0] == "full"
     assert set(registry.METHODS) < {*named}

@@ -13,6 +13,7 @@ from PIL import Image
 from tree import ROOT
 
 from herovlm import registry, spec
+from herovlm.cli import options
 from herovlm.methods.random import Random
 
 
@@ -83,10 +84,11 @@ def test_what_stands_around_the_table_is_left_alone(generate: ModuleType) -> Non
 
 def test_every_method_has_its_page_and_its_row(generate: ModuleType) -> None:
     readme, index = (path.read_text("utf-8") for path in (ROOT / "README.md", ROOT / "docs/methods/README.md"))
-    for name in registry.METHODS:
+    shown = {text.split(" + ")[-1]: text for text in options.every()}
+    for name in (*registry.METHODS, *registry.INSIDE):
         page = (ROOT / f"docs/methods/{name}.md").read_text("utf-8")
         example = page.partition("in the spec: `")[2].partition("`")[0]
-        assert spec.parse(example) == spec.parse(name), "the example sets a field to its default"
+        assert spec.parse(example) == spec.parse(shown[name]), "the example sets a field to its default"
         assert f"--html {name}.html" in page
         assert f"(docs/methods/{name}.md)" in readme
         assert f"({name}.md)" in index
@@ -114,11 +116,14 @@ def test_what_the_published_code_does_is_told(generate: ModuleType) -> None:
         assert " ".join(method.published.split()) in " ".join(told.split())
 
 
-def test_methods_inside_the_llm_have_pages_too(generate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "INSIDE", {"random": "herovlm.methods.random:Random"}, raising=False)
-    (inside,) = generate.inside()
-    assert inside is registry.method("random")
-    assert "Inside the LLM" in "\n".join(generate.tables())
+def test_methods_inside_the_llm_have_pages_too(generate: ModuleType) -> None:
+    for name in registry.INSIDE:
+        page = generate.page(registry.inside(name))
+        assert "| where | inside the LLM" in page
+        assert f" + {name}" in page
+    assert "| where | before the LLM" in generate.page(registry.method("hero"))
+    before, inside = "\n".join(generate.tables()).split("Inside the LLM")
+    assert ("`fastv`" in inside, "`fastv`" in before, "`hero`" in inside) == (True, False, False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from grids import make_seen
 from reports import a_kept, a_report
 
 from herovlm.errors import InputsError
+from herovlm.types import KeptInside
 from herovlm.viz import page
 from herovlm.viz.figure import figure
 from herovlm.viz.records import Refused, Report
@@ -169,6 +171,19 @@ def test_a_method_of_several_budgets_is_told_apart() -> None:
 @pytest.mark.parametrize("count", [2, 20])
 def test_a_method_that_could_not_answer_says_why(count: int) -> None:
     assert "strict, keep 0.25cannot: keep=0.25 is <too> little" in Reader(page.render(many(count))).text
+
+
+def test_what_the_layers_read_is_told_and_drawn() -> None:
+    report = a_report()
+    full, hero = report.asked[0].answers
+    inside = KeptInside((hero.positions, hero.positions, 4), {2: torch.arange(4)}, {})
+    chain = replace(hero, method="hero + fastv", inside=(inside,))
+    alone = replace(full, method="fastv", keep=0.5, inside=(replace(inside, positions=(full.positions, 4, 4)),))
+    report = replace(report, asked=(replace(report.asked[0], answers=(full, chain, alone)),))
+    reader = Reader(page.render(report))
+    for text in ("fastv, keep 0.5", f"{hero.positions} → 4", f"{full.positions} → 4", "layers"):
+        assert text in reader.text
+    assert "layers" not in Reader(page.render(a_report())).text.replace("between layers", "")
 
 
 def test_dropped_and_padded_patches_are_told_apart() -> None:

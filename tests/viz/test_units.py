@@ -28,3 +28,11 @@ def test_size(value: int, written: str) -> None:
 )
 def test_share(part: int, whole: int, written: str) -> None:
     assert units.share(part, whole) == written
+
+
+@pytest.mark.parametrize(
+    ("layers", "written"),
+    [((), "2,880"), ((2880, 2880), "2,880"), ((2880, 1440, 1440, 0), "2,880 → 1,440 → 0"), ((5, 5), "2,880 → 5")],
+)
+def test_positions_are_written_where_they_fall(layers: tuple[int, ...], written: str) -> None:
+    assert units.positions(2880, layers) == written

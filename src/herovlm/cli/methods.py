@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import pkgutil
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,7 +12,10 @@ from herovlm.cli import options, show
 from herovlm.cli.tidy import tidy
 from herovlm.errors import MethodError
 
-COLUMNS = ("method", "paper", "fidelity", "what it does")
+if TYPE_CHECKING:
+    from herovlm.methods.fields import Described
+
+COLUMNS = ["method", "paper", "fidelity", "what it does"]
 
 
 @tidy
@@ -20,29 +23,23 @@ def methods(json: options.Json = False) -> None:
     """List the methods before the LLM and inside it, the paper of each and how faithful it is."""
     from herovlm import registry
 
-    before = [_row(name) for name in registry.methods()]
-    inside = [_about(name, pkgutil.resolve_name(where)) for name, where in getattr(registry, "INSIDE", {}).items()]
+    before = [_row(name, registry.method) for name in registry.methods()]
+    inside = [_row(name, registry.inside) for name in registry.insides()]
     if json:
         groups = (("before the LLM", before), ("inside the LLM", inside))
         show.as_json(
-            [dict(zip(COLUMNS, row, strict=True)) | {"where": where} for where, rows in groups for row in rows]
+            [{"where": where, **dict(zip(COLUMNS, row, strict=True))} for where, rows in groups for row in rows]
         )
         return
     typer.echo("before the LLM\n")
-    show.table(list(COLUMNS), before)
-    if inside:
-        typer.echo('\ninside the LLM, after a plus: "hero + fastv"\n')
-        show.table(list(COLUMNS), inside)
+    show.table(COLUMNS, before)
+    typer.echo('\ninside the LLM, alone or after a plus: "hero + fastv"\n')
+    show.table(COLUMNS, inside)
 
 
-def _row(name: str) -> list[str]:
-    from herovlm import registry
-
+def _row(name: str, find: Callable[[str], type[Described]]) -> list[str]:
     try:
-        return _about(name, registry.method(name))
+        kind = find(name)
     except MethodError as error:  # another package's, broken: the others are listed all the same
         return [name, "", "", str(error)]
-
-
-def _about(name: str, kind: Any) -> list[str]:
     return [name, kind.paper, kind.fidelity, (inspect.getdoc(kind) or "").split("\n")[0]]

@@ -80,7 +80,7 @@ def every() -> list[str]:
     from herovlm import registry
 
     before = registry.methods()
-    firsts = {name: name.removesuffix("_llm") for name in getattr(registry, "INSIDE", {})}
+    firsts = {name: name.removesuffix("_llm") for name in registry.insides()}
     return ["full", *before, *(f"{first if first in before else 'hero'} + {name}" for name, first in firsts.items())]
 
 
@@ -121,8 +121,8 @@ def pictures_and_question(words: list[str]) -> tuple[list[str], str]:
 
 
 def plan_of(methods: list[str], keeps: list[float | int]) -> list[tuple[str, float | int]]:
-    """Pair every method with every keep; "full" keeps all, so it comes once."""
-    pairs = [(method, 1.0 if method == "full" else keep) for method in methods for keep in keeps]
+    """Pair every method with every keep; "full" keeps all, so it comes once, also where pruning goes on behind it."""
+    pairs = [(method, 1.0 if method.split(" + ")[0] == "full" else keep) for method in methods for keep in keeps]
     return list(dict.fromkeys(pairs))
 
 

@@ -89,7 +89,7 @@ def one(report: Report, target: Path | None, as_data: bool) -> None:
     typer.echo(plain(answer.text))
     share = units.share(answer.positions, answer.of)
     cost = f"prefill {units.seconds(answer.prefill)}, KV cache {units.size(answer.cache)}"
-    seen = f"{answer.positions:,} of {answer.of:,} visual positions ({share})"
+    seen = f"{units.positions(answer.positions, answer.layers)} of {answer.of:,} visual positions ({share})"
     typer.secho(f"{answer.method}: {seen}, {cost}", err=True, dim=True)
     if target is not None:
         typer.secho(f"page: {target}", err=True, dim=True)
@@ -117,7 +117,7 @@ def answers(asked: tuple[Asked, ...]) -> None:
         for i, a in enumerate(one.answers):
             question = [one.question if i == 0 else ""] * (len(asked) > 1)
             verdict = ["" if a.right is None else "right" if a.right else "wrong"] * judged
-            cost = [f"{a.positions:,}", units.seconds(a.prefill), units.size(a.cache)]
+            cost = [units.positions(a.positions, a.layers), units.seconds(a.prefill), units.size(a.cache)]
             rows.append([*question, a.label, a.text, *verdict, *cost])
         for r in one.refused:
             rows.append([""] * (len(asked) > 1) + [r.label, f"cannot: {r.why}", *[""] * judged, "–", "–", "–"])
@@ -138,6 +138,7 @@ def answer_dict(answer: Answer) -> dict[str, Any]:
         "right": answer.right,
         "positions": answer.positions,
         "of": answer.of,
+        "layers": list(answer.layers) or None,
         "prefill_seconds": answer.prefill,
         "cache_bytes": answer.cache,
         "pictures": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from herovlm.errors import InputsError
+from herovlm.types import Kept, Seen
 from herovlm.viz import marks, units
 from herovlm.viz.figure import figure
+from herovlm.viz.inside import layers_read
 from herovlm.viz.records import Answer, Report
 
 MANY = 4  # methods: more of them are a table and small figures, not cards
@@ -34,9 +37,9 @@ def render(report: Report) -> str:
     drawings = [f["drawing"] for group in figures for f in group]
     names = dict.fromkeys(name for drawing in drawings for name in drawing.scores)
     many = len(methods) > MANY
-    one_keep = len({answer.keep for answer in first if answer.positions < answer.of}) < 2
+    one_keep = len({answer.keep for answer in first if answer.label != answer.method}) < 2
     env = Environment(loader=PackageLoader("herovlm.viz"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    env.filters |= {"seconds": units.seconds, "bytes": units.size, "share": units.share}
+    env.filters |= {"positions": units.positions, "seconds": units.seconds, "bytes": units.size, "share": units.share}
     return env.get_template("page.html.j2").render(
         report=report,
         cards=[_card(report, m) for m in range(len(methods))],
@@ -76,11 +79,19 @@ def _figures(report: Report, q: int) -> list[dict[str, Any]]:
             "photo": p,
             "name": name,
             "answer": answer,
-            "drawing": figure(picture.size, *answer.views[p], report.fit),
+            "drawing": figure(picture.size, *_view(answer, p), report.fit),
         }
         for m, answer in enumerate(report.asked[q].answers)
         for p, (name, picture) in enumerate(report.pictures)
     ]
+
+
+def _view(answer: Answer, p: int) -> tuple[Seen, Kept]:
+    """What picture `p` shows; how many layers of the LLM read a patch is one more score."""
+    seen, kept = answer.views[p]
+    if not answer.inside:
+        return seen, kept
+    return seen, replace(kept, why={**kept.why, "layers": layers_read(seen, kept, answer.inside[p])})
 
 
 def _card(report: Report, m: int) -> dict[str, Any]:
@@ -92,6 +103,7 @@ def _card(report: Report, m: int) -> dict[str, Any]:
         "label": answers[0].label,
         "positions": round(_middle(answers, "positions")),
         "of": round(_middle(answers, "of")),
+        "layers": answers[0].layers,
         "prefill": prefill,
         "cache": round(_middle(answers, "cache")),
         "faster": _middle(first, "prefill") / prefill if m and prefill else None,

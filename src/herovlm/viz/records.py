@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from herovlm.types import Kept, Seen
+from herovlm.types import Kept, KeptInside, Seen
 from herovlm.viz.geometry import Fit
 
 
@@ -23,11 +23,18 @@ class Answer:
     cache: int  # bytes of keys and values after prefill
     views: tuple[tuple[Seen, Kept], ...]  # one a picture
     right: bool | None = None  # None when the true answer is not known
+    inside: tuple[KeptInside, ...] = ()  # one a picture, where a method goes on inside the LLM
 
     @property
     def label(self) -> str:
         """How tables and pages call this answer: "hero, keep 0.2", or "full" when nothing was dropped."""
-        return self.method if self.positions == self.of else f"{self.method}, keep {self.keep}"
+        whole = self.keep == 1.0 or (self.positions == self.of and not self.inside)
+        return self.method if whole else f"{self.method}, keep {self.keep}"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Visual positions in each layer of the LLM, all pictures together; empty where no method went on inside it."""
+        return tuple(sum(counts) for counts in zip(*(kept.positions for kept in self.inside), strict=True))
 
 
 @dataclass(frozen=True)

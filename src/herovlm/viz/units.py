@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def seconds(value: float) -> str:
     """Write a time with three digits: "8.31 ms", "412 ms", "1.24 s"."""
@@ -20,6 +22,12 @@ def share(part: int, whole: int) -> str:
     """Write a share in per cent: "20 %", "3.4 %"."""
     percent = 100 * part / whole if whole else 0.0
     return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"
+
+
+def positions(first: int, layers: Sequence[int] = ()) -> str:
+    """Write a number of positions, and where it falls inside the LLM: "2,880", "54 → 27 → 14"."""
+    falls = [n for n, before in zip(layers, (first, *layers), strict=False) if n != before]
+    return " → ".join(f"{n:,}" for n in (first, *falls))
 
 
 def _digits(number: float) -> str:
