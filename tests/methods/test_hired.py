@@ -95,9 +95,9 @@ def test_the_authors_rounding_spends_a_share_of_all_patches_and_loses_the_rest()
     assert PAPER.keep(whole, 50, share=0.3).granted.tolist() == [27, 10, 8, 5, 2]  # 27 * .4, .3, .2, .1 rounded down
 
 
-def test_the_thumbnail_of_the_authors_is_capped() -> None:
-    seen = make_seen(2, 2, 6, newlines=False)
-    assert PAPER.keep(seen, 100, share=0.6).granted[0] == 36
+def test_what_the_thumbnail_cannot_take_goes_to_the_tiles() -> None:
+    kept = PAPER.keep(looked_at(torch.ones(6, 6), 2, 2), 100, share=0.6)  # int(180 * 0.6) = 108, half of it is 54
+    assert kept.granted.tolist() == [36, 18, 18, 18, 18]
 
 
 def test_alpha_has_a_range() -> None:
