@@ -23,6 +23,7 @@ from PIL import Image, ImageChops
 
 from herovlm import registry
 from herovlm.cli import options
+from herovlm.cli.methods import summary
 from herovlm.demo import scenes
 from herovlm.methods.fields import spell
 
@@ -119,7 +120,7 @@ def table(methods: Sequence[Kind], folder: str = "") -> Iterator[str]:
     """One row a method."""
     yield from ["| method | what it does | paper | fidelity |", "|---|---|---|---|"]
     for m in methods:
-        yield f"| [`{m.name}`]({folder}{m.name}.md) | {sentence(m)} | {paper(m)} | {m.fidelity} |"
+        yield f"| [`{m.name}`]({folder}{m.name}.md) | {summary(m)} | {paper(m)} | {m.fidelity} |"
 
 
 def models() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,4 +43,10 @@ def _row(name: str, find: Callable[[str], type[Described]]) -> list[str]:
         kind = find(name)
     except MethodError as error:  # another package's, broken: the others are listed all the same
         return [name, "", "", str(error)]
-    return [name, kind.paper, kind.fidelity, (inspect.getdoc(kind) or "").split("\n")[0]]
+    return [name, kind.paper, kind.fidelity, summary(kind)]
+
+
+def summary(kind: type[Described]) -> str:
+    """First sentence about a method, without the number of its paper, which stands beside it."""
+    about = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
+    return re.sub(r" \((arXiv )?\d{4}\.\d{5}[^)]*\)", "", re.split(r"(?<=\.)\s", about)[0])

@@ -16,9 +16,9 @@ def layers_read(seen: Seen, kept: Kept, inside: KeptInside) -> Tensor:
     )  # newline r at rows - 1 - r, then patches
     slots = order[stay[order + rows]]  # what reached the language model, in its order
     read = torch.zeros(len(slots))
-    starts, ends = (0, *inside.kept), (*inside.kept, len(inside.positions))
-    for start, end, who in zip(starts, ends, (torch.arange(len(slots)), *inside.kept.values()), strict=True):
-        read[who.cpu()] += end - start
+    ends = (*inside.kept, len(inside.positions))
+    for end, who in zip(ends, (torch.arange(len(slots)), *inside.kept.values()), strict=True):
+        read[who.cpu()] = end
     found = torch.zeros(kept.mask.numel())
     found[slots[slots >= 0]] = read[slots >= 0]
     return found.view(kept.mask.shape)
