@@ -9,17 +9,23 @@ from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "benchmarks/results"
 ORDER = ("hero", "uniform", "random", "pool", "thumbnail")
+SHOWN = ("full@1.0", "hero@0.2", "hero@0.2:original", "uniform@0.2", "random@0.2", "thumbnail@0.2", "thumbnail@64")
+KINDS = ("fine", "reverse", "existence", "counting", "spatial")
 
 
 def tables() -> dict[str, list[str]]:
     """Every block of measured numbers: name of the block -> its lines."""
-    return {"accuracy": accuracy(_read("demo_accuracy")), "signals": signals(_read("signals"))}
+    return {
+        "accuracy": accuracy(_read("demo_accuracy")),
+        "neighbours": neighbours(_read("demo_neighbours"), _read("peers")),
+        "signals": signals(_read("signals")),
+    }
 
 
 def accuracy(result: Mapping[str, Any]) -> list[str]:
     """Exact match by method and keep, with the interval of each."""
     configs = result["configs"]
-    keeps = sorted({name.rpartition("@")[2] for name in configs} - {"1.0"}, key=float, reverse=True)
+    keeps = _keeps(configs)
     full = configs["full@1.0"]
     lines = [
         f"Exact match in percent on {full['scenes']:,} held-out scenes ({full['questions']:,} questions), "
@@ -29,14 +35,40 @@ def accuracy(result: Mapping[str, Any]) -> list[str]:
         "| method | " + " | ".join(f"keep={keep}" for keep in keeps) + " |",
         "|---|" + "---|" * len(keeps),
     ]
-    for name in ORDER:
-        cells = [_cell(configs[f"{name}@{keep}"]) if f"{name}@{keep}" in configs else "" for keep in keeps]
-        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    kinds = [kind for kind in ("fine", "reverse", "existence", "counting", "spatial") if kind in full]
-    lines += ["", "By kind of question:", "", "| | " + " | ".join(kinds) + " |", "|---|" + "---|" * len(kinds)]
-    for name in ("full@1.0", "hero@0.2", "uniform@0.2", "random@0.2", "thumbnail@0.2"):
+    for name, numbers in [(name, "") for name in ORDER] + [("hero", ":original")]:
+        cells = [_cell(configs.get(f"{name}@{keep}{numbers}")) for keep in keeps]
+        if any(cells):
+            lines.append(f"| `{name}{numbers}` | " + " | ".join(cells) + " |")
+    lines += ["", "By kind of question:", "", "| | " + " | ".join(KINDS) + " |", "|---|" + "---|" * len(KINDS)]
+    for name in SHOWN:
         if name in configs:
-            lines.append(f"| `{name}` | " + " | ".join(f"{configs[name][kind]:.1f}" for kind in kinds) + " |")
+            lines.append(f"| `{name}` | " + " | ".join(f"{configs[name][kind]:.1f}" for kind in KINDS) + " |")
+    if "thumbnail@64" in configs:
+        lines += ["", "`thumbnail@64` is the whole thumbnail and nothing else."]
+    return lines
+
+
+def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any]) -> list[str]:
+    """Exact match of every method at every keep, best first at keep=0.2, and what choosing costs."""
+    configs, full = result["configs"], result["configs"]["full@1.0"]
+    keeps, seconds, shape = _keeps(configs), cost["seconds"], cost["shape"]
+    names = list(dict.fromkeys(name.rpartition("@")[0] for name in configs if name != "full@1.0"))
+    at = {name: configs.get(f"{name}@0.2", {"accuracy": -1.0})["accuracy"] for name in names}
+    scenes, half = f"{full['scenes']:,} held-out scenes ({full['questions']:,} questions", _half(configs["hero@0.2"])
+    image = f"{shape['tiles']} tiles of {shape['patches']} patches with {shape['channels']:,} channels"
+    lines = [
+        f"Exact match in percent on {scenes}; 95 % intervals are about ±{half:.1f}); the full model: "
+        f"**{full['accuracy']:.1f}**.  Methods inside the LLM get the same mean number of positions over its layers; "
+        f"where that cannot be met there is no number.  Choosing: median time to select at keep=0.2, one image of "
+        f"{image}, {cost['threads']} CPU threads.",
+        "",
+        "| method | " + " | ".join(f"keep={keep}" for keep in keeps) + " | choosing, ms |",
+        "|---|" + "---|" * (len(keeps) + 1),
+    ]
+    for name in sorted(names, key=lambda name: -at[name]):
+        cells = [f"{c['accuracy']:.1f}" if (c := configs.get(f"{name}@{keep}")) else "–" for keep in keeps]
+        chosen = f"{1e3 * seconds[name]['median_s']:.1f}" if name in seconds else ""
+        lines.append(f"| `{name}` | " + " | ".join([*cells, chosen]) + " |")
     return lines
 
 
@@ -51,9 +83,22 @@ def signals(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _cell(summary: Mapping[str, Any]) -> str:
+def _keeps(configs: Mapping[str, Any]) -> list[str]:
+    """Shares below 1 in the names of configurations, largest first."""
+    found = {name.rpartition("@")[2] for name in configs}
+    return sorted((keep for keep in found if keep.startswith("0.") and ":" not in keep), key=float, reverse=True)
+
+
+def _cell(summary: Mapping[str, Any] | None) -> str:
+    if summary is None:
+        return ""
     low, high = summary["interval95"]
     return f"{summary['accuracy']:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _half(summary: Mapping[str, Any]) -> float:
+    low, high = summary["interval95"]
+    return float(high - low) / 2
 
 
 def _read(name: str) -> Any:

@@ -17,8 +17,8 @@ from herovlm.demo import WEIGHTS, scenes
 from training.demo import evaluate
 
 VARIED = {
-    "low_layers": ["(0.1,)", "(0.27,)", "(0.36,)", "(0.45,)", "(0.54,)", "(0.64,)", "(0.73,)", "(0.36, 0.64)"],
-    "high_layers": ["(0.64,)", "(0.82,)", "(0.9,)", "(1.0,)"],
+    "low_layers": ["(0.1,)", "(0.27,)", "(0.36,)", "(0.45,)", "(0.54,)", "(0.64,)", "(0.73,)", "(0.82,)", "(0.95,)"],
+    "high_layers": ["(0.27,)", "(0.64,)", "(0.73,)", "(0.82,)", "(1.0,)"],
     "alpha": ["0.0", "0.25", "0.75", "1.0"],
     "t_cls": ["0.02", "0.5"],
     "t_clip": ["0.05", "0.1", "0.2", "0.5"],
@@ -36,8 +36,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--limit", type=int, default=100, help="scenes of the development split")
     parser.add_argument("--base", default="", help="fields that every configuration shares, for example 'alpha=0.3'")
+    parser.add_argument("--first", type=int, default=0, help="how many scenes of the split are left out")
     parser.add_argument("--fields", nargs="*", default=list(VARIED))
-    parser.add_argument("--keeps", type=float, nargs="*", default=[0.2, 0.1])
+    parser.add_argument("--keeps", type=float, nargs="*", default=[0.2, 0.1, 0.05])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -46,18 +47,18 @@ def main() -> None:
         for field in args.fields
         for value in VARIED[field]
     ]
-    configs = [(spec.parse(one), keep) for one in told for keep in args.keeps]
+    configs = [evaluate.Config(spec.parse(one), keep) for one in told for keep in args.keeps]
     model, processor = evaluate.load(args.model)
     right: dict[str, list[bool]] = {}
-    for seed in track(list(scenes.SPLITS["development"])[: args.limit], description="scenes"):
+    for seed in track(list(scenes.SPLITS["development"])[args.first :][: args.limit], description="scenes"):
         for record in evaluate.answers(model, processor, scenes.make(seed), configs):
             right.setdefault(record["config"], []).append(record["right"])
             right.setdefault(f"{record['config']} {record['kind']}", []).append(record["right"])
     args.out.mkdir(parents=True, exist_ok=True)
     table = {name: round(100 * sum(hits) / len(hits), 1) for name, hits in right.items()}
     (args.out / "development.json").write_text(json.dumps({"scenes": args.limit, "accuracy": table}, indent=2) + "\n")
-    for method, keep in configs:
-        print(f"{method!s:45} keep={keep} {table[f'{method}@{keep}']}")
+    for one in configs:
+        print(f"{one!s:60} {table[str(one)]}")
 
 
 if __name__ == "__main__":

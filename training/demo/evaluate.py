@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.progress import track
@@ -24,8 +25,9 @@ from herovlm.methods.inside.base import Chain
 from herovlm.types import Needs, Relevance, budget_of
 
 KEEPS = (0.4, 0.2, 0.1, 0.05)
-METHODS = ("hero", "uniform", "pool", "random", "thumbnail")
-CONFIGS = ["full@1.0", "thumbnail@64"] + [f"{name}@{keep}" for keep in KEEPS for name in METHODS]
+METHODS = ("hero", "uniform", "random")
+CONFIGS = ["full@1.0", "thumbnail@64", "pool@0.2", "thumbnail@0.2"]
+CONFIGS += [f"{name}@{keep}" for keep in KEEPS for name in METHODS] + [f"hero@{keep}:original" for keep in KEEPS]
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -51,30 +53,41 @@ def union(needs: list[Needs]) -> Needs:
     )
 
 
-def amount(keep: str) -> float | int:
-    """Read what stands behind the @: "0.2" is a share, "64" a number of positions."""
-    return int(keep) if keep.isdigit() else float(keep)
+class Config(NamedTuple):
+    """A method, what it keeps, and whether kept positions keep their numbers."""
+
+    method: Method | Chain
+    keep: float | int
+    original: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.method}@{self.keep}{':original' * self.original}"
+
+
+def config(told: str) -> Config:
+    """Read "hero@0.2" (a share), "thumbnail@64" (a number of positions), "hero@0.2:original" (numbers kept)."""
+    name, _, amount = told.rpartition("@")
+    keep, _, numbers = amount.partition(":")
+    return Config(spec.parse(name), int(keep) if keep.isdigit() else float(keep), numbers == "original")
 
 
 @torch.no_grad()
-def answers(
-    model: Any, processor: Any, scene: scenes.Scene, configs: list[tuple[Method | Chain, float | int]]
-) -> Iterator[dict[str, Any]]:
+def answers(model: Any, processor: Any, scene: scenes.Scene, configs: Sequence[Config]) -> Iterator[dict[str, Any]]:
     """Answer every question of a scene under every configuration; one that cannot keep so little is left out."""
     asked = [q.text for q in scene.questions]
     turns = [[{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}] for text in asked]
     prompts = [processor.apply_chat_template(turn, add_generation_prompt=True) for turn in turns]
     processor.tokenizer.padding_side = "left"
     inputs = processor(images=[[scene.image]] * len(asked), text=prompts, return_tensors="pt", padding=True)
-    before = sorted((c for c in configs if isinstance(c[0], Method)), key=lambda config: -config[1])
+    before = [one for one in configs if isinstance(one.method, Method)]
     found = [early(model, inputs, asked, before)] if before else []
-    found += [inside(model, inputs, asked, method, keep) for method, keep in configs if isinstance(method, Chain)]
-    for config, new, positions, of in itertools.chain(*found):
+    found += [inside(model, inputs, asked, one) for one in configs if isinstance(one.method, Chain)]
+    for one, new, positions, of in itertools.chain(*found):
         for question, answer, n in zip(scene.questions, processor.batch_decode(new), positions, strict=True):
             told = answer.split("</s>")[0].strip()
             yield {
                 "scene": scene.seed,
-                "config": config,
+                "config": str(one),
                 "kind": question.kind,
                 "picture": scene.kind,
                 "right": told == question.answer,
@@ -85,43 +98,41 @@ def answers(
             }
 
 
-Answered = Iterator[tuple[str, torch.Tensor, list[float], int]]  # configuration, new tokens, positions, of how many
+Answered = Iterator[tuple[Config, torch.Tensor, list[float], int]]  # what, new tokens, positions, of how many
 
 
-def early(
-    model: Any, inputs: Mapping[str, Any], asked: list[str], configs: list[tuple[Method, float | int]]
-) -> Answered:
+def early(model: Any, inputs: Mapping[str, Any], asked: list[str], configs: Sequence[Config]) -> Answered:
     """Answer by methods before the LLM: one look for all of them, prompts of about one length in one batch."""
     adapter = registry.adapter(model)
-    needs = union([method.needs(adapter.depth(model)) for method, _ in configs])
+    needs = union([one.method.needs(adapter.depth(model)) for one in configs])
 
     def score(kind: Relevance, looked_at: torch.Tensor, rows: list[int]) -> torch.Tensor:
         return relevance.score(model, kind, asked, looked_at, rows)
 
     seen = adapter.see(model, inputs, needs, score)
-    for keep, together in itertools.groupby(configs, key=lambda config: config[1]):
+    for (keep, original), together in itertools.groupby(sorted(configs, key=_alike), key=_alike):
         share, kept = keep if isinstance(keep, float) else None, {}
-        for method, _ in together:
-            try:
-                kept[method] = [method.keep(s, budget_of(keep, s.positions), share=share) for s in seen]
-            except BudgetError:
-                continue
+        for one in together:
+            with suppress(BudgetError):
+                kept[one] = [one.method.keep(s, budget_of(keep, s.positions), share=share) for s in seen]
         rows = {name: value.repeat(len(kept), *[1] * (value.ndim - 1)) for name, value in inputs.items()}
-        short = adapter.rebuild(model, rows, seen * len(kept), [k for several in kept.values() for k in several])
+        every = [k for several in kept.values() for k in several]
+        short = adapter.rebuild(model, rows, seen * len(kept), every, original=original)
         out = model.generate(**short, max_new_tokens=6, do_sample=False)[:, short["input_ids"].shape[1] :]
-        for (method, several), new in zip(kept.items(), out.split(len(asked)), strict=True):
-            yield f"{method}@{keep}", new, [k.positions for k in several], seen[0].positions
+        for (one, several), new in zip(kept.items(), out.split(len(asked)), strict=True):
+            yield one, new, [k.positions for k in several], seen[0].positions
 
 
-def inside(model: Any, inputs: Mapping[str, Any], asked: list[str], method: Chain, keep: float | int) -> Answered:
+def _alike(one: Config) -> tuple[float | int, bool]:
+    return one.keep, one.original
+
+
+def inside(model: Any, inputs: Mapping[str, Any], asked: list[str], one: Config) -> Answered:
     """Answer by a method that goes on inside the LLM; its positions are the mean over the layers."""
-    with dropping(model, method=method, keep=keep, question=asked) as record:
-        try:
-            out = model.generate(**inputs, max_new_tokens=6, do_sample=False)[:, inputs["input_ids"].shape[1] :]
-        except BudgetError:
-            return
-    of = record.last.seen[0].positions if record.last else 0
-    yield f"{method}@{keep}", out, [round(k.mean, 1) for k in record.inside], of
+    with dropping(model, method=one.method, keep=one.keep, question=asked) as record, suppress(BudgetError):
+        out = model.generate(**inputs, max_new_tokens=6, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        of = record.last.seen[0].positions if record.last else 0
+        yield one, out, [round(k.mean, 1) for k in record.inside], of
 
 
 def main() -> None:
@@ -132,7 +143,7 @@ def main() -> None:
     parser.add_argument("--split", choices=list(scenes.SPLITS), default="held-out")
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--part", default="0/1", help="this process's share of the scenes, for example 0/2")
-    parser.add_argument("--configs", nargs="*", default=CONFIGS, help="METHOD@KEEP")
+    parser.add_argument("--configs", nargs="*", default=CONFIGS, help="METHOD@KEEP or METHOD@KEEP:original")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -141,7 +152,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     records = args.out / f"{args.split}-{part}-of-{parts}.jsonl"
     done = {json.loads(line)["scene"] for line in records.open()} if records.exists() else set()
-    configs = [(spec.parse(name), amount(keep)) for name, _, keep in (c.rpartition("@") for c in args.configs)]
+    configs = [config(told) for told in args.configs]
     model, processor = load(args.model)
     for seed in track([s for s in seeds if s not in done], description="scenes"):
         lines = [json.dumps(record) for record in answers(model, processor, scenes.make(seed), configs)]

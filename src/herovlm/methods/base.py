@@ -21,7 +21,7 @@ class Method(Described):
     `needs(depth)` and `keep(seen, budget, newlines, share=...)`; authors write `needs` and `choose`.
     """
 
-    newlines: Newlines | None = None  # which newline positions stay; None = the method's own rule ("touched")
+    newlines: Newlines | None = None  # which newline positions stay; None = the method's own rule ("none")
 
     @property
     def exact(self) -> bool:

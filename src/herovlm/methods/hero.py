@@ -27,7 +27,7 @@ class Rules(NamedTuple):
 
 
 VARIANTS = {
-    "herovlm": Rules(double_softmax=False, allocation="exact", relevance="tower", newlines="touched"),
+    "herovlm": Rules(double_softmax=False, allocation="exact", relevance="tower", newlines="none"),
     "official": Rules(double_softmax=True, allocation="floored", relevance="clip", newlines="canvas"),
 }
 
@@ -46,7 +46,7 @@ class Hero(Method):
     variant: Literal["herovlm", "official"] = "herovlm"  # the rules as meant, or as in the authors' code (see Rules)
     low_layers: tuple[Layer, ...] = (0.64, 0.73)  # for local tiles; 5 is block 5, 0.25 a quarter of the way up
     high_layers: tuple[Layer, ...] = (0.95,)  # for the thumbnail
-    alpha: float = 0.5  # saliency against relevance; 1 needs no question
+    alpha: float = 0.25  # saliency against relevance; 1 needs no question
     t_cls: float = 0.1  # temperature of the saliency, T_cls
     t_clip: float = 0.02  # temperature of the relevance, T_clip
     density: float = 0.2  # weight of d

@@ -77,7 +77,7 @@ class PruMerge(Method):
             why["best"] = count
             cells, best = self.cells(valid, count), select.top(select.ranks(scores, valid), count, valid)
             mask = select.top(_ranks(scores, cells, valid), (cells | best).sum(1) + 1, valid)
-            rows, pool = closed_by(seen.grid, mask, newlines or "touched"), self.pool(valid, cells, best)
+            rows, pool = closed_by(seen.grid, mask, newlines or "none"), self.pool(valid, cells, best)
         last = mask & (_ranks(scores, cells, mask) == mask.sum(1, keepdim=True) - 1)  # cell of the one more token
         hidden = seen.hidden.float().clone()
         for t in (mask ^ valid).any(1).nonzero()[:, 0].tolist():

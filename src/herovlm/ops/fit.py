@@ -49,7 +49,7 @@ def fit(
         valid: (T, N) bool.
         scores: (T, N), for the positions that are left.
         budget: Positions to spend, at most all that the model sends.
-        rule: "touched" (default), "all" or "none".
+        rule: "none" (default), "touched" or "all".
 
     Returns:
         mask (T, N) bool and newlines (R,) bool; together exactly `budget` are True.
@@ -58,7 +58,7 @@ def fit(
         BudgetError: no patch can be kept with so small a budget; says the smallest that works.
         MethodError: the rule is "canvas", which stands outside any budget.
     """
-    rule = rule or "touched"
+    rule = rule or "none"
     if rule == "canvas":
         raise MethodError('newlines="canvas" stand outside the budget; use "touched", "all" or "none"')
     sent, patches = int(grid.sent.sum()), int(valid.sum())
