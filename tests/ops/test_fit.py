@@ -57,7 +57,7 @@ def test_no_larger_nested_choice_would_have_fitted(shape: tuple[int, int, int]) 
     scores, choose = chooser(seen, "nested")
     costs = [n + int(touched(seen.grid, choose(n)).sum()) for n in range(int(seen.valid.sum()) + 1)]
     for budget in range(1, seen.positions):
-        mask, _ = fit(choose, seen.grid, seen.valid, scores, budget)
+        mask, _ = fit(choose, seen.grid, seen.valid, scores, budget, "touched")
         best = max(n for n, cost in enumerate(costs) if cost <= budget)
         assert not (choose(best) & ~mask).any()
 
@@ -76,7 +76,7 @@ def test_one_position_is_a_thumbnail_patch_even_when_the_best_patch_is_local() -
     scores = torch.zeros(5, 9)
     scores[3, 4], scores[0, 7] = 2.0, 1.0
     ranks = select.ranks(scores.view(1, -1), seen.valid.view(1, -1)).view_as(scores)
-    mask, newlines = fit(lambda n: (ranks < n) & seen.valid, seen.grid, seen.valid, scores, 1)
+    mask, newlines = fit(lambda n: (ranks < n) & seen.valid, seen.grid, seen.valid, scores, 1, "touched")
     assert mask.nonzero().tolist() == [[0, 7]]
     assert not newlines.any()
 
@@ -87,8 +87,8 @@ def test_without_a_thumbnail_two_positions_are_needed() -> None:
     valid[0] = False
     ranks = select.ranks(torch.zeros(1, 45), valid.view(1, -1)).view(5, 9)
     with pytest.raises(BudgetError, match="keep >= 2 positions"):
-        fit(lambda n: (ranks < n) & valid, seen.grid, valid, torch.zeros(5, 9), 1)
-    mask, newlines = fit(lambda n: (ranks < n) & valid, seen.grid, valid, torch.zeros(5, 9), 2)
+        fit(lambda n: (ranks < n) & valid, seen.grid, valid, torch.zeros(5, 9), 1, "touched")
+    mask, newlines = fit(lambda n: (ranks < n) & valid, seen.grid, valid, torch.zeros(5, 9), 2, "touched")
     assert (int(mask.sum()), int(newlines.sum())) == (1, 1)
 
 
@@ -125,7 +125,14 @@ def test_inputs_are_untouched(seen: Seen, data: st.DataObject) -> None:
     choices = [choose(n) for n in range(int(seen.valid.sum()) + 1)]
     after = scores, seen.valid, seen.grid.row, seen.grid.sent, *choices
     before = [tensor.clone() for tensor in after]
-    first = fit(choices.__getitem__, seen.grid, seen.valid, scores, budget)
-    second = fit(choices.__getitem__, seen.grid, seen.valid, scores, budget)
+    first = fit(choices.__getitem__, seen.grid, seen.valid, scores, budget, "touched")
+    second = fit(choices.__getitem__, seen.grid, seen.valid, scores, budget, "touched")
     assert all(a.equal(b) for a, b in zip(before, after, strict=True))
     assert all(a.equal(b) for a, b in zip(first, second, strict=True))
+
+
+def test_no_newline_is_bought_unless_asked_for() -> None:
+    seen = make_seen(2, 2, 4)
+    scores, choose = chooser(seen, "nested")
+    mask, newlines = fit(choose, seen.grid, seen.valid, scores, 30)
+    assert (int(mask.sum()), int(newlines.sum())) == (30, 0)
