@@ -38,9 +38,8 @@ class Hero(Method):
 
     Deep layers score the thumbnail (artifact tokens: the gist), low-to-middle layers the local tiles (object tokens:
     detail).  A tile weighs `density * d + (1 - density) * (alpha * s + (1 - alpha) * r)`: d its share that is not
-    padding, s saliency, r relevance.  Without local tiles the thumbnail gets everything.  `variant="official"` is the
-    authors' code index for index: it rounds `share` for itself and puts newlines outside, so its total is not the
-    budget.  The paper's layers, alpha and temperatures were never published; the defaults are ours.
+    padding, s saliency, r relevance.  Without local tiles the thumbnail gets everything.  The paper's layers, alpha and
+    temperatures were never published; the defaults are ours, chosen on development scenes of the demo model.
     """
 
     variant: Literal["herovlm", "official"] = "herovlm"  # the rules as meant, or as in the authors' code (see Rules)
@@ -57,8 +56,9 @@ class Hero(Method):
 
     name = "hero"
     paper = "arXiv 2509.13067"
-    fidelity = "golden parity"
+    fidelity = "golden parity"  # of variant="official"
     formula = "kept[t] = top n[t] of the CLS row, n ~ λ·density + (1 − λ)·(α·saliency + (1 − α)·relevance)"
+    published = "variant='official' is it, index for index: floors lose budget, all rows of the canvas keep newlines."
 
     def __post_init__(self) -> None:
         super().__post_init__()
