@@ -16,10 +16,13 @@ from herovlm.errors import MethodError
 MODULE = '''
 from dataclasses import dataclass
 
+import torch
+
 from herovlm.methods.base import Method
+from herovlm.methods.inside.base import Inside
 from herovlm.ops.fit import fit
 from herovlm.ops.select import by_score
-from herovlm.types import Kept, Needs
+from herovlm.types import Cut, Kept, Needs, Reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,33 @@ class FirstCome(Method):
     def choose(self, seen, budget, newlines, share):
         scores = seen.valid.float().cumsum(1) * (1 if self.backwards else -1)
         return Kept(*fit(by_score(scores, seen.valid, "tile"), seen.grid, seen.valid, scores, budget, newlines))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstHalf(Inside):
+    """Keep the first half from the second layer on."""
+
+    name = "first_half"
+    paper = "arXiv 0000.00001"
+    fidelity = "reconstruction"
+    formula = "i < n / 2"
+
+    def needs(self, depth):
+        return {1: Reads()}
+
+    def counts(self, positions, depth):
+        return (positions // 2,)
+
+    def choose(self, look):
+        return Cut(torch.cat([(look.image == i).nonzero()[:n, 0] for i, n in enumerate(look.granted)]))
 '''
+
+GROUPS = """
+[herovlm.methods]
+first_come = first_come:FirstCome
+[herovlm.inside]
+first_half = first_come:FirstHalf
+"""
 
 
 @pytest.fixture
@@ -50,7 +79,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info.mkdir(parents=True)
     (site / "first_come.py").write_text(MODULE)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: first-come\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[herovlm.methods]\nfirst_come = first_come:FirstCome\n")
+    (info / "entry_points.txt").write_text(GROUPS)
     monkeypatch.syspath_prepend(site)
     yield  # type: ignore[misc]
     sys.modules.pop("first_come", None)
@@ -78,6 +107,16 @@ def test_it_is_listed_and_compared(cli: Cli, folder: Path, photo: Path) -> None:
     report = json.loads(cli(*words, "--methods", "full,first_come,first_come(backwards=True)").stdout)
     full, first, last = report["questions"][0]["answers"]
     assert first["positions"] == last["positions"] == round(0.2 * full["of"])
+
+
+@pytest.mark.usefixtures("installed")
+def test_one_that_goes_on_inside_the_llm_too(cli: Cli, folder: Path, photo: Path) -> None:
+    assert str(herovlm.parse("first_come + first_half")) == "first_come + first_half"
+    listed = json.loads(cli("methods", "--json").stdout)
+    assert [x["method"] for x in listed if x["where"] == "inside the LLM"][-1] == "first_half"
+    words = ("compare", photo, "what is it?", "--model", folder, "--max-new-tokens", 1, "--json")
+    (one,) = json.loads(cli(*words, "--methods", "first_come + first_half").stdout)["questions"][0]["answers"]
+    assert one["layers"] == [one["positions"], one["positions"] // 2]
 
 
 def test_a_package_that_is_gone_leaves_no_method() -> None:
