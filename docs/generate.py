@@ -38,7 +38,7 @@ BUDGET_INSIDE = {  # by whether a method inside the LLM is exact
 }
 FIDELITY = {
     "golden parity": "equal to the authors' code index for index, on the committed cases of `tests/golden`",
-    "from the paper": "written from the paper's formulas; there is no code of the authors to compare with",
+    "from the paper": "written from the formulas of the paper; not compared with the code of its authors, case by case",
     "reconstruction": "the paper leaves something open; the page says what was filled in",
     "baseline": "no paper: a yardstick that any method has to beat",
 }
