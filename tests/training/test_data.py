@@ -36,3 +36,21 @@ def test_covered_finds_the_patches_of_a_box() -> None:
     assert data.covered((0, 0, size, size), 0.4) == [0]
     assert data.covered((size / 2, 0, 1.5 * size, size), 0.4) == [0, 1]
     assert data.covered((size * 0.8, 0, 1.8 * size, size), 0.4) == [1]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_places_are_where_the_patches_of_the_shapes_are(seed: int) -> None:
+    picture = data.picture(seed)
+    for tile, items in enumerate(picture.inside):
+        for item in items:
+            column, row = picture.place(item, tile)
+            look = torch.tensor([draw.SHAPES.index(item.shape), data.COLOURS.index(item.colour)])
+            here = (picture.targets[tile, :, :2] == look).all(-1).view(data.SIDE, data.SIDE)
+            near = here[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]  # small in the thumbnail
+            assert here[row, column] or (tile == 0 and near.any())
+
+
+def test_the_middle_of_a_tile_is_where_the_processor_puts_it() -> None:
+    picture = data.picture(next(seed for seed in range(99) if scenes.make(seed).image.size == (384, 288)))
+    assert picture.middle(0) == (192, 144)
+    assert [picture.middle(tile) for tile in range(1, 5)] == [(96, 48), (288, 48), (96, 240), (288, 240)]

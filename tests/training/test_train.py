@@ -13,7 +13,8 @@ from tree import ROOT, WEIGHTS, need_demo_model
 
 
 def train(folder: Path, single: int, whole: int) -> None:
-    steps = ["--single-steps", str(single), "--whole-steps", str(whole), "--threads", "1"]
+    once = [f"--{stage}-steps=1" for stage in ("align", "placed", "related", "renumbered")]
+    steps = ["--single-steps", str(single), "--whole-steps", str(whole), "--threads", "1", "--device", "cpu", *once]
     places = ["--out", str(folder / "runs"), "--weights", str(folder / "weights"), "--clip", str(WEIGHTS / "clip")]
     command = [sys.executable, "-m", "training.demo.train", *steps, *places]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
@@ -24,7 +25,8 @@ def test_it_resumes_and_writes_an_ordinary_model(tmp_path: Path) -> None:
     train(tmp_path, 1, 1)
     train(tmp_path, 2, 1)
     log = [json.loads(line) for line in (tmp_path / "runs/log.jsonl").read_text().splitlines()]
-    assert [(line["stage"], line["step"]) for line in log] == [("single", 1), ("whole", 1), ("single", 2)]
+    stages = ["align", "single", "placed", "related", "whole", "renumbered"]
+    assert [(line["stage"], line["step"]) for line in log] == [(stage, 1) for stage in stages] + [("single", 2)]
     model = LlavaNextForConditionalGeneration.from_pretrained(tmp_path / "weights")
     clip = CLIPModel.from_pretrained(tmp_path / "weights/clip")
     tower = {name.removeprefix("vision_model."): w for name, w in model.model.vision_tower.state_dict().items()}

@@ -77,6 +77,7 @@ class Batch:
     branches: list[list[Branch]]  # as many for every picture
     targets: list[Tensor]  # a picture: (T, N, 5), what stands in each patch
     room: int  # visual positions that the longest picture may take
+    gaps: Tensor | None = None  # (B, room) 0 or 1: how far each visual position is numbered behind the one before it
 
 
 @dataclass(frozen=True)
@@ -125,15 +126,24 @@ def spatial(rng: random.Random, picture: data.Picture, tile: int, sides: int, pl
     return found
 
 
-def whole(tokenizer: PreTrainedTokenizerFast, start: int, first: int) -> Iterator[Batch]:
-    """Endless batches of whole pictures from step `start` on."""
+def whole(tokenizer: PreTrainedTokenizerFast, start: int, first: int, renumber: bool = False) -> Iterator[Batch]:
+    """Endless batches of whole pictures from step `start` on.
+
+    `renumber` numbers the positions of every second picture as if a random share of them were not there, though all
+    are: then places have to be read off the features, for position ids no longer tell them.
+    """
     room = data.SIDE**2 + max(height // scenes.PATCH * (width // scenes.PATCH + 1) for height, width in _SHAPES)
     for step, group in enumerate(data.stream(start, PICTURES, first, crowd=16), start):
         rng = random.Random(step)
         questions = [asked(rng, p, 0, scenes.QUESTION_KINDS, spatial(rng, p, 0, 1, 1)) for p in group]
         branches = [[branch(tokenizer, question) for question in drawn] for drawn in questions]
         sizes = [p.scene.image.size[::-1] for p in group]
-        yield Batch([p.tiles for p in group], sizes, branches, [p.targets for p in group], room)
+        gaps = None
+        if renumber:
+            share = torch.tensor([rng.uniform(0.05, 1) if row % 2 else 1.0 for row in range(len(group))])
+            draw = torch.rand(len(group), room, generator=torch.Generator().manual_seed(step))
+            gaps = (draw < share[:, None]).long()
+        yield Batch([p.tiles for p in group], sizes, branches, [p.targets for p in group], room, gaps)
 
 
 def single(
@@ -235,8 +245,12 @@ class Stage(nn.Module):
             prefix[row, : lengths[row]] = torch.cat([head, image.to(head.dtype)])
         known = torch.arange(prefix.shape[1], device=device) < lengths[:, None]
         ids, targets, weights = (part.to(device) for part in layout(batch.branches))
-        places = lengths[:, None] + torch.arange(LENGTH, device=device)
-        out = self.body(self.llava.model.language_model, prefix, embed(ids), known, places)
+        steps = torch.ones_like(known, dtype=torch.long)
+        if batch.gaps is not None:
+            steps[:, len(head) :] = batch.gaps.to(device)
+        before = steps.cumsum(1) - 1
+        places = before.gather(1, lengths[:, None] - 1) + 1 + torch.arange(LENGTH, device=device)
+        out = self.body(self.llava.model.language_model, prefix, embed(ids), known, before, places)
         asked = targets != data.IGNORE
         logits, wanted, weight = self.llava.lm_head(out[asked]).float(), targets[asked], weights[asked]
         loss = (F.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()

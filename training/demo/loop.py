@@ -15,7 +15,7 @@ from torch import Tensor, nn
 Step = Callable[[Any], tuple[Tensor, dict[str, float]]]
 
 
-def rate(step: int, steps: int, peak: float, warmup: int = 150) -> float:
+def rate(step: int, steps: int, peak: float, warmup: int) -> float:
     """Linear warm-up, then half a cosine down to 2 % of the peak."""
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -31,6 +31,7 @@ def run(
     peak: float,
     out: Path,
     horizon: int | None = None,
+    warmup: int = 150,
 ) -> None:
     """Train `model` (its forward gives loss and accuracies) for `steps`, resuming from the last checkpoint in `out`.
 
@@ -54,7 +55,7 @@ def run(
     began, mean = time.time() - spent, {}
     for step, batch in zip(range(start, steps), batches(start), strict=False):
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-            group["lr"] = rate(step, horizon or steps, peak)
+            group["lr"] = rate(step, horizon or steps, peak, warmup)
         with torch.autocast(device, torch.bfloat16):
             loss, seen = model(batch)
         loss.backward()

@@ -11,16 +11,19 @@ from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, rotate_half
 
 
-def forward(model: LlamaModel, prefix: Tensor, branches: Tensor, known: Tensor, places: Tensor) -> Tensor:
+def forward(
+    model: LlamaModel, prefix: Tensor, branches: Tensor, known: Tensor, before: Tensor, places: Tensor
+) -> Tensor:
     """Hidden states of every branch position behind the last norm.
 
     prefix (B, P, D) is padded on its right where `known` (B, P) is false; branches (B, M, L, D) are padded on their
-    right, which causal attention never looks at; places (B, L) are the positions of every branch's tokens.
+    right, which causal attention never looks at; before (B, P) and places (B, L) are the position ids of the prefix and
+    of every branch's tokens.
     """
     batch, long = prefix.shape[:2]
     many, short = branches.shape[1:3]
     hidden = torch.cat([prefix, branches.flatten(1, 2)], 1)
-    positions = torch.cat([torch.arange(long, device=prefix.device).expand(batch, long), places.repeat(1, many)], 1)
+    positions = torch.cat([before, places.repeat(1, many)], 1)
     rotary = tuple(part[:, None] for part in model.rotary_emb(hidden, positions))
     blind = torch.zeros(batch, 1, 1, 1, long, device=prefix.device).masked_fill(~known[:, None, None, None], -1e9)
     for layer in model.layers:

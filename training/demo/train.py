@@ -20,7 +20,8 @@ from training.demo import export, llm, loop, packed, tower, words
 
 SEED = 0
 LLM_SCENES = scenes.SPLITS["train"].start + 500_000  # stage 2 starts with pictures that stage 1 has not seen
-PLACED_SCENES, RELATED_SCENES, WHOLE_SCENES = (LLM_SCENES + offset for offset in (100_000, 150_000, 200_000))
+PLACED_SCENES, RELATED_SCENES = LLM_SCENES + 100_000, LLM_SCENES + 150_000
+WHOLE_SCENES, RENUMBERED_SCENES = LLM_SCENES + 200_000, LLM_SCENES + 250_000
 
 
 def main() -> None:
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--placed-steps", type=int, default=400)
     parser.add_argument("--related-steps", type=int, default=500)
     parser.add_argument("--whole-steps", type=int, default=600)
+    parser.add_argument("--renumbered-steps", type=int, default=250)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="compile the LLM of stage 2 (needs a C++ compiler)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -61,11 +63,15 @@ def main() -> None:
     def pictures(step: int) -> Iterator[llm.Batch]:
         return llm.whole(chat, step, WHOLE_SCENES)
 
+    def renumbered(step: int) -> Iterator[llm.Batch]:
+        return llm.whole(chat, step, RENUMBERED_SCENES, renumber=True)
+
     loop.run("align", llm.Alignment(answering), tiles, args.align_steps, 2e-3, args.out)
     loop.run("single", answering, tiles, args.single_steps, 1.5e-3, args.out, horizon=2 * args.single_steps)
     loop.run("placed", answering, placed, args.placed_steps, 1e-3, args.out, horizon=1000)
     loop.run("related", answering, related, args.related_steps, 1e-3, args.out)
     loop.run("whole", answering, pictures, args.whole_steps, 1.2e-3, args.out)
+    loop.run("renumbered", answering, renumbered, args.renumbered_steps, 8e-4, args.out, warmup=40)
     export.export(answering.llava.cpu(), clip.cpu(), vocabulary, args.weights)
 
 
