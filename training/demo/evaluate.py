@@ -25,9 +25,8 @@ from herovlm.methods.inside.base import Chain
 from herovlm.types import Needs, Relevance, budget_of
 
 KEEPS = (0.4, 0.2, 0.1, 0.05)
-METHODS = ("hero", "uniform", "random")
-CONFIGS = ["full@1.0", "thumbnail@64", "pool@0.2", "thumbnail@0.2"]
-CONFIGS += [f"{name}@{keep}" for keep in KEEPS for name in METHODS] + [f"hero@{keep}:original" for keep in KEEPS]
+CONFIGS = ["full@1.0", "thumbnail@64", "hero@0.2:original"]
+CONFIGS += [f"{name}@{keep}" for keep in KEEPS for name in ("hero", "random")]
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -145,7 +144,11 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", help="this process's share of the scenes, for example 0/2")
     parser.add_argument("--configs", nargs="*", default=CONFIGS, help="METHOD@KEEP or METHOD@KEEP:original")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--all", action="store_true", help="every method of the registry at every keep")
     args = parser.parse_args()
+    if args.all:
+        names = [*registry.METHODS, *registry.INSIDE]
+        args.configs = ["full@1.0"] + [f"{name}@{keep}" for keep in KEEPS for name in names if name != "full"]
     torch.set_num_threads(args.threads)
     part, parts = map(int, args.part.split("/"))
     seeds = list(scenes.SPLITS[args.split])[: args.limit][part::parts]
