@@ -32,6 +32,23 @@ def test_every_method_of_the_table_loads_and_bears_its_name() -> None:
     assert registry.method("hero") is Hero
 
 
+def test_every_method_inside_the_llm_loads_and_bears_its_name() -> None:
+    for name in registry.INSIDE:
+        assert registry.inside(name).name == name
+    assert not {*registry.INSIDE} & {*registry.METHODS}, "a spec has to say which is meant"
+    with pytest.raises(MethodError, match="did you mean 'fastv'"):
+        registry.inside("fastw")
+
+
+def test_other_packages_add_methods_inside_the_llm(others: dict[str, dict[str, str]]) -> None:
+    others["herovlm.inside"] = {"mine": "herovlm.methods.inside.fastv:FastV", "theirs": "herovlm.methods.hero:Hero"}
+    assert registry.insides() == [*registry.INSIDE, "mine", "theirs"]
+    with pytest.raises(MethodError, match="calls itself 'fastv'"):
+        registry.inside("mine")
+    with pytest.raises(MethodError, match="not a subclass"):
+        registry.inside("theirs")
+
+
 def test_other_packages_add_methods(others: dict[str, dict[str, str]]) -> None:
     others["herovlm.methods"] = {"nothing": "test_method_base:Nothing", "hero": "evil:Hero"}
     assert registry.methods() == [*registry.METHODS, "nothing"]

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from herovlm import spec
 from herovlm.errors import HeroError, MethodError
 from herovlm.methods.hero import Hero
+from herovlm.methods.inside.base import Chain
+from herovlm.methods.inside.fastv import FastV
+from herovlm.methods.inside.pyramiddrop import PyramidDrop
 from herovlm.methods.random import Random
 
 layers = st.lists(st.integers(-24, 23) | st.floats(0, 1), min_size=1, max_size=4).map(tuple)
@@ -48,6 +51,26 @@ def test_spelling_is_free(text: str) -> None:
     assert spec.parse(text) == Hero(alpha=0.3, low_layers=(2, 3))
 
 
+insides = st.builds(FastV, layer=layers.map(lambda some: some[0]), keep=st.none() | st.integers(1, 99)) | st.builds(
+    PyramidDrop, layers=layers, keep=st.none() | st.floats(1e-6, 1), positions=st.sampled_from(["true", "code"])
+)
+
+
+@given(st.none() | heroes, insides)
+def test_a_chain_is_spelled_with_a_plus(before: Hero | None, inside: FastV | PyramidDrop) -> None:
+    chain = Chain(before, inside)
+    assert spec.parse(str(chain)) == chain
+    assert spec.parse(chain) is chain
+    assert spec.parse(inside) == Chain(None, inside)
+    assert str(chain) == (f"{before} + {inside}" if before else str(inside))
+
+
+def test_spaces_around_the_plus_are_free() -> None:
+    want = Chain(Hero(alpha=0.3), FastV(layer=2, keep=0.5))
+    assert spec.parse("hero(alpha=.3)+fastv(keep=.5, layer=2)") == want
+    assert str(want) == "hero(alpha=0.3) + fastv(keep=0.5)"
+
+
 def test_defaults() -> None:
     assert spec.parse("hero") == spec.parse("hero()") == Hero()
     assert spec.parse(Hero(alpha=1)) == Hero(alpha=1)
@@ -62,6 +85,15 @@ def test_defaults() -> None:
         ("hero(alpha='x')", "expected a number"),
         ("hero(alpha=2)", "alpha <= 1"),
         ("hero(0.3)", "given by name"),
+        ("hero + fastw", "did you mean 'fastv'"),
+        ("hero + fastv(layr=2)", "did you mean 'layer'"),
+        ("hero + random", "one method before the LLM and one inside it"),
+        ("fastv + hero", "one method before the LLM and one inside it"),
+        ("fastv + fastv", "one method before the LLM and one inside it"),
+        ("hero + random + fastv", "one method before the LLM and one inside it"),
+        ("hero + ", "cannot be read"),
+        ("hero + (random + fastv)", "cannot be read"),
+        ("hero - fastv", "cannot be read"),
         ("hero(**{'alpha': 1})", "given by name"),
         ("hero(alpha=1, alpha=1)", "twice"),
         ("hero(alpha=x)", "plain value"),
@@ -87,7 +119,7 @@ def test_other_things_are_refused(thing: object) -> None:
         spec.parse(thing)  # type: ignore[arg-type]
 
 
-@given(st.text(max_size=40) | st.text("hero(alp=0.1,)[]{}'\"#\\ \n", max_size=40))
+@given(st.text(max_size=40) | st.text("hero(alp=0.1,)+fastv[]{}'\"#\\ \n", max_size=40))
 def test_any_text_is_a_method_or_one_of_our_errors(text: str) -> None:
     with contextlib.suppress(HeroError):
         spec.parse(text)

@@ -134,13 +134,15 @@ def dropping(
 
 
 @contextmanager
-def shortened(model: PreTrainedModel, inputs: Mapping[str, Any], **options: Any) -> Iterator[splice.Record]:
-    """Shorten one prompt, which the body may give to the model as often as it likes: `model(**record.last)`.
+def shortened(
+    model: PreTrainedModel, inputs: Mapping[str, Any], **options: Any
+) -> Iterator[tuple[Short, splice.Record]]:
+    """Shorten one prompt, which the body may give to the model as often as it likes: `model(**short)`.
 
-    As `drop`, but a method may go on inside the language model: that happens while the body runs.
+    As `drop`, with the same options, but the method may go on inside the language model: it does while the body runs.
 
     Yields:
-        A record with the `Short` as its `.last`; `.inside` after the model has read it.
+        The short prompt, and a record whose `.inside` tells what the layers kept once the model has read it.
 
     Raises:
         HeroError: as `drop`.
@@ -150,11 +152,11 @@ def shortened(model: PreTrainedModel, inputs: Mapping[str, Any], **options: Any)
     cutter, short = cutter_of(model, checked), shorten(model, inputs, checked)
     record = splice.Record(lambda _: short, last=short, cutter=cutter)
     if cutter is None:
-        yield record
+        yield short, record
         return
     cutter.arm(short, again=True)
     with cutter.installed():
-        yield record
+        yield short, record
 
 
 def cutter_of(model: PreTrainedModel, options: Options) -> Cutter | None:

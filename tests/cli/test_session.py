@@ -77,6 +77,23 @@ def test_the_record_of_an_answer_is_light(models: Models) -> None:
     assert answer.of == seen.positions
 
 
+def test_a_method_inside_the_model_works_in_prefill_and_answer(models: Models) -> None:
+    one = made(models)
+    plain = one.answer([tiny.picture(60, 60)], "why?", "hero", 0.5, 5)
+    answer = one.answer([tiny.picture(60, 60)], "why?", "hero + fastv(layer=1, keep=0.5)", 0.5, 5)
+    (kept,) = answer.inside
+    assert kept.positions == (answer.positions, round(answer.positions / 2))
+    text = one.model.config.text_config
+    column = 2 * text.num_key_value_heads * text.hidden_size // text.num_attention_heads * 4
+    assert plain.cache - answer.cache == column * (kept.positions[0] - kept.positions[1])
+    assert plain.inside == ()
+    inputs = one.inputs([tiny.picture(60, 60)], "why?")
+    with herovlm.dropping(one.model, method=answer.method, keep=0.5, question="why?"):
+        out = one.model.generate(**inputs, max_new_tokens=5, do_sample=False)
+    new = out[0, inputs["input_ids"].shape[1] :]
+    assert one.processor.tokenizer.decode(new, skip_special_tokens=True).strip() == answer.text
+
+
 def test_other_libraries_are_quiet_only_inside() -> None:
     from transformers.utils import logging
 

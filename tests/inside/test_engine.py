@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import reference
 import tiny
 import torch
+from transformers import DynamicCache
 
 import herovlm
-from herovlm import api
+from herovlm.methods.inside.base import Inside
+from herovlm.types import Cut, Look, Reads
 
 LAYERS = 5
-GREEDY = {"max_new_tokens": 6, "do_sample": False}
+NEVER = {"eos_token_id": 10_000, "pad_token_id": 0}  # no sequence ends early
+GREEDY = {"max_new_tokens": 6, "do_sample": False, **NEVER}
 SPECS = [
     "fastv(layer=2, keep=0.4)",
     "full + pyramiddrop",
@@ -27,6 +31,25 @@ TEXTS = [("llama", "sdpa"), ("mistral", "sdpa"), ("qwen2", "sdpa"), ("llama", "e
 @pytest.fixture
 def small(models: Any) -> tiny.Tiny:
     return models(layers=LAYERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Everything(Inside):
+    """Looks at all there is before each layer and keeps everything."""
+
+    name = "everything"
+    paper = "baseline"
+    fidelity = "baseline"
+    formula = "kept = everything"
+
+    def needs(self, depth: int) -> dict[int, Reads]:
+        return {at: Reads(True, True, True, True, True, True, True) for at in range(1, depth)}
+
+    def counts(self, positions: int, depth: int) -> tuple[int, ...]:
+        return (positions,) * (depth - 1)
+
+    def choose(self, look: Look) -> Cut:
+        return Cut(torch.arange(len(look.visual)))
 
 
 def one(small: tiny.Tiny) -> Any:
@@ -61,3 +84,206 @@ def test_equals_the_reference(
     with torch.no_grad():
         plain = small.model(**short).logits[:, -1]
     assert (got - plain).abs().amax(-1)[:2].min() > 1e-2  # the reference tells cutting from not cutting
+
+
+@pytest.mark.parametrize("text", ["llama", "qwen2"])
+def test_a_method_is_shown_what_the_model_computes(models: Any, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    small = models(text=text, layers=LAYERS)
+    inputs = batch(small)
+    with reference.spied(monkeypatch) as seen, herovlm.dropping(small.model, method=Everything()), torch.no_grad():
+        small.model(**inputs)
+    eager = models(text=text, attention="eager", layers=LAYERS).model  # the same weights
+    cache = DynamicCache()
+    with torch.no_grad():
+        wanted = {"output_attentions": True, "output_hidden_states": True}
+        plain = eager(**inputs, past_key_values=cache, use_cache=True, **wanted)
+    assert [look.layer for look, _ in seen] == [at for at in range(1, LAYERS) for _ in range(2)]
+    for number, (look, _) in enumerate(seen):
+        row, at = number % 2, look.layer
+        real = inputs["attention_mask"][row].nonzero().flatten()
+        visual = (inputs["input_ids"][row, real] == small.model.config.image_token_id).nonzero().flatten()
+        words = torch.tensor([c for c in range(len(real)) if c > visual[0] and c not in visual.tolist()])
+        attention = plain.attentions[at - 1][row][:, real][:, :, real]
+        to_come = plain.attentions[at][row][:, real[-1], real]
+        query, keys = look.ahead
+        logits = torch.einsum("hc,hnc->hn", query, keys.repeat_interleave(len(query) // len(keys), 0))
+        assert torch.equal(look.visual, visual)
+        assert look.image.tolist() == sorted(look.image.tolist())
+        assert len(set(look.image.tolist())) == len(look.granted) == 2 - row
+        for got, want in (
+            (look.last, attention[:, -1]),
+            (look.text, attention.mean(0)[words]),
+            (look.back, attention.mean(0)[visual][:, words].sum(1)),
+            (look.keys, cache.layers[at - 1].keys[row][:, real]),
+            ((logits * query.shape[1] ** -0.5).softmax(-1), to_come),
+            (look.states, plain.hidden_states[at][row, real]),
+            (look.entered[0], plain.hidden_states[0][row, real[visual]]),
+            (look.entered[1], plain.hidden_states[0][row, real[words]]),
+        ):
+            torch.testing.assert_close(got, want, atol=1e-5 * max(1, float(want.abs().max())), rtol=1e-5)
+        assert (look.back > 0).any() == (row == 0)  # only the second image of two stands behind text
+
+
+@pytest.mark.parametrize("spec", [*SPECS, "fastv", "hero + fastv", "pyramiddrop(positions='code')"])
+def test_keep_all_is_the_untouched_model(small: tiny.Tiny, spec: str) -> None:
+    inputs = batch(small)
+    want = small.model.generate(**inputs, **GREEDY)
+    if not spec.startswith("full"):
+        with herovlm.dropping(small.model, method=spec, keep=1.0) as record:
+            assert torch.equal(small.model.generate(**inputs, **GREEDY), want)
+            assert torch.equal(small.model(**inputs).logits, small.model(**inputs).logits)
+        assert record.inside == ()
+    with herovlm.dropping(small.model, method=Everything()):
+        assert torch.equal(small.model.generate(**inputs, **GREEDY), want)
+
+
+@pytest.mark.parametrize("spec", ["fastv(keep=1.0)", "full + pyramiddrop(keep=1.0)"])
+def test_keeping_all_inside_is_the_untouched_model_too(small: tiny.Tiny, spec: str) -> None:
+    inputs = batch(small)
+    want = small.model.generate(**inputs, **GREEDY)
+    with herovlm.dropping(small.model, method=spec):
+        assert torch.equal(small.model.generate(**inputs, **GREEDY), want)
+
+
+@pytest.mark.parametrize(("spec", "keep"), [("fastv", 0.6), ("hero(alpha=1) + pyramiddrop", 30), ("sparsevlm", 50)])
+@pytest.mark.parametrize("inputs_of", [one, batch])
+def test_the_cache_holds_what_the_record_says(small: tiny.Tiny, spec: str, keep: float, inputs_of: Any) -> None:
+    inputs = inputs_of(small)
+    with herovlm.dropping(small.model, method=spec, keep=keep) as record, torch.no_grad():
+        cache = small.model(**inputs, use_cache=True).past_key_values
+    assert record.last is not None
+    short, text = record.last, small.model.config.text_config
+    words = (short["input_ids"] != small.model.config.image_token_id) & (short["attention_mask"] == 1)
+    images = [[kept.positions for kept in record.inside]] if len(words) == 1 else None
+    rows = images or [[k.positions for k in record.inside[:2]], [record.inside[2].positions], [(0,) * LAYERS]]
+    channels = text.hidden_size // text.num_attention_heads
+    for number, layer in enumerate(cache.layers):
+        columns = max(int(w.sum()) + sum(p[number] for p in counts) for w, counts in zip(words, rows, strict=True))
+        assert layer.keys.shape == layer.values.shape == (len(words), text.num_key_value_heads, columns, channels)
+        assert layer.keys.numel() * 4 == len(words) * text.num_key_value_heads * columns * channels * 4
+    assert cache.layers[-1].keys.shape[2] < cache.layers[0].keys.shape[2]
+
+
+def test_alone_the_mean_over_the_layers_is_what_was_asked_for(small: tiny.Tiny) -> None:
+    with herovlm.dropping(small.model, method="fastv(layer=1)", keep=0.6) as record:
+        small.model.generate(**batch(small), **GREEDY)
+    assert record.last is not None
+    for seen, kept in zip(record.last.seen, record.inside, strict=True):
+        assert kept.positions[0] == seen.positions
+        assert round(0.6 * seen.positions) - 1 < kept.mean <= round(0.6 * seen.positions)
+    with (
+        herovlm.dropping(small.model, method="fastv(layer=2)", keep=0.3),
+        pytest.raises(herovlm.BudgetError, match=r"keep >= 0\.4\d"),
+    ):
+        small.model.generate(**batch(small), **GREEDY)
+
+
+def test_the_record_names_positions_that_reached_the_model(small: tiny.Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        reference.spied(monkeypatch) as seen,
+        herovlm.dropping(small.model, method="uniform + sparsevlm(layers=(1, 2, 4))", keep=0.7) as record,
+    ):
+        small.model.generate(**batch(small), **GREEDY)
+    assert record.last is not None
+    assert [k.positions[0] for k in record.inside] == [k.positions for k in record.last.kept]
+    for kept in record.inside:
+        assert list(kept.kept) == list(kept.merged) == [1, 2, 4]
+        assert kept.positions == tuple(len(kept.kept[a]) if a else kept.positions[0] for a in (0, 1, 2, 2, 4))
+        assert {*kept.kept[4].tolist()} <= {*kept.kept[2].tolist()} <= {*kept.kept[1].tolist()}
+        assert kept.merged[1].any()
+    first, cut = seen[0]  # the first prompt, both of its images
+    count = record.inside[0].positions[0]
+    assert torch.equal(cut.keep[look_image(first, cut, 0)], record.inside[0].kept[1])
+    assert torch.equal(cut.keep[look_image(first, cut, 1)] - count, record.inside[1].kept[1])
+
+
+def look_image(look: Look, cut: Cut, image: int) -> torch.Tensor:
+    return look.image[cut.keep] == image
+
+
+@pytest.mark.parametrize("spec", ["fastv(layer=2, keep=0.3)", "full + pyramiddrop"])
+def test_beams_equal_beams_of_the_reference(small: tiny.Tiny, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
+    inputs, length = small.inputs([[tiny.picture(33, 33)]], ["USER: <image>\nWhat is this? ASSISTANT:"]), 5
+    with reference.spied(monkeypatch) as seen, herovlm.dropping(small.model, method=spec) as record:
+        small.model.generate(**inputs, max_new_tokens=1, **NEVER)
+        cuts, short = [*seen], record.last
+        seen.clear()
+        got = small.model.generate(**inputs, num_beams=3, max_new_tokens=length, do_sample=False, **NEVER)
+        assert len(seen) == len(cuts), "beams of one prompt are one prompt"
+        several = small.model.generate(**batch(small), num_beams=3, max_new_tokens=length, do_sample=False, **NEVER)
+        together = record.inside
+        second = small.inputs([[tiny.picture(60, 31)]], ["USER: <image>\nWhat is it? ASSISTANT:"])
+        alone = small.model.generate(**second, num_beams=3, max_new_tokens=length, do_sample=False, **NEVER)
+    assert short is not None
+    want = reference.beams(small.model, short, cuts, length, 3)
+    assert torch.equal(got[:, inputs["input_ids"].shape[1] :], want)
+    assert not torch.equal(want, reference.greedy(small.model, short, cuts, length))
+    assert torch.equal(several[1, -length:], alone[0, -length:])
+    assert torch.equal(together[2].kept[2], record.inside[0].kept[2])
+
+
+def test_several_sequences_of_one_prompt(small: tiny.Tiny) -> None:
+    options = {"do_sample": True, "num_return_sequences": 3, "top_k": 1, "max_new_tokens": 6, **NEVER}
+    inputs = batch(small)
+    with herovlm.dropping(small.model, method="hero(alpha=1) + fastv", keep=0.5) as record:
+        want = small.model.generate(**inputs, **GREEDY)
+        got = small.model.generate(**inputs, **options)
+    assert torch.equal(got, want.repeat_interleave(3, 0))
+    assert len(record.inside) == 3
+
+
+def test_a_loop_of_ones_own(small: tiny.Tiny) -> None:
+    inputs = batch(small)
+    with torch.no_grad(), herovlm.dropping(small.model, method="random + fastv", keep=0.5) as record:
+        want = small.model.generate(**inputs, **GREEDY)[:, inputs["input_ids"].shape[1] :]
+        out = small.model(**inputs, use_cache=True)
+        assert record.last is not None
+        mask, cache, new = record.last["attention_mask"], out.past_key_values, []
+        for _ in range(GREEDY["max_new_tokens"]):
+            new.append(out.logits[:, -1].argmax(-1, keepdim=True))
+            mask = torch.cat([mask, torch.ones_like(new[-1])], 1)
+            out = small.model(input_ids=new[-1], attention_mask=mask, past_key_values=cache)
+        two = small.model(**inputs, use_cache=True).past_key_values
+        together = small.model(input_ids=torch.cat(new[:3], 1), attention_mask=mask[:, :-3], past_key_values=two)
+        assert torch.equal(together.logits.argmax(-1), torch.cat(new[1:4], 1))  # several tokens in one pass
+    assert torch.equal(torch.cat(new, 1), want)
+
+
+def test_original_positions(small: tiny.Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chained behind a method that keeps the first patches of each image, whose positions have no gaps before them."""
+    inputs = one(small)
+    with herovlm.dropping(small.model, method="full + fastv", positions="original"):
+        original = small.model.generate(**inputs, **GREEDY)
+    with herovlm.dropping(small.model, method="full + fastv"):
+        assert torch.equal(small.model.generate(**inputs, **GREEDY), original)
+    with herovlm.dropping(small.model, method="random + fastv", keep=0.5, positions="original"):
+        gaps = small.model.generate(**inputs, **GREEDY)
+    assert not torch.equal(gaps, original)
+
+
+@pytest.mark.parametrize(
+    "spec", ["pyramiddrop(layers=(1, 2, 3), positions='code')", "vitcop + vitcop_llm(positions='code')"]
+)
+def test_positions_as_in_the_authors_code(small: tiny.Tiny, spec: str) -> None:
+    """PyramidDrop renumbers everything behind a cut, ViTCoP only the prompt behind its second."""
+    given: dict[int, list[Any]] = {}
+
+    def watch(at: int) -> Any:
+        return lambda _m, _a, kw: given.setdefault(at, []).append(kw["position_ids"][0].tolist())
+
+    with herovlm.dropping(small.model, method="full + " * ("+" not in spec) + spec, keep=0.9) as record:
+        layers = enumerate(small.model.model.language_model.layers)
+        hooks = [layer.register_forward_pre_hook(watch(at), with_kwargs=True) for at, layer in layers]
+        out = small.model.generate(**one(small), **GREEDY, return_dict_in_generate=True)
+        for hook in hooks:
+            hook.remove()
+    assert record.last is not None
+    length = record.last["input_ids"].shape[1]
+    for at, layer in enumerate(out.past_key_values.layers):
+        columns = layer.keys.shape[2] - GREEDY["max_new_tokens"] + 1
+        if "pyramiddrop" in spec:
+            assert given[at][0] == list(range(columns))
+            assert given[at][1] == [columns]
+        else:
+            assert given[at][1] == [length]
+            assert (given[at][0][-1] < length - 1) == (at >= 3)

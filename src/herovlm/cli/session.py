@@ -47,16 +47,18 @@ class Session:
     def answer(
         self, pictures: Sequence[Image.Image], question: str, method: str, keep: float | int, new_tokens: int
     ) -> Answer:
-        """Drop, time the prefill, and generate greedily.
+        """Drop, time the prefill, and generate greedily; methods inside the language model work in both.
 
         Raises:
             InputsError: the prompt does not fit the language model.
             HeroError: as `herovlm.drop`.
         """
         inputs = self.inputs(pictures, question)
-        short = api.drop(self.model, inputs, method=method, keep=keep, question=question, processor=self.processor)
-        self._check_length(short, new_tokens)
-        seconds, cache = prefill(self.model, short)
+        how = {"method": method, "keep": keep, "question": question, "processor": self.processor}
+        with api.shortened(self.model, inputs, **how) as (short, record):
+            self._check_length(short, new_tokens)
+            seconds, cache = prefill(self.model, short)
+            text = self._generate(short, new_tokens)
         views = tuple(
             (replace(seen, features=None, attention={}, cls=None), replace(kept, features=None))
             for seen, kept in zip(short.seen, short.kept, strict=True)
@@ -64,12 +66,13 @@ class Session:
         return Answer(
             method=method,
             keep=keep,
-            text=self._generate(short, new_tokens),
+            text=text,
             positions=sum(kept.positions for kept in short.kept),
             of=sum(seen.positions for seen in short.seen),
             prefill=seconds,
             cache=cache,
             views=views,
+            inside=record.inside,
         )
 
     def ask(

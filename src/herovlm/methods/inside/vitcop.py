@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from herovlm.errors import BudgetError
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
 from herovlm.methods.inside.common import best, resolve
+from herovlm.ops.melt import melted
 from herovlm.types import Cut, Look, Reads
 
 
@@ -45,6 +45,11 @@ class VitCopLlm(Inside):
         """Check the ranges."""
         super().__post_init__()
         within(self, 1e-9, 1, "keep", "last")
+
+    @property
+    def settled(self) -> bool:
+        """Always: its clusters come from a method before it, so it is never alone."""
+        return True
 
     def needs(self, depth: int) -> dict[int, Reads]:
         """Keys of the layer before, and at first the clusters."""
@@ -84,37 +89,3 @@ class VitCopLlm(Inside):
                 rows[middle, members] = 1 / len(members)
                 rows[middle, middle] += self.merge == "code"
         return Cut(keep.nonzero().flatten(), merged[keep], rows[merged])
-
-
-def melted(norms: Tensor, clusters: Tensor, count: int) -> Tensor:
-    """Say what becomes of each position so that `count` are left: (V,) int64, -1 stays as it is, others melt by number.
-
-    Args:
-        norms: (V,), small is important.
-        clusters: (V,) int64, any numbers.
-        count: What shall be left, kept ones and molten ones.
-    """
-    _, cluster, sizes = torch.unique(clusters, return_inverse=True, return_counts=True)
-    sums = norms.new_zeros(len(sizes)).index_add(0, cluster, norms)
-    if len(sizes) > count:  # too many even if each melted into one: all but the best become a single position
-        place = torch.full_like(sizes, count - 1)
-        place[sums.argsort(stable=True)[: count - 1]] = torch.arange(count - 1, device=place.device)
-        return place[cluster]
-    order = norms.argsort(stable=True)
-    order = order[cluster[order].argsort(stable=True)]  # cluster by cluster, the shortest first
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[cluster[order]]
-    return torch.where(rank < quotas(sizes, sums, count)[cluster], -1, cluster)
-
-
-def quotas(sizes: Tensor, sums: Tensor, count: int) -> Tensor:
-    """Grant the clusters kept positions in proportion to their size less one, which melts: (clusters,) int64."""
-    spare = count - len(sizes)
-    share = (sizes - 1).float() / max(1, int(sizes.sum()) - len(sizes))
-    quota = torch.minimum((share * spare).round().long(), sizes - 1)
-    left = spare - int(quota.sum())  # what rounding lost goes to the best clusters, what it won comes from the worst
-    for best_first in sums.argsort(stable=True, descending=left < 0).tolist():
-        if left and 0 <= int(quota[best_first]) + (left > 0) - (left < 0) <= int(sizes[best_first]) - 1:
-            quota[best_first] += (left > 0) - (left < 0)
-            left -= (left > 0) - (left < 0)
-    return quota

@@ -1,0 +1,44 @@
+"""What a shorter prompt tells the engine: where images stand, and which clusters their positions are in."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+from grids import make_grid
+
+from herovlm.adapters import columns
+from herovlm.types import Kept, Seen, Short
+
+CONFIG = SimpleNamespace(image_token_id=9, get_text_config=lambda: SimpleNamespace(pad_token_id=0))
+
+
+def test_a_newline_is_in_the_cluster_of_the_patch_before_it() -> None:
+    grid = make_grid(1, 1, 2)  # a thumbnail and a tile of two rows, each closed by a newline
+    mask = torch.tensor([[True, False, False, True], [False, True, True, False]])
+    labels = torch.tensor([[4.0, -2, -2, 5], [-2, 6, 7, -2]])
+    seen = Seen(grid, torch.ones_like(mask))
+    kept = Kept(mask, torch.tensor([True, True]), why={"cluster": labels})
+    ids = torch.tensor([[1, 9, 9, 9, 9, 9, 9, 3]])
+    prompts = columns.prompts_of(Short({"input_ids": ids}, (seen,), (kept,)), CONFIG)
+    assert prompts.groups is not None
+    assert prompts.groups.tolist() == [[-1, 4, 5, 6, 6, 7, 7, -1]]
+    assert prompts.image.tolist() == [[-1, 0, 0, 0, 0, 0, 0, -1]]
+    assert prompts.counts == ((6,),)
+    bare = columns.prompts_of(Short({"input_ids": ids}, (seen,), (Kept(mask, kept.newlines),)), CONFIG)
+    assert bare.groups is None
+
+
+def test_the_mask_of_an_answer_shows_all_of_it() -> None:
+    real = torch.tensor([[False, True, True], [True, True, True]])
+    mask = columns.mask(real, later=2, queries=2, dtype=None)
+    assert mask is not None
+    assert mask[0, 0].tolist() == [[False, True, True, True, False], [False, True, True, True, True]]
+    assert mask[1, 0].tolist() == [[True, True, True, True, False], [True, True, True, True, True]]
+    assert columns.mask(real[1:], later=2, queries=1, dtype=None) is None
+    added = columns.mask(real[1:], later=2, queries=1, dtype=torch.float32)
+    assert added is not None
+    assert added.tolist() == [[[[0.0] * 5]]]
+    prompt = columns.mask(real, later=0, queries=3, dtype=None)
+    assert prompt is not None
+    assert prompt.any(-1).all(), "no query sees nothing: its softmax would be no number"
