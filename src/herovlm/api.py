@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Positions = Literal["compact", "original"]
-Asked = str | Method | Inside | Chain
+AnyMethod = str | Method | Inside | Chain
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def drop(
     model: PreTrainedModel,
     inputs: Mapping[str, Any],
     *,
-    method: Asked = "hero",
+    method: AnyMethod = "hero",
     keep: float | int = 0.2,
     question: str | Sequence[str] | None = None,
     processor: Any = None,
@@ -98,7 +98,7 @@ def drop(
 def dropping(
     model: PreTrainedModel,
     *,
-    method: Asked = "hero",
+    method: AnyMethod = "hero",
     keep: float | int = 0.2,
     question: str | Sequence[str] | None = None,
     processor: Any = None,
@@ -178,7 +178,7 @@ def cutter_of(model: PreTrainedModel, options: Options) -> Cutter | None:
 
 
 def options_of(
-    method: Asked, keep: float | int, question: Any, processor: Any, positions: Any, newlines: Any
+    method: AnyMethod, keep: float | int, question: Any, processor: Any, positions: Any, newlines: Any
 ) -> Options:
     """Check the options before any work is done."""
     if positions not in ("compact", "original"):

@@ -53,6 +53,18 @@ class Record:
             self.cutter.arm(self.last)
         return self.last
 
+    def check(self) -> None:
+        """Check that a prompt with pictures was cut inside the language model, if it should.
+
+        Raises:
+            UnsupportedError: it did not reach the model as it was sent.
+        """
+        if self.cutter is not None and self.last is not None and self.last.kept and not self.inside:
+            raise UnsupportedError(
+                "nothing was pruned inside the language model: somebody changed the prompt between generate() and the "
+                "model, or reads it in another way; use a method before the language model"
+            )
+
 
 @contextmanager
 def installed(model: PreTrainedModel, record: Record) -> Iterator[Record]:
@@ -103,7 +115,9 @@ class Generate:
         short.pop("use_cache", None)  # _refuse has looked at it
         splice = Splice(given["input_ids"], short["input_ids"].shape[1])
         rest = {name: value for name, value in given.items() if name not in names}
-        return splice.result(self.inner(**short, **splice.options(self.model, rest)))
+        result = self.inner(**short, **splice.options(self.model, rest))
+        record.check()
+        return splice.result(result)
 
     def before_forward(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Shorten the inputs of a direct `model(...)`; inside generate() there are no pixels left to see."""

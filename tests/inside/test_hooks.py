@@ -247,6 +247,23 @@ def test_notices_that_hooks_did_not_fire(small: tiny.Tiny, inputs: Any, monkeypa
         monkeypatch.undo()
 
 
+def test_notices_that_somebody_changed_the_prompt(small: tiny.Tiny, inputs: Any) -> None:
+    inner = small.model.generate
+
+    def theirs(input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        return inner(torch.cat([input_ids[:, :1], input_ids], 1), **{**kwargs, "attention_mask": None})
+
+    small.model.generate = theirs
+    try:
+        with (
+            herovlm.dropping(small.model, method=SPEC),
+            pytest.raises(UnsupportedError, match="changed the prompt"),
+        ):
+            small.model.generate(**inputs, **GREEDY)
+    finally:
+        del small.model.generate
+
+
 def test_options_are_checked_on_entry(small: tiny.Tiny) -> None:
     for method, error in ((f"fastv(layer={LAYERS})", MethodError), ("hero + fastv(keep=2.5)", MethodError)):
         with pytest.raises(error), herovlm.dropping(small.model, method=method):
