@@ -59,8 +59,9 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any]) -> list[str]:
     lines = [
         f"Exact match in percent on {scenes}; 95 % intervals are about ±{half:.1f}); the full model: "
         f"**{full['accuracy']:.1f}**.  Methods inside the LLM get the same mean number of positions over its layers; "
-        f"where that cannot be met there is no number.  Choosing: median time to select at keep=0.2, one image of "
-        f"{image}, {cost['threads']} CPU threads.",
+        "where that cannot be met there is no number.  A chain (+) sends what `keep` says and goes on from there: its "
+        f"mean is lower.  Choosing: median time to select at keep=0.2, one image of {image}, {cost['threads']} CPU "
+        "threads.",
         "",
         "| method | " + " | ".join(f"keep={keep}" for keep in keeps) + " | choosing, ms |",
         "|---|" + "---|" * (len(keeps) + 1),

@@ -25,6 +25,7 @@ from herovlm.methods.inside.base import Chain
 from herovlm.types import Needs, Relevance, budget_of
 
 KEEPS = (0.4, 0.2, 0.1, 0.05)
+INSIDE = ("fastv", "pyramiddrop", "sparsevlm", "hero + fastv", "vitcop + vitcop_llm", "todre + todre_llm")
 CONFIGS = ["full@1.0", "thumbnail@64", "hero@0.2:original"]
 CONFIGS += [f"{name}@{keep}" for keep in KEEPS for name in ("hero", "random")]
 
@@ -147,7 +148,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="every method of the registry at every keep")
     args = parser.parse_args()
     if args.all:
-        names = [*registry.METHODS, *registry.INSIDE]
+        names = [*registry.METHODS, *INSIDE]
         args.configs = ["full@1.0"] + [f"{name}@{keep}" for keep in KEEPS for name in names if name != "full"]
     torch.set_num_threads(args.threads)
     part, parts = map(int, args.part.split("/"))
