@@ -12,7 +12,7 @@ from herovlm.demo import load
 from herovlm.viz import overlay
 
 HERE = Path(__file__).parent
-QUESTION = "How many red squares are there?"
+QUESTION = "What number is on the red square?"
 
 
 def main() -> None:
