@@ -42,11 +42,12 @@ def test_every_method_meets_every_budget(cli: Cli, folder: Path, photo: Path, tm
 def test_all_is_every_method_and_full_comes_first(
     cli: Cli, folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("herovlm.registry.METHODS", {k: registry.METHODS[k] for k in ("random", "full", "pool")})
+    monkeypatch.setattr("herovlm.registry.METHODS", {k: registry.METHODS[k] for k in ("todre", "full", "pool")})
+    monkeypatch.setattr("herovlm.registry.INSIDE", {k: registry.INSIDE[k] for k in ("todre_llm",)})
     words = ("compare", photo, QUESTION, "--model", folder, "--max-new-tokens", 1, "--json")
-    (asked,) = json.loads(cli(*words, "--methods", "all, pool, random(seed=1)").stdout)["questions"]
-    named = [a["method"] for a in asked["answers"] if " + " not in a["method"]]
-    assert named == ["full", "random", "pool", "random(seed=1)"]
+    (asked,) = json.loads(cli(*words, "--methods", "all, pool, todre(scope='tile')").stdout)["questions"]
+    named = ["full", "todre", "pool", "todre + todre_llm", "todre(scope='tile')"]
+    assert [a["method"] for a in asked["answers"]] == named
 
 
 def test_a_method_that_cannot_answer_has_a_row_that_says_why(
