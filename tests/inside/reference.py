@@ -39,7 +39,10 @@ def entered(model: Any, short: Short, new: Tensor) -> tuple[Tensor, Tensor]:
     ids = torch.cat([short["input_ids"], new], 1)
     real = torch.cat([short["attention_mask"], torch.ones_like(new)], 1).bool()
     states = model.get_input_embeddings()(ids)
-    states[ids == model.config.image_token_id] = torch.cat(short["mm_encoder_outputs"]["image"].pooler_output)
+    prompt = states[:, : short["input_ids"].shape[1]]  # the answer may hold the placeholder too, as a word
+    prompt[short["input_ids"] == model.config.image_token_id] = torch.cat(
+        short["mm_encoder_outputs"]["image"].pooler_output
+    )
     return states, real
 
 

@@ -25,7 +25,13 @@ SPECS = [
     "hero(alpha=1) + todre_llm(threshold=1.0)",
     "uniform + sparsevlm",
 ]
-TEXTS = [("llama", "sdpa"), ("mistral", "sdpa"), ("qwen2", "sdpa"), ("llama", "eager")]
+MODELS = [
+    ("llava_next", "llama", "sdpa"),
+    ("llava_next", "mistral", "sdpa"),
+    ("llava_next", "qwen2", "sdpa"),
+    ("llava_next", "llama", "eager"),
+    ("llava", "llama", "sdpa"),
+]
 
 
 @pytest.fixture
@@ -65,11 +71,11 @@ def batch(small: tiny.Tiny) -> Any:
 
 @pytest.mark.parametrize("inputs_of", [one, batch])
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize(("text", "attention"), TEXTS)
+@pytest.mark.parametrize(("family", "text", "attention"), MODELS)
 def test_equals_the_reference(
-    models: Any, monkeypatch: pytest.MonkeyPatch, text: str, attention: str, spec: str, inputs_of: Any
+    models: Any, monkeypatch: pytest.MonkeyPatch, family: str, text: str, attention: str, spec: str, inputs_of: Any
 ) -> None:
-    small = models(text=text, attention=attention, layers=LAYERS)
+    small = models(family, text=text, attention=attention, layers=LAYERS)
     inputs = inputs_of(small)
     with reference.spied(monkeypatch) as seen, herovlm.dropping(small.model, method=spec, keep=0.6) as record:
         with torch.no_grad():
