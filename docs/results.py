@@ -57,7 +57,7 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any]) -> list[str]:
     scenes, half = f"{full['scenes']:,} held-out scenes ({full['questions']:,} questions", _half(configs["hero@0.2"])
     image = f"{shape['tiles']} tiles of {shape['patches']} patches with {shape['channels']:,} channels"
     lines = [
-        f"Exact match in percent on {scenes}; 95 % intervals are about ±{half:.1f}); the full model: "
+        f"Exact match in percent on {scenes}; 95 % intervals are about +/-{half:.1f}); the full model: "
         f"**{full['accuracy']:.1f}**.  Methods inside the LLM get the same mean number of positions over its layers; "
         "where that cannot be met there is no number.  A chain (+) sends what `keep` says and goes on from there: its "
         f"mean is lower.  Choosing: median time to select at keep=0.2, one image of {image}, {cost['threads']} CPU "
@@ -67,7 +67,7 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any]) -> list[str]:
         "|---|" + "---|" * (len(keeps) + 1),
     ]
     for name in sorted(names, key=lambda name: -at[name]):
-        cells = [f"{c['accuracy']:.1f}" if (c := configs.get(f"{name}@{keep}")) else "–" for keep in keeps]
+        cells = [f"{c['accuracy']:.1f}" if (c := configs.get(f"{name}@{keep}")) else "" for keep in keeps]
         chosen = f"{1e3 * seconds[name]['median_s']:.1f}" if name in seconds else ""
         lines.append(f"| `{name}` | " + " | ".join([*cells, chosen]) + " |")
     return lines
