@@ -113,7 +113,8 @@ def dropping(
 
     Args: as for `drop`; `method` may go on inside the language model.  In a chain, "hero + fastv(keep=0.5)", `keep` is
     what the first method sends to the language model, and the second goes on from there by its own fields.  Alone,
-    "fastv", everything is sent, and `keep` is the mean over the layers: the method's own number is found from it.
+    "fastv", everything is sent, and `keep` is the mean over the layers: the method's own number is found from it (one
+    that has a number, "fastv(keep=0.5)", goes by that).  "full + fastv" sends everything, whatever `keep` is.
 
     Yields:
         A record whose `.last` is the `Short` of the last call; `.inside` tells what the layers kept of each image.

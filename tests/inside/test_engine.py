@@ -143,6 +143,15 @@ def test_keep_all_is_the_untouched_model(small: tiny.Tiny, spec: str) -> None:
         assert torch.equal(small.model.generate(**inputs, **GREEDY), want)
 
 
+def test_behind_full_pruning_goes_on_whatever_keep_is(small: tiny.Tiny) -> None:
+    for keep in (1.0, 0.2):
+        with herovlm.dropping(small.model, method="full + fastv", keep=keep) as record:
+            small.model.generate(**one(small), **GREEDY)
+        assert record.last is not None
+        assert record.inside[0].positions[0] == record.last.seen[0].positions
+        assert record.inside[0].positions[-1] == round(0.5 * record.last.seen[0].positions)
+
+
 @pytest.mark.parametrize("spec", ["fastv(keep=1.0)", "full + pyramiddrop(keep=1.0)"])
 def test_keeping_all_inside_is_the_untouched_model_too(small: tiny.Tiny, spec: str) -> None:
     inputs = batch(small)
