@@ -302,3 +302,17 @@ def test_positions_as_in_the_authors_code(small: tiny.Tiny, spec: str) -> None:
         else:
             assert given[at][1] == [length]
             assert (given[at][0][-1] < length - 1) == (at >= 3)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_bfloat16(small: tiny.Tiny, spec: str) -> None:
+    inputs = batch(small)
+    half = tiny.make(layers=LAYERS)
+    half.model.bfloat16()
+    with herovlm.dropping(small.model, method=spec, keep=0.6) as fine:
+        small.model.generate(**inputs, **GREEDY)
+    with torch.inference_mode(), herovlm.dropping(half.model, method=spec, keep=0.6) as coarse:
+        out = half.model.generate(**inputs, **GREEDY, output_logits=True, return_dict_in_generate=True)
+    assert [kept.positions for kept in coarse.inside] == [kept.positions for kept in fine.inside]
+    assert all(layer.keys.dtype == torch.bfloat16 for layer in out.past_key_values.layers)
+    assert all(logits.isfinite().all() for logits in out.logits)
