@@ -17,7 +17,7 @@ from herovlm.errors import InputsError, UnsupportedError, UsageError
 from herovlm.methods.base import Method
 from herovlm.methods.full import Full
 from herovlm.methods.inside.base import Chain, Inside
-from herovlm.types import Needs, Newlines, Relevance, Short, budget_of
+from herovlm.types import Needs, Newlines, Relevance, Seen, Short, budget_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -198,20 +198,31 @@ def options_of(
 
 def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> Short:
     """Do what `drop` says, with options already checked."""
+    return choose(model, inputs, options, look(model, inputs, options))
+
+
+def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> tuple[Seen, ...]:
+    """Run the vision tower and record what the method needs: the first half of `shorten`."""
     adapter = registry.adapter(model)
     refuse.model(model)
     if inputs.get("pixel_values") is None:
         refuse.no_pictures(model, inputs)
-        return Short(dict(inputs), (), ())
+        return ()
     needs = Needs() if options.all else options.method.needs(adapter.depth(model))
-    seen = adapter.see(model, inputs, needs, _score(model, inputs, needs, options))
+    return adapter.see(model, inputs, needs, _score(model, inputs, needs, options))
+
+
+def choose(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options, seen: tuple[Seen, ...]) -> Short:
+    """Choose by what was seen, and rebuild the prompt: the second half of `shorten`."""
+    if not seen:
+        return Short(dict(inputs), (), ())
     if options.all:
         kept = [everything(s) for s in seen]
     else:
         share = options.keep if isinstance(options.keep, float) else None
         budgets = [budget_of(options.keep, s.positions) for s in seen]
         kept = [options.method.keep(s, b, options.newlines, share=share) for s, b in zip(seen, budgets, strict=True)]
-    return adapter.rebuild(model, inputs, seen, kept, original=options.positions == "original")
+    return registry.adapter(model).rebuild(model, inputs, seen, kept, original=options.positions == "original")
 
 
 def _score(model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, options: Options) -> Score | None:

@@ -16,7 +16,7 @@ import herovlm
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
-    frozenset({"app", "eval", "study", "viz", "scale", "demo"}),
+    frozenset({"app", "cost", "eval", "study", "viz", "scale", "demo"}),
     frozenset({"api"}),
     frozenset({"splice", "spec"}),
     frozenset({"registry"}),

@@ -1,0 +1,130 @@
+"""What answering costs in theory: positions, multiply-adds and cache bytes, counted from a transformers config.
+
+A FLOP is one addition or one multiplication in a matrix product or a convolution, as torch's own FlopCounterMode has
+it; norms, activations and softmax are left out.  A causal row is counted as far as it looks: its masked half costs
+nothing.  Shapes: CLIP towers, two-layer projectors, and LLMs with gated MLPs (Llama, Mistral, Qwen2), GQA included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from herovlm.types import Needs
+
+KEYS_AND_VALUES = 2
+
+
+def matmul(rows: int, inner: int, columns: int) -> int:
+    """FLOPs of a (rows, inner) by (inner, columns) product."""
+    return 2 * rows * inner * columns
+
+
+def vision(config: Any, tiles: int, blocks: int | None = None) -> int:
+    """FLOPs of a CLIP vision tower over so many tiles, all blocks of it unless told otherwise."""
+    patches, channels = _patches(config), int(config.hidden_size)
+    embedding = matmul(patches, config.num_channels * config.patch_size**2, channels)
+    blocks = config.num_hidden_layers if blocks is None else blocks
+    return tiles * (embedding + blocks * _clip_block(1 + patches, channels, config.intermediate_size))
+
+
+def question(config: Any, tokens: int) -> int:
+    """FLOPs of CLIP's text tower (a CLIPConfig) over a question of so many tokens, projection included."""
+    text = config.text_config
+    block = _clip_block(tokens, text.hidden_size, text.intermediate_size, causal=True)
+    return int(text.num_hidden_layers) * block + matmul(1, text.hidden_size, config.projection_dim)
+
+
+def signals(config: Any, needs: Needs, tiles: int, projection: int = 0) -> int:
+    """FLOPs of recording what a method needs of a CLIP vision tower, above running it.
+
+    `projection` is the width of the CLIP space, for methods that compare tiles or patches with the question.
+    """
+    patches, channels = _patches(config), int(config.hidden_size)
+    row = matmul(1, channels, 1 + patches)  # the heads are slices of the channels
+    compared = tiles * ((needs.relevance is not None) + patches * needs.affinity)
+    whole = vision(config, tiles) if needs.relevance == "clip" else 0  # the original CLIP sees every tile again
+    recorded = len(needs.attention) * row + len(needs.received) * patches * row
+    return tiles * recorded + whole + compared * matmul(1, channels + 1, projection)
+
+
+def projector(config: Any, tiles: int) -> int:
+    """FLOPs of the two-layer projector of a LLaVA over all patches of so many tiles."""
+    wide, out = config.vision_config.hidden_size, config.get_text_config().hidden_size
+    return tiles * _patches(config.vision_config) * (matmul(1, wide, out) + matmul(1, out, out))
+
+
+def prefill(config: Any, lengths: int | Sequence[int]) -> int:
+    """FLOPs of an LLM that reads a prompt and gives the logits of its last token.
+
+    Args:
+        config: the text config.
+        lengths: positions of the prompt, or those that are left in each layer.
+    """
+    counts = _layers(config, lengths)
+    return sum(_layer(config, i, new=n, past=0) for i, n in enumerate(counts)) + _head(config)
+
+
+def decode(config: Any, lengths: int | Sequence[int]) -> int:
+    """FLOPs of one more token behind a prompt; `lengths` as in `prefill`."""
+    counts = _layers(config, lengths)
+    return sum(_layer(config, i, new=1, past=n) for i, n in enumerate(counts)) + _head(config)
+
+
+def cache(config: Any, lengths: int | Sequence[int], bytes_each: int) -> int:
+    """Bytes of keys and values after so many positions; `lengths` as in `prefill`."""
+    heads, width = _kv_heads(config), _head_width(config)
+    held = 0
+    for layer, n in enumerate(_layers(config, lengths)):
+        window = _window(config, layer)
+        held += n if window is None else min(n, window - 1)  # the next token completes the window
+    return KEYS_AND_VALUES * heads * width * held * bytes_each
+
+
+def _patches(config: Any) -> int:
+    """Patches of a tile."""
+    return int(config.image_size // config.patch_size) ** 2
+
+
+def _clip_block(tokens: int, channels: int, wide: int, causal: bool = False) -> int:
+    """Four projections, the two products of attention, two layers of MLP."""
+    pairs = tokens * (tokens + 1) // 2 if causal else tokens * tokens
+    return 4 * matmul(tokens, channels, channels) + 2 * matmul(pairs, channels, 1) + 2 * matmul(tokens, channels, wide)
+
+
+def _layer(config: Any, layer: int, new: int, past: int) -> int:
+    """One layer of the LLM over `new` positions, `past` of them in the cache already."""
+    hidden, queries = config.hidden_size, config.num_attention_heads * _head_width(config)
+    keys = _kv_heads(config) * _head_width(config)
+    window = _window(config, layer)
+    if window is None:
+        pairs = new * past + new * (new + 1) // 2
+    else:
+        pairs = sum(min(past + i, window) for i in range(1, new + 1))
+    projections = 2 * matmul(new, hidden, queries) + KEYS_AND_VALUES * matmul(new, hidden, keys)
+    return projections + 2 * matmul(pairs, queries, 1) + 3 * matmul(new, hidden, config.intermediate_size)
+
+
+def _head(config: Any) -> int:
+    return matmul(1, config.hidden_size, config.vocab_size)
+
+
+def _layers(config: Any, lengths: int | Sequence[int]) -> Sequence[int]:
+    return [lengths] * config.num_hidden_layers if isinstance(lengths, int) else lengths
+
+
+def _head_width(config: Any) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def _kv_heads(config: Any) -> int:
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+
+
+def _window(config: Any, layer: int) -> int | None:
+    """Positions that a layer looks back over, itself included; None is all."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and kinds[layer] != "sliding_attention":
+        return None
+    window = getattr(config, "sliding_window", None)
+    return None if window is None else int(window)
