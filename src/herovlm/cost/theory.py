@@ -28,24 +28,17 @@ def vision(config: Any, tiles: int, blocks: int | None = None) -> int:
     return tiles * (embedding + blocks * _clip_block(1 + patches, channels, config.intermediate_size))
 
 
-def question(config: Any, tokens: int) -> int:
-    """FLOPs of CLIP's text tower (a CLIPConfig) over a question of so many tokens, projection included."""
-    text = config.text_config
-    block = _clip_block(tokens, text.hidden_size, text.intermediate_size, causal=True)
-    return int(text.num_hidden_layers) * block + matmul(1, text.hidden_size, config.projection_dim)
-
-
-def signals(config: Any, needs: Needs, tiles: int, projection: int = 0) -> int:
+def signals(config: Any, needs: Needs, tiles: int) -> int:
     """FLOPs of recording what a method needs of a CLIP vision tower, above running it.
 
-    `projection` is the width of the CLIP space, for methods that compare tiles or patches with the question.
+    The text tower that embeds the question is left out: ten tokens are a thousandth of five tiles.
     """
     patches, channels = _patches(config), int(config.hidden_size)
     row = matmul(1, channels, 1 + patches)  # the heads are slices of the channels
-    compared = tiles * ((needs.relevance is not None) + patches * needs.affinity)
-    whole = vision(config, tiles) if needs.relevance == "clip" else 0  # the original CLIP sees every tile again
     recorded = len(needs.attention) * row + len(needs.received) * patches * row
-    return tiles * recorded + whole + compared * matmul(1, channels + 1, projection)
+    compared = (needs.relevance is not None) + patches * needs.affinity
+    again = vision(config, tiles) if needs.relevance == "clip" else 0  # the original CLIP sees every tile, too
+    return tiles * (recorded + compared * matmul(1, channels + 1, config.projection_dim)) + again
 
 
 def projector(config: Any, tiles: int) -> int:
@@ -86,10 +79,10 @@ def _patches(config: Any) -> int:
     return int(config.image_size // config.patch_size) ** 2
 
 
-def _clip_block(tokens: int, channels: int, wide: int, causal: bool = False) -> int:
+def _clip_block(tokens: int, channels: int, wide: int) -> int:
     """Four projections, the two products of attention, two layers of MLP."""
-    pairs = tokens * (tokens + 1) // 2 if causal else tokens * tokens
-    return 4 * matmul(tokens, channels, channels) + 2 * matmul(pairs, channels, 1) + 2 * matmul(tokens, channels, wide)
+    attention = 2 * matmul(tokens, channels, tokens)
+    return 4 * matmul(tokens, channels, channels) + attention + 2 * matmul(tokens, channels, wide)
 
 
 def _layer(config: Any, layer: int, new: int, past: int) -> int:

@@ -1,0 +1,106 @@
+"""Timing: synchronised marks, a warm-up, and interleaved rounds, so that what disturbs a round disturbs all ways."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from herovlm.cost.memory import peak
+
+Way = Callable[[], Mapping[str, float]]  # one run, and what was measured in it
+Samples = dict[str, list[float]]  # what was measured -> one value a round
+
+
+class Clock:
+    """Marks on the time line of a device: CUDA events, or the wall clock."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def start(self) -> Any:
+        """Mark the time when all earlier work is done."""
+        self._wait()
+        return self.mark()
+
+    def mark(self) -> Any:
+        """Mark the time when the work given to the device so far is done; does not wait for it."""
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def seconds(self, marks: Sequence[Any]) -> list[float]:
+        """Wait for the device, and return the seconds between each mark and the next."""
+        self._wait()
+        pairs = itertools.pairwise(marks)
+        if self.device.type == "cuda":
+            return [first.elapsed_time(second) / 1e3 for first, second in pairs]
+        return [second - first for first, second in pairs]
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def timed(run: Callable[[], object], device: torch.device) -> Way:
+    """Measure one function: "seconds" and "peak" bytes."""
+    clock = Clock(device)
+
+    def way() -> dict[str, float]:
+        with peak(device) as memory:
+            marks = [clock.start()]
+            run()
+            marks.append(clock.mark())
+            (seconds,) = clock.seconds(marks)
+        return {"seconds": seconds, "peak": memory.bytes}
+
+    return way
+
+
+def race(
+    ways: Mapping[str, Way], rounds: int, warmup: int = 1, step: Callable[[str], None] | None = None
+) -> dict[str, Samples]:
+    """Run all ways, round after round, each round beginning with another one: way -> what -> one value a round.
+
+    Args:
+        ways: name -> one run.
+        rounds: rounds that count.
+        warmup: rounds before them that do not.
+        step: told the name of each way before it runs.
+    """
+    found: dict[str, Samples] = {name: {} for name in ways}
+    names = list(ways)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for number in range(-warmup, rounds):
+            gc.collect()
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                if step is not None:
+                    step(name)
+                measured = ways[name]()
+                if number >= 0:
+                    for what, value in measured.items():
+                        found[name].setdefault(what, []).append(value)
+    finally:
+        if collecting:
+            gc.enable()
+    return found
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and both ends."""
+    return {name: round(of(values), 6) for name, of in (("median", statistics.median), ("min", min), ("max", max))}
+
+
+def ratio(values: Sequence[float], of: Sequence[float]) -> float:
+    """Median over the rounds of one value over the other, so that noise that hits a round hits both."""
+    return round(statistics.median(a / b for a, b in zip(values, of, strict=True)), 4)

@@ -1,0 +1,62 @@
+"""What one shortened prompt costs in theory, and what the cache of a model really holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
+from herovlm import api, registry
+from herovlm.cost import theory
+from herovlm.types import Needs
+
+
+@torch.no_grad()
+def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Options) -> dict[str, int]:
+    """Shorten a batch of prompts, let the model read them once, and count.
+
+    Returns:
+        "positions" that reach the LLM and "of" how many, an image; and for the whole batch the FLOPs of "vision" (tower
+        and projector), "selection" (signals by `theory`, choosing as torch's FlopCounterMode has it), "prefill" and
+        "decode" (one token), their sum "first_token", and the bytes of the "cache": counted, and as "cache_held".
+
+    Raises:
+        HeroError: as `herovlm.drop`.
+    """
+    config: Any = model.config
+    text, cutter = config.get_text_config(), api.cutter_of(model, options)
+    seen = api.look(model, inputs, options)
+    with FlopCounterMode(display=False) as counter:
+        short = api.choose(model, inputs, options, seen)
+    if cutter is None:
+        out: Any = model(**short, use_cache=True, logits_to_keep=1)
+    else:
+        cutter.arm(short, again=True)
+        with cutter.installed():
+            out = model(**short, use_cache=True, logits_to_keep=1)
+    lengths = [layer.get_seq_length() for layer in out.past_key_values.layers]
+    batch, tiles = len(inputs["input_ids"]), sum(len(one.valid) for one in seen)
+    needs = Needs() if options.all else options.method.needs(registry.adapter(model).depth(model))
+    flops = {
+        "vision": theory.vision(config.vision_config, tiles) + theory.projector(config, tiles),
+        "selection": theory.signals(config.vision_config, needs, tiles) + counter.get_total_flops(),
+        "prefill": batch * theory.prefill(text, lengths),
+    }
+    return {
+        "positions": sum(kept.positions for kept in short.kept) // len(seen),
+        "of": sum(one.positions for one in seen) // len(seen),
+        "tiles": tiles // len(seen),
+        **flops,
+        "first_token": sum(flops.values()),
+        "decode": batch * theory.decode(text, lengths),
+        "cache": batch * theory.cache(text, lengths, model.dtype.itemsize),
+        "cache_held": held(out.past_key_values),
+    }
+
+
+def held(cache: Any) -> int:
+    """Bytes of all keys and values of a cache."""
+    return sum(x.numel() * x.element_size() for layer in cache.layers for x in (layer.keys, layer.values))

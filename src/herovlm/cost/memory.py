@@ -1,0 +1,67 @@
+"""Peak memory of a run: what CUDA's allocator held at most, or on a CPU the resident set of the whole process."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+PROC = Path("/proc/self")
+
+
+@dataclass
+class Peak:
+    """Filled when the body is done."""
+
+    bytes: int = 0
+
+
+@contextmanager
+def peak(device: torch.device) -> Iterator[Peak]:
+    """Measure the peak memory while the body runs, weights included.
+
+    Yields:
+        A record that holds the bytes afterwards; `kind` says what they are.
+    """
+    found = Peak()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield found
+        found.bytes = torch.cuda.max_memory_allocated(device)
+        return
+    _reset()
+    yield found
+    found.bytes = _high_water()
+
+
+def kind(device: torch.device) -> str:
+    """Say what `peak` measures on a device."""
+    if device.type == "cuda":
+        return "CUDA allocator"
+    return "resident set of the process" if _reset() else "resident set of the process since it started"
+
+
+def _reset() -> bool:
+    """Set the kernel's high-water mark to what is resident now; False where that cannot be done."""
+    try:
+        (PROC / "clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _high_water() -> int:
+    try:
+        line = re.search(r"VmHWM:\s+(\d+) kB", (PROC / "status").read_text())
+    except OSError:
+        line = None
+    if line:
+        return int(line[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,101 @@
+"""One measured answer, stage by stage: seeing, choosing, reading the prompt, and each token after the first."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from herovlm import api
+from herovlm.cost.clock import Clock, Way
+from herovlm.cost.memory import peak
+from herovlm.cost.shapes import of_length
+
+GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "use_cache": True}
+
+
+def answering(
+    model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Options, new_tokens: Sequence[int] = (1,)
+) -> Way:
+    """Prepare an answer with a share of the visual positions.
+
+    A run measures, in seconds: "vision" (tower, projector, and the signals that the method needs), "selection"
+    (choosing and rebuilding the prompt), "prefill" (until the LLM has the logits of the first token), "first_token"
+    (the sum of these), "decode" (each further token, median), and "answer N" (all of an answer of N tokens, for each N
+    of `new_tokens`); and "peak" memory in bytes.  Decoding is `model.generate`, greedy, never ending early.
+    """
+    clock, cutter = Clock(model.device), api.cutter_of(model, options)
+
+    @torch.no_grad()
+    def run() -> dict[str, float]:
+        with peak(model.device) as memory:
+            marks = [clock.start()]
+            seen = api.look(model, inputs, options)
+            marks.append(clock.mark())
+            short = api.choose(model, inputs, options, seen)
+            marks.append(clock.mark())
+            if cutter is not None:
+                cutter.arm(short, again=True)
+            with nullcontext() if cutter is None else cutter.installed():
+                marks += _generate(model, short, clock, max(new_tokens))
+            seconds = clock.seconds(marks)
+        return {**_stages(seconds, new_tokens), "peak": memory.bytes}
+
+    return run
+
+
+def ideal(model: PreTrainedModel, inputs: Mapping[str, Any], positions: int, new_tokens: Sequence[int] = (1,)) -> Way:
+    """Prepare what no method can beat that looks first: the same model, given so many positions chosen by nobody.
+
+    The tower, the projector and the packing of the unmodified model run over the whole image, with nothing recorded;
+    the LLM then reads a prompt of so many visual positions that was made beforehand, with random features.  What a
+    method adds to this is recording, choosing, and rebuilding the prompt.  Measured as in `answering`.
+    """
+    clock = Clock(model.device)
+    config: Any = model.config
+    prompt = of_length(inputs, config.image_token_id, positions)
+    width = config.get_text_config().hidden_size
+    features = [torch.randn(positions, width).to(model.device, model.dtype) for _ in prompt["input_ids"]]
+    vision = {name: inputs[name] for name in ("pixel_values", "image_sizes") if name in inputs}
+    look: Any = model.base_model
+
+    @torch.no_grad()
+    def run() -> dict[str, float]:
+        with peak(model.device) as memory:
+            marks = [clock.start()]
+            look.get_image_features(**vision, return_dict=True)
+            marks += [clock.mark(), clock.mark()]
+            ready = {"image": BaseModelOutputWithPooling(pooler_output=list(features))}
+            marks += _generate(model, {**prompt, "mm_encoder_outputs": ready}, clock, max(new_tokens))
+            seconds = clock.seconds(marks)
+        return {**_stages(seconds, new_tokens), "peak": memory.bytes}
+
+    return run
+
+
+def _generate(model: Any, given: Mapping[str, Any], clock: Clock, tokens: int) -> list[Any]:
+    """Mark the time at which the logits of each new token are there."""
+    marks: list[Any] = []
+
+    def tick(_ids: Tensor, scores: Tensor) -> Tensor:
+        marks.append(clock.mark())
+        return scores
+
+    length = {"max_new_tokens": tokens, "min_new_tokens": tokens, "pad_token_id": 0}
+    model.generate(**given, **length, **GREEDY, logits_processor=LogitsProcessorList([tick]))
+    return marks
+
+
+def _stages(seconds: Sequence[float], new_tokens: Sequence[int]) -> dict[str, float]:
+    vision, selection, prefill, *more = seconds
+    first = vision + selection + prefill
+    found = {"vision": vision, "selection": selection, "prefill": prefill, "first_token": first}
+    if more:
+        found["decode"] = statistics.median(more)
+    return found | {f"answer {n}": first + sum(more[: n - 1]) for n in new_tokens}

@@ -1,0 +1,76 @@
+"""Several methods and budgets on one batch of prompts: theory beside truth, all measured in one race."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from herovlm import api
+from herovlm.cost.clock import Samples, Way, race, ratio, spread
+from herovlm.cost.count import counted
+from herovlm.cost.run import answering
+from herovlm.errors import HeroError
+
+Plan = Sequence[tuple[str, float | int]]  # method and keep
+FULL = ("full", 1.0)
+
+
+def survey(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    plan: Plan,
+    *,
+    new_tokens: Sequence[int] = (1,),
+    rounds: int = 5,
+    question: str | None = None,
+    step: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Count and measure every (method, keep) of a plan on one batch of prompts.
+
+    Returns:
+        "rows", one a pair: "method", "keep", "theory" (see `counted`), "seconds" of each stage and "peak" bytes (median
+        and both ends over the rounds; stages as in `answering`), and where the plan has the whole model: by how much
+        "theory" asks for less and the first token comes "faster".  "refused": pairs that cannot be, and why.
+
+    Raises:
+        HeroError: not one of the pairs can be measured; the error of the first.
+    """
+    theory: dict[tuple[str, float | int], dict[str, int]] = {}
+    ways: dict[str, Way] = {}
+    refused, errors = [], []
+    for method, keep in plan:
+        if step is not None:
+            step(f"counting {_label(method, keep)}")
+        try:
+            options = api.options_of(method, keep, question, None, "compact", None)
+            theory[method, keep] = counted(model, inputs, options)
+        except (HeroError, torch.OutOfMemoryError) as error:
+            errors.append(error)
+            refused.append({"method": method, "keep": keep, "error": " ".join(str(error).split())})
+            continue
+        ways[_label(method, keep)] = answering(model, inputs, options, new_tokens)
+    if not ways:
+        raise errors[0]
+    measured = race(ways, rounds, step=step)
+    whole = measured.get(_label(*FULL))
+    rows = []
+    for (method, keep), counts in theory.items():
+        row = {"method": method, "keep": keep, "theory": counts, **_spreads(measured[_label(method, keep)])}
+        if whole is not None:
+            row["less"] = round(theory[FULL]["first_token"] / counts["first_token"], 4)
+            row["faster"] = ratio(whole["first_token"], measured[_label(method, keep)]["first_token"])
+        rows.append(row)
+    return {"batch": len(inputs["input_ids"]), "rows": rows, "refused": refused}
+
+
+def _label(method: str, keep: float | int) -> str:
+    return f"{method} at {keep}"
+
+
+def _spreads(samples: Samples) -> dict[str, Any]:
+    found = {what: spread(values) for what, values in samples.items()}
+    peak = found.pop("peak")
+    return {"seconds": found, "peak": peak}
