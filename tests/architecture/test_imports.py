@@ -16,18 +16,19 @@ import herovlm
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
-    frozenset({"app", "cost", "eval", "study", "viz", "scale", "demo"}),
+    frozenset({"app", "cost", "eval", "study", "viz", "scale"}),
+    frozenset({"demo"}),
     frozenset({"api"}),
     frozenset({"splice", "spec"}),
     frozenset({"registry"}),
     frozenset({"methods", "adapters", "decoding"}),
     frozenset({"ops"}),
-    frozenset({"types", "pictures"}),
+    frozenset({"types", "pictures", "prompt"}),
     frozenset({"errors"}),
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 KNOW_NO_MODEL = {"methods", "ops", "types", "errors", "pictures", "spec", "registry", "viz"}
-MODULE_OF = {"pillow": "PIL"}  # distribution -> module, where they differ
+MODULE_OF = {"pillow": "PIL", "pyyaml": "yaml"}  # distribution -> module, where they differ
 HEAVY = ("torch", "transformers", "numpy", "PIL", "jinja2", "rich", "safetensors")
 
 PUBLIC = [

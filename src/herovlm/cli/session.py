@@ -15,6 +15,7 @@ from PIL import Image
 from herovlm import api
 from herovlm.cli import load
 from herovlm.errors import InputsError
+from herovlm.prompt import prompt
 from herovlm.types import Short
 from herovlm.viz.geometry import Fit
 from herovlm.viz.records import Answer, Asked, Report
@@ -100,16 +101,7 @@ class Session:
         Raises:
             InputsError: the question holds the placeholder of a picture.
         """
-        image = getattr(self.processor, "image_token", "<image>")
-        if image in question:
-            raise InputsError(f"the question contains {image!r}, which stands for a picture; write it another way")
-        if getattr(self.processor, "chat_template", None):
-            content = [{"type": "image"}] * pictures + [{"type": "text", "text": question}]
-            turns = [{"role": "user", "content": content}]
-            text = str(self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-            if text.count(image) == pictures:
-                return text
-        return f"USER: {image * pictures}\n{question} ASSISTANT:"
+        return prompt(self.processor, question, pictures)
 
     def inputs(self, pictures: Sequence[Image.Image], question: str) -> Any:
         """Process one prompt with all its pictures."""

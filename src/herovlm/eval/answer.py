@@ -1,0 +1,256 @@
+"""Every question about one picture, answered under every configuration, with no work done twice.
+
+One look of the tower serves all methods and questions; methods before the LLM that send equally much share batches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from herovlm import api, registry
+from herovlm.adapters import relevance
+from herovlm.adapters.base import everything
+from herovlm.errors import HeroError, InputsError, TextTowerError
+from herovlm.eval.plan import Config
+from herovlm.prompt import prompt
+from herovlm.types import Kept, Needs, Relevance, Seen, Short, budget_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said to one question under one configuration."""
+
+    config: Config
+    question: int  # which of the questions
+    text: str
+    kept: float  # visual positions sent; in a chain, the mean over the layers
+    of: int
+    select: float  # seconds to choose
+    generate: float  # seconds of its batch, divided by the prompts in it
+
+
+@dataclass(frozen=True)
+class Answered:
+    """All answers about one picture."""
+
+    answers: tuple[Answer, ...]
+    refused: dict[Config, str]  # those that cannot, and why
+    vision: float  # seconds of the look that all methods and questions shared
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A question under one configuration, ready to be sent."""
+
+    config: Config
+    question: int
+    seen: Seen
+    kept: Kept
+    length: int  # of the short prompt
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model that answers."""
+
+    model: Any
+    processor: Any
+    template: str = "{question}"  # what the user says
+    max_new_tokens: int = 16
+    batch: int = 16_384  # most positions, of all prompts together, in one pass of the language model
+
+    @torch.no_grad()
+    def answer(self, image: Image.Image, questions: Sequence[str], configs: Sequence[Config]) -> Answered:
+        """Answer all questions about a picture under all configurations; those that cannot are noted with the reason.
+
+        Raises:
+            HeroError: the model or the picture cannot be used, whatever the method.
+        """
+        inputs, ids, mask = self._inputs(image, questions)
+        start = self._clock()
+        looks = self._looks(inputs, questions, configs)
+        vision = self._clock() - start
+        rows: list[_Row] = []
+        refused: dict[Config, str] = {}
+        for config in configs:
+            try:
+                rows += self._rows(config, looks, mask)
+            except TextTowerError:
+                raise
+            except HeroError as error:
+                refused[config] = str(error)
+        answers: list[Answer] = []
+        for _, group in groupby(sorted(rows, key=_alike), key=_alike):
+            answers += self._together(list(group), ids, mask, refused)
+        order = {config: n for n, config in enumerate(configs)}
+        return Answered(tuple(sorted(answers, key=lambda a: (order[a.config], a.question))), refused, vision)
+
+    def _inputs(self, image: Image.Image, questions: Sequence[str]) -> tuple[Any, Tensor, Tensor]:
+        """Process the picture once; return its inputs for the first question, ids (Q, L) and mask (Q, L) for all."""
+        texts = [prompt(self.processor, self.template.replace("{question}", question)) for question in questions]
+        inputs = self.processor(images=[image], text=texts[:1], return_tensors="pt")
+        inputs = inputs.to(self.model.device, self.model.dtype)
+        token, number = self.processor.image_token, self.model.config.image_token_id
+        count = int((inputs["input_ids"] == number).sum())
+        long = [text.replace(token, token * count) for text in texts]  # what the processor does with each
+        rows = self.processor.tokenizer(long, padding=True, padding_side="left", return_tensors="pt")
+        ids, mask = (rows[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
+        if not torch.equal(ids[0][mask[0] == 1], inputs["input_ids"][0]):
+            raise InputsError(f"{type(self.processor).__name__} writes placeholders in a way that eval does not know")
+        return inputs, ids, mask
+
+    def _looks(
+        self, inputs: Any, questions: Sequence[str], configs: Sequence[Config]
+    ) -> dict[Relevance | None, list[Seen]]:
+        """Look once (once more where methods score the question by another CLIP): one `Seen` a question."""
+        depth = registry.adapter(self.model).depth(self.model)
+        needs = [Needs() if one.options.all else one.options.method.needs(depth) for one in configs]
+        kinds: list[Relevance | None] = list(dict.fromkeys(n.relevance for n in needs if n.relevance))
+        kinds = kinds or [None]
+        looks: dict[Relevance | None, list[Seen]] = {}
+        for kind in kinds:
+            looks[kind] = self._see(inputs, questions, union([n for n in needs if n.relevance in (kind, None)]))
+        return {**looks, None: looks[kinds[0]]}
+
+    def _see(self, inputs: Any, questions: Sequence[str], needs: Needs) -> list[Seen]:
+        """Run the tower once, and score what it saw by every question."""
+        scored: list[tuple[Relevance, Tensor, list[int]]] = []
+
+        def score(kind: Relevance, looked_at: Tensor, rows: list[int]) -> Tensor:
+            scored.append((kind, looked_at, rows))
+            return relevance.score(self.model, kind, questions[:1], looked_at, rows)
+
+        (first,) = registry.adapter(self.model).see(self.model, inputs, needs, score)
+        seen = [first]
+        for question in questions[1:]:
+            cosines: dict[str, Any] = {
+                "affinity" if looked_at.ndim == 3 else "relevance": relevance.score(
+                    self.model, kind, [question], looked_at, rows
+                )
+                for kind, looked_at, rows in scored
+            }
+            seen.append(replace(first, **cosines))
+        return seen
+
+    def _rows(self, config: Config, looks: dict[Relevance | None, list[Seen]], mask: Tensor) -> list[_Row]:
+        """Choose for every question; once, where the question is nothing to the method."""
+        options = config.options
+        needs = Needs() if options.all else options.method.needs(registry.adapter(self.model).depth(self.model))
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        rows: list[_Row] = []
+        for question, seen in enumerate(looks[needs.relevance]):
+            if question == 0 or needs.relevance or needs.affinity:
+                start = self._clock()
+                kept = choose(options, seen)
+                seconds = self._clock() - start
+            length = int(mask[question].sum()) - seen.positions + kept.positions
+            if limit is not None and length + self.max_new_tokens > limit:
+                raise InputsError(
+                    f"the prompt has {length:,} positions and the answer up to {self.max_new_tokens:,}, but the "
+                    f"language model reads {limit:,}; keep less"
+                )
+            rows.append(_Row(config, question, seen, kept, length, seconds))
+        return rows
+
+    def _together(self, rows: list[_Row], ids: Tensor, mask: Tensor, refused: dict[Config, str]) -> list[Answer]:
+        """Answer in batches; where one cannot be, find out which configuration is to blame."""
+        try:
+            return [answer for batch in chunks(rows, self.batch) for answer in self._generate(batch, ids, mask)]
+        except HeroError as error:
+            configs = list(dict.fromkeys(row.config for row in rows))
+            if len(configs) == 1:
+                refused[configs[0]] = str(error)
+                return []
+            alone = [[row for row in rows if row.config == one] for one in configs]
+            return [answer for some in alone for answer in self._together(some, ids, mask, refused)]
+
+    def _generate(self, rows: Sequence[_Row], ids: Tensor, mask: Tensor) -> Iterator[Answer]:
+        """Answer a batch greedily."""
+        start = self._clock()
+        where = [row.question for row in rows]
+        inputs = {"input_ids": ids[where], "attention_mask": mask[where]}
+        original = rows[0].config.original
+        short = registry.adapter(self.model).rebuild(
+            self.model, inputs, [row.seen for row in rows], [row.kept for row in rows], original=original
+        )
+        new, counts = self._new_tokens(short, rows[0].config.options)
+        seconds = (self._clock() - start) / len(rows)
+        texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+        for row, text, count in zip(rows, texts, counts or [row.kept.positions for row in rows], strict=True):
+            said = str(text).strip()
+            yield Answer(row.config, row.question, said, count, row.seen.positions, row.seconds, seconds)
+
+    def _new_tokens(self, short: Short, options: api.Options) -> tuple[Tensor, list[float]]:
+        """Generate, going on inside the language model where that is asked for; what its layers kept on average."""
+        tokenizer = self.processor.tokenizer
+        end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+        how = {**greedy, "pad_token_id": end, "max_new_tokens": self.max_new_tokens}
+        cutter = api.cutter_of(self.model, options)
+        if cutter is None:
+            out = self.model.generate(**short, **how)
+        else:
+            cutter.arm(short)
+            with cutter.installed():
+                out = self.model.generate(**short, **how)
+        counts = [] if cutter is None else [round(kept.mean, 1) for kept in cutter.inside]
+        return out[:, short["input_ids"].shape[1] :], counts
+
+    def _clock(self) -> float:
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+        return time.perf_counter()
+
+
+def union(needs: Sequence[Needs]) -> Needs:
+    """What all methods together want recorded; one kind of relevance among them."""
+
+    def blocks(name: str) -> tuple[int, ...]:
+        return tuple(sorted({block for need in needs for block in getattr(need, name)}))
+
+    return Needs(
+        attention=blocks("attention"),
+        cls=any(need.cls for need in needs),
+        relevance=next((need.relevance for need in needs if need.relevance), None),
+        affinity=any(need.affinity for need in needs),
+        keys=blocks("keys"),
+        received=blocks("received"),
+        hidden=any(need.hidden for need in needs),
+    )
+
+
+def choose(options: api.Options, seen: Seen) -> Kept:
+    """Choose as `herovlm.drop` does."""
+    if options.all:
+        return everything(seen)
+    share = options.keep if isinstance(options.keep, float) else None
+    return options.method.keep(seen, budget_of(options.keep, seen.positions), options.newlines, share=share)
+
+
+def chunks(rows: Sequence[_Row], most: int) -> Iterator[list[_Row]]:
+    """Cut rows into batches of at most so many positions, padding counted, and at least one row."""
+    batch: list[_Row] = []
+    for row in rows:
+        if batch and (len(batch) + 1) * max(row.length, *(one.length for one in batch)) > most:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _alike(row: _Row) -> tuple[bool, float, str]:
+    """Sort key of rows that may share a batch: those of a method inside the LLM only among themselves."""
+    options = row.config.options
+    return row.config.original, row.config.keep, str(row.config) if options.inside is not None else ""

@@ -1,0 +1,166 @@
+"""Methods x keeps x tasks x models: who asks what, in which order, and what goes into a record."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from herovlm import __version__
+from herovlm.eval import metrics, records
+from herovlm.eval.answer import Answer, Answered, Reader
+from herovlm.eval.plan import Config
+from herovlm.eval.samples import Asked, Picture, Sample, part_of
+
+Load = Callable[[], tuple[Any, Any]]  # a model and its processor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is asked of whom; `settings` must be the same whenever a run goes on."""
+
+    tasks: Sequence[Asked]
+    configs: Sequence[Config]
+    models: Mapping[str, Load]
+    limit: int | None = None
+    seed: int | None = None
+    max_new_tokens: int | None = None  # instead of the tasks' own
+    batch: int = 16_384  # most positions in one pass of the language model
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that a result depends on, and the machine."""
+        return {
+            "settings": {
+                "tasks": [self._told(asked) for asked in self.tasks],
+                "configs": [str(one) for one in self.configs],
+                "models": list(self.models),
+                "limit": self.limit,
+                "seed": self.seed,
+            },
+            "versions": {
+                "herovlm": __version__,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "python": platform.python_version(),
+            },
+            "machine": f"{platform.machine()}, threads: {torch.get_num_threads()}",
+        }
+
+    def _told(self, asked: Asked) -> dict[str, Any]:
+        task = asked.task
+        return {
+            "name": task.name,
+            "version": task.version,
+            "split": asked.split,
+            "source": task.source,
+            "data": asked.data,
+            "metric": task.metric,
+            "prompt": task.prompt,
+            "max_new_tokens": self.max_new_tokens or task.max_new_tokens,
+            "pictures": len(asked.pictures),
+        }
+
+    def go(self, folder: Path, part: int = 0, parts: int = 1, step: Callable[[str], None] = lambda _: None) -> None:
+        """Ask what has not been asked yet, one picture after the other.
+
+        Args:
+            folder: where the records are; a run that was ended at any moment goes on where it was.
+            part: which share of the pictures is this process's, counted from 0.
+            parts: how many processes fill the folder.
+            step: is told what comes next; called `self.steps(part, parts)` times.
+
+        Raises:
+            UsageError: the folder holds another run, cannot be written, or another process writes this part.
+            HeroError: a model or a picture cannot be used.
+        """
+        records.agree(folder, self.settings, commit=commit())
+        with records.writing(folder, part, parts) as writer:
+            for name, load in self.models.items():
+                ready = None
+                for asked in self.tasks:
+                    own = part_of(asked.pictures, part, parts)
+                    for number, picture in enumerate(own, 1):
+                        step(f"{name}: {asked.task.name} {asked.split}, picture {number:,} of {len(own):,}")
+                        group = {"task": asked.task.name, "version": asked.task.version, "split": asked.split}
+                        group = {"model": name, **group, "picture": picture.name}
+                        if records.group_of(group) in writer.done:
+                            continue
+                        if ready is None:
+                            ready = load()
+                            records.agree(folder, {"models": {name: facts(ready[0])}})
+                        writer.write(*self._asked(*ready, asked, picture, group))
+
+    def steps(self, part: int, parts: int) -> int:
+        """Count the pictures of a part."""
+        return len(self.models) * sum(len(part_of(asked.pictures, part, parts)) for asked in self.tasks)
+
+    def _asked(
+        self, model: Any, processor: Any, asked: Asked, picture: Picture, group: dict[str, Any]
+    ) -> tuple[list[records.Record], records.Record]:
+        """Ask all about one picture: a record for every answer, and the line that closes them."""
+        start = time.perf_counter()
+        image, samples = picture.read()
+        tokens = self.max_new_tokens or asked.task.max_new_tokens
+        reader = Reader(model, processor, asked.task.prompt, tokens, self.batch)
+        found = reader.answer(image, [sample.question for sample in samples], self.configs)
+        metric = metrics.find(asked.task.metric)
+        made = [self._record(group, samples[one.question], one, metric, found) for one in found.answers]
+        end = {
+            "done": len(made),
+            **group,
+            "questions": len(samples),
+            "refused": {str(config): why for config, why in found.refused.items()},
+            "seconds": {"vision": round(found.vision, 6), "all": round(time.perf_counter() - start, 6)},
+        }
+        return made, end
+
+    def _record(
+        self, group: dict[str, Any], sample: Sample, one: Answer, metric: metrics.Metric, found: Answered
+    ) -> records.Record:
+        return {
+            **group,
+            "sample": sample.name,
+            "kind": sample.kind,
+            "method": str(one.config.method),
+            "keep": one.config.keep,
+            "positions": "original" if one.config.original else "compact",
+            "answer": one.text,
+            "wanted": list(sample.answers),
+            "score": round(metric.score(one.text, sample.answers), 6),
+            "kept": one.kept,
+            "of": one.of,
+            "seconds": {"select": round(one.select, 6), "generate": round(one.generate, 6)},
+            "seed": self.seed,
+        }
+
+
+def facts(model: Any) -> dict[str, Any]:
+    """What numbers depend on: class, size, dtype, attention and device of a model."""
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "CPU"
+    return {
+        "class": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": str(model.config._attn_implementation),
+        "device": device,
+    }
+
+
+def commit() -> str:
+    """Tell which commit of ours this is, where it runs from a checkout; "" elsewhere."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""

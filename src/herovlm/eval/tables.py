@@ -1,0 +1,83 @@
+"""A summary as tables: methods down, budgets across, and a mark where a difference is real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from herovlm.eval.plan import FULL
+
+Cells = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How a cell says what its difference to the references is worth."""
+
+    same: str  # not distinguishable from hero
+    better: str
+    worse: str
+    chance: str  # not distinguishable from random
+
+    def legend(self, marked: str) -> str:
+        """Explain the marks that stand in a table."""
+        words = {
+            self.same: "not distinguishable from hero",
+            self.better: "better than hero",
+            self.worse: "worse than hero",
+            self.chance: "not distinguishable from random",
+        }
+        return ", ".join(f"{sign} {meaning}" for sign, meaning in words.items() if sign in marked)
+
+
+PRETTY, ASCII = Marks("=", "▲", "▼", "○"), Marks("=", "+", "-", "o")
+
+
+def grid(table: Mapping[str, Any], marks: Marks = PRETTY, *, intervals: bool = True) -> tuple[list[str], Cells]:
+    """Lay a table of a summary out: columns, and a row a method, best first; a method without some number is last."""
+    configs = {name: config for name, config in table["configs"].items() if name != FULL}
+    keeps = sorted({config["keep"] for config in configs.values()}, key=lambda k: (isinstance(k, int), -k))
+    rows: dict[str, dict[Any, Mapping[str, Any]]] = {}
+    for name, config in configs.items():
+        if name not in table["refused"]:
+            rows.setdefault(label(config), {})[config["keep"]] = config
+    columns = ["method", *(f"keep={keep}" for keep in keeps)]
+    order = sorted(rows, key=lambda name: (-len(rows[name]), -sum(c["accuracy"] for c in rows[name].values())))
+    cells = [[name, *(cell(rows[name].get(keep), marks, intervals) for keep in keeps)] for name in order]
+    return columns, cells
+
+
+def label(config: Mapping[str, Any]) -> str:
+    """What a row is called."""
+    return f"{config['method']}{':original' * (config['positions'] == 'original')}"
+
+
+def cell(config: Mapping[str, Any] | None, marks: Marks, intervals: bool) -> str:
+    """Write a score with its interval and its marks; nothing where there is none."""
+    if config is None:
+        return ""
+    low, high = config["interval95"]
+    parts = [f"{config['accuracy']:.1f}", f"[{low:.1f}, {high:.1f}]" if intervals else ""]
+    hero, random = config["against"].get("hero"), config["against"].get("random")
+    if hero:
+        parts.append(marks.same if hero["noise"] else marks.better if hero["difference"] > 0 else marks.worse)
+    if random and random["noise"]:
+        parts.append(marks.chance)
+    return " ".join(part for part in parts if part)
+
+
+def notes(table: Mapping[str, Any], marks: Marks = PRETTY) -> list[str]:
+    """What has to be said below a table: what is measured, what the marks mean, what was refused."""
+    some = next(iter(table["configs"].values()))
+    asked = f"{some['questions']:,} questions about {some['scenes']:,} pictures"
+    lines = [f"{table['metric']}, {asked}; 95 % bootstrap intervals over pictures."]
+    if FULL in table["configs"]:
+        full = cell(table["configs"][FULL], marks, intervals=True)
+        lines.append(f"The full model, {table['mean_positions_full']:,.0f} visual positions on average: {full}.")
+    legend = marks.legend(" ".join(text for row in grid(table, marks)[1] for text in row[1:]))
+    if legend:
+        lines.append(f"{legend} (paired permutation tests over pictures at the same keep, Holm, 5 %).")
+    for name, refused in table["refused"].items():
+        lines.append(f"{name} cannot on {refused['pictures']:,} of {refused['of']:,} pictures: {refused['why']}")
+    return lines
