@@ -7,29 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from towers import make_tower, pixels
 
 from herovlm.adapters.watch import attention_blocks, cls_rows
 from herovlm.errors import ModelError, UnsupportedError
-
-
-def make_tower(attention: str = "sdpa") -> CLIPVisionModel:
-    torch.manual_seed(0)
-    config = CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        image_size=16,
-        patch_size=4,
-        initializer_factor=4.0,
-        attn_implementation=attention,
-    )
-    return CLIPVisionModel(config).eval()
-
-
-def pixels() -> torch.Tensor:
-    return torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from herovlm.adapters import packing, positions, refuse, watch
+from herovlm.adapters import packing, positions, refuse, shortcut, watch
 from herovlm.adapters.packing import Layout
 from herovlm.errors import MethodError, ModelError, UnsupportedError
 from herovlm.types import Kept, Needs, Relevance, Seen, Short
@@ -97,13 +97,9 @@ class Adapter(ABC):
             UnsupportedError: inputs that cannot be shortened rightly, or a tower that cannot be watched.
         """
         layouts, samples = self.prompts(model, inputs)
-        tower, projector = self.tower(model), self.projector(model)
-        with watch.recorded(tower, watch.wanted(needs)) as found, watch.inputs_of(projector, needs.hidden) as hidden:
-            vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
-            vision["pixel_values"] = vision["pixel_values"].to(next(tower.parameters()).device)
-            output = model.base_model.get_image_features(**vision, return_dict=True)
+        output, found, hidden = self._run(model, inputs, needs)
         counts = [len(layout.valid) for layout in layouts]
-        states = output.last_hidden_state  # (sum of T, 1 + N, C): not yet normalised, CLS first
+        states = output.last_hidden_state  # (sum of T, 1 + N or 1, C): not yet normalised, CLS first
         cls = states[:, 0].float()
         relevance: list[Tensor | None] = [None] * len(layouts)
         if needs.relevance and score is not None:
@@ -112,7 +108,7 @@ class Adapter(ABC):
         affinity = _affinity(score, states[:, 1:].float(), counts, samples) if needs.affinity and score else None
         parts = {name: {b: torch.split(x, counts) for b, x in blocks.items()} for name, blocks in found.items()}
         before = torch.split(torch.cat(hidden), counts) if hidden else None
-        blocks, seen = watch.attention_blocks(tower), []
+        blocks, seen = watch.attention_blocks(self.tower(model)), []
         for i, (layout, own) in enumerate(zip(layouts, torch.split(cls, counts), strict=True)):
             here = layout.to(cls.device)
             seen.append(
@@ -130,6 +126,22 @@ class Adapter(ABC):
                 )
             )
         return tuple(seen)
+
+    def _run(
+        self, model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs
+    ) -> tuple[Any, dict[str, dict[int, Tensor]], list[Tensor]]:
+        """Run the tower once: the model's own output, what `watch.recorded` found, and what the projector was given."""
+        tower, projector = self.tower(model), self.projector(model)
+        vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
+        vision["pixel_values"] = vision["pixel_values"].to(next(tower.parameters()).device)
+        reach = max(shortcut.feature_blocks(model, inputs, self.depth(model)))
+        with (
+            watch.recorded(tower, watch.wanted(needs)) as found,
+            watch.inputs_of(projector, needs.hidden) as hidden,
+            shortcut.taken(tower, reach, needs),
+        ):
+            output = model.base_model.get_image_features(**vision, return_dict=True)
+        return output, found, hidden
 
     def rebuild(
         self,
