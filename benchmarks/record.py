@@ -1,45 +1,89 @@
-"""What every benchmark says of the machine it ran on, and how it hands its one JSON object over."""
+"""What every benchmark has: options, a model of real shape, and one JSON object that says what it was measured on."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
-import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+from herovlm import api
+from herovlm.cost import memory, shapes
+from herovlm.cost.clock import Samples, ratio, spread
 
-def hand_over(target: str, name: str, small: bool, rounds: int, **measured: Any) -> None:
-    """Write versions, hardware and what was measured as JSON to a file, or to standard output where it is "-"."""
+KEEPS = (1.0, 0.4, 0.2, 0.1, 0.05)
+LAYERS = 4  # of the LLM, on a CPU
+Measure = Callable[[argparse.Namespace], dict[str, Any]]
+
+
+def main(doc: str, name: str, measure: Measure, rounds: int, device: str = "cpu", **more: Mapping[str, Any]) -> None:
+    """Read the options, measure, and write one JSON object; `more` are options of this benchmark alone."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="few channels, layers and rounds: half a minute at most")
+    parser.add_argument("--rounds", type=int, help=f"rounds that count (default {rounds}, with --small 2)")
+    parser.add_argument("--shape", help="shape of the model (default llava-next-7b)")
+    parser.add_argument("--llm-layers", type=int, help=f"layers of the LLM (default {LAYERS} on a CPU, all on a GPU)")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--attention", default="sdpa")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--device", default=device)
+    parser.add_argument("--json", default="-", help="file to write, or - for standard output")
+    for option, how in more.items():
+        parser.add_argument(f"--{option}", **how)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    args.rounds = args.rounds or (2 if args.small else rounds)
+    args.shape = args.shape or ("small" if args.small else "llava-next-7b")
+    if args.llm_layers is None and args.device == "cpu":
+        args.llm_layers = min(LAYERS, shapes.config_of(args.shape).text_config.num_hidden_layers)
+    hand_over(args, name, measure(args))
+
+
+def hand_over(args: argparse.Namespace, name: str, measured: Mapping[str, Any]) -> None:
+    """Write versions, hardware and what was measured."""
+    device = torch.device(args.device)
     record = {
         "benchmark": name,
-        "small": small,
-        "rounds": rounds,
+        **{key: getattr(args, key) for key in ("small", "rounds", "shape", "llm_layers", "dtype", "attention")},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "machine": platform.machine(),
         "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "memory": memory.kind(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         **measured,
     }
     text = json.dumps(record, indent=2) + "\n"
-    if target == "-":
+    if args.json == "-":
         sys.stdout.write(text)
     else:
-        Path(target).write_text(text, "utf-8")
+        Path(args.json).write_text(text, "utf-8")
 
 
-def spread(seconds: Sequence[float]) -> dict[str, float]:
-    """Median and both ends."""
-    middle, low, high = statistics.median(seconds), min(seconds), max(seconds)
-    return {"median_s": round(middle, 6), "min_s": round(low, 6), "max_s": round(high, 6)}
+def model(args: argparse.Namespace, **changes: Any) -> Any:
+    """Make the model that the options name."""
+    given = {"llm_layers": args.llm_layers, "dtype": getattr(torch, args.dtype)} | changes
+    return shapes.build(args.shape, device=args.device, attention=args.attention, **given)
 
 
-def ratio(seconds: Sequence[float], of: Sequence[float]) -> float:
-    """Median over the rounds of one time over the other, so that noise that hits a round hits both."""
-    return round(statistics.median(a / b for a, b in zip(seconds, of, strict=True)), 4)
+def asked(method: str, keep: float | int) -> api.Options:
+    """Check a method and a keep, with a question to score."""
+    return api.options_of(method, keep, shapes.QUESTION, None, "compact", None)
+
+
+def spreads(samples: Mapping[str, Samples]) -> dict[str, dict[str, dict[str, float]]]:
+    """Median and both ends of everything that was measured."""
+    return {name: {what: spread(values) for what, values in of.items()} for name, of in samples.items()}
+
+
+def ratios(samples: Mapping[str, Samples], what: str, of: str) -> dict[str, float]:
+    """One number of every way over that of another way, round by round."""
+    return {name: ratio(each[what], samples[of][what]) for name, each in samples.items()}

@@ -50,7 +50,7 @@ class Clock:
 
 
 def timed(run: Callable[[], object], device: torch.device) -> Way:
-    """Measure one function: "seconds" and "peak" bytes."""
+    """Measure one function: "seconds", "peak" bytes, and bytes "above" what was held before."""
     clock = Clock(device)
 
     def way() -> dict[str, float]:
@@ -59,7 +59,7 @@ def timed(run: Callable[[], object], device: torch.device) -> Way:
             run()
             marks.append(clock.mark())
             (seconds,) = clock.seconds(marks)
-        return {"seconds": seconds, "peak": memory.bytes}
+        return {"seconds": seconds, "peak": memory.bytes, "above": memory.above}
 
     return way
 

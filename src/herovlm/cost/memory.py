@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +16,15 @@ PROC = Path("/proc/self")
 
 @dataclass
 class Peak:
-    """Filled when the body is done."""
+    """Bytes at the most, known when the body is done, and bytes before it."""
 
     bytes: int = 0
+    before: int = 0
+
+    @property
+    def above(self) -> int:
+        """What the body added at the most."""
+        return self.bytes - self.before
 
 
 @contextmanager
@@ -32,10 +37,12 @@ def peak(device: torch.device) -> Iterator[Peak]:
     found = Peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        found.before = torch.cuda.memory_allocated(device)
         yield found
         found.bytes = torch.cuda.max_memory_allocated(device)
         return
     _reset()
+    found.before = _high_water()
     yield found
     found.bytes = _high_water()
 
@@ -63,5 +70,7 @@ def _high_water() -> int:
         line = None
     if line:
         return int(line[1]) * 1024
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
