@@ -14,95 +14,82 @@ from herovlm.cli import options, show
 from herovlm.cli.tidy import tidy
 from herovlm.errors import UsageError
 
+Option = typer.Option
+Tasks = Annotated[
+    list[str] | None, Option(help="'board', a .yaml, a .jsonl or its folder; may be given again.", show_default="board")
+]
+Models = Annotated[list[str] | None, Option(help="As for ask; may be given again.", show_default="demo")]
+Methods = Annotated[str, Option(help="Methods, commas between; 'all' is every one. 'full' is always there.")]
+Keeps = Annotated[str, Option(help="Shares or numbers of visual positions, with commas between.")]
+Positions = Annotated[str, Option(help="'compact' numbers what is kept anew, 'original' does not.")]
+Metric = Annotated[str | None, Option(help="How answers are scored, where the task does not say.")]
+Split = Annotated[str | None, Option(help="Split of the task; its first by default.")]
+Limit = Annotated[int | None, Option(min=1, help="Only so many pictures of a task, with all their questions.")]
+Seed = Annotated[int | None, Option(help="Shuffle the pictures; by default they stay in order.")]
+Out = Annotated[Path, Option(help="Folder of the run; one that was interrupted goes on.")]
+Part = Annotated[str, Option(help="Share of this process: 0/2 and 1/2 fill a folder together.")]
+Threads = Annotated[int | None, Option(min=1, help="CPU threads.")]
+Batch = Annotated[int, Option(min=1, help="Most positions that the LLM reads at once; less needs less memory.")]
+NewTokens = Annotated[int | None, Option(min=1, help="Longest answer, instead of what the task says.")]
+
 
 @tidy
 def evaluate(
-    task: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="'board', or a .yaml, a .jsonl or its folder; may be given several times.", show_default="board"
-        ),
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="As for ask; may be given again.", show_default="demo")
-    ] = None,
-    methods: Annotated[
-        str, typer.Option(help="Methods, with commas between; 'all' is every one of them. 'full' is always there.")
-    ] = "hero,random",
-    keep: Annotated[
-        str, typer.Option(help="Shares or numbers of visual positions, with commas between.")
-    ] = "0.4,0.2,0.1,0.05",
-    positions: Annotated[str, typer.Option(help="'compact', or 'original' numbers of what is kept.")] = "compact",
-    metric: Annotated[str | None, typer.Option(help="How answers are scored, where the task does not say.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the task; its first by default.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many pictures, with all their questions.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Shuffle the pictures; by default they stay in order.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on.")] = Path("runs/eval"),
-    part: Annotated[str, typer.Option(help="Share of this process, such as 0/2 and 1/2 of two.")] = "0/1",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    batch: Annotated[
-        int, typer.Option(min=1, help="Most positions that the LLM reads at once; less needs less memory.")
-    ] = 16_384,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer, instead of the task's own.")
-    ] = None,
+    task: Tasks = None,
+    model: Models = None,
+    methods: Methods = "hero,random",
+    keep: Keeps = "0.4,0.2,0.1,0.05",
+    positions: Positions = "compact",
+    metric: Metric = None,
+    split: Split = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    out: Out = Path("runs/eval"),
+    part: Part = "0/1",
+    threads: Threads = None,
+    batch: Batch = 16_384,
+    max_new_tokens: NewTokens = None,
     json: options.Json = False,
     clip: options.Clip = None,
     download: options.Download = False,
 ) -> None:
-    """Score methods on a task at several budgets: records in a folder, one line a question, and a table of them."""
-    share = part_of(part)
-    amounts = options.keeps_of(keep)
-    names = options.methods_of(methods)
+    """Score methods on tasks at several budgets: a record of every answer in a folder, and a table."""
+    share, keeps = part_of(part), options.keeps_of(keep)
     if positions not in ("compact", "original"):
         raise UsageError(f"--positions {positions!r} is unknown; use 'compact' or 'original'")
-    from herovlm.eval import samples
-    from herovlm.eval.task import load
-
-    asked = [samples.asked(load(one, metric), split, limit=limit, seed=seed) for one in task or ["board"]]
-    told = [one.task.name for one in asked]
-    if len(set(told)) < len(told):
-        raise UsageError(f"two tasks of one name: {', '.join(told)}; run them into different folders")
     with show.progress(1) as step:
         step("loading libraries")
-        import torch
-
-        from herovlm.cli.load import load as load_model
-        from herovlm.cli.load import quiet
-        from herovlm.eval.plan import configs
-        from herovlm.eval.run import Run
-        from herovlm.eval.summary import summarise
-    if threads is not None:
-        torch.set_num_threads(threads)
-    models = {name: partial(load_model, name, clip=clip, download=download) for name in model or ["demo"]}
-    plan = configs(names, amounts, positions == "original")
-    run = Run(
+        from herovlm.cli import load
+        from herovlm.eval import plan, run, samples, summary
+        from herovlm.eval import task as tasks
+    asked = [samples.asked(tasks.load(one, metric), split, limit=limit, seed=seed) for one in task or ["board"]]
+    what = run.Run(
         tasks=asked,
-        configs=plan,
-        models=models,
+        configs=plan.configs(options.methods_of(methods), keeps, positions == "original"),
+        models={name: partial(load.load, name, clip=clip, download=download) for name in model or ["demo"]},
         limit=limit,
         seed=seed,
         max_new_tokens=max_new_tokens,
         batch=batch,
+        threads=threads,
     )
-    with show.progress(run.steps(*share)) as step, quiet():
-        run.go(out, *share, step)
-    summary = summarise([out])
+    with show.progress(what.steps(*share)) as step, load.quiet():
+        what.go(out, *share, step)
+    found = summary.summarise([out])
     if json:
-        show.as_json({**summary, "out": str(out)})
+        show.as_json({**found, "out": str(out)})
         return
-    scores(summary)
+    scores(found)
     typer.echo(f"records: {out}")
 
 
-def scores(summary: Mapping[str, Any]) -> None:
+def scores(found: Mapping[str, Any]) -> None:
     """Print the tables of a summary, and what has to be said about them."""
     from herovlm.eval import tables
 
-    for table in summary["tables"]:
-        typer.echo(f"{table['task']} {table['split']}, {table['model']}\n")
-        columns, rows = tables.grid(table)
-        show.table(columns, rows)
+    for table in found["tables"]:
+        typer.echo(f"{tables.title(table)}\n")
+        show.table(*tables.grid(table))
         typer.echo("\n" + "\n".join(show.plain(line) for line in tables.notes(table)) + "\n")
 
 

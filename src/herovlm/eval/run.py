@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from herovlm import __version__
+from herovlm.errors import UsageError
 from herovlm.eval import metrics, records
 from herovlm.eval.answer import Answer, Answered, Reader
 from herovlm.eval.plan import Config
@@ -33,6 +34,17 @@ class Run:
     seed: int | None = None
     max_new_tokens: int | None = None  # instead of the tasks' own
     batch: int = 16_384  # most positions in one pass of the language model
+    threads: int | None = None  # of the CPU; None leaves it to torch
+
+    def __post_init__(self) -> None:
+        """Check the names.
+
+        Raises:
+            UsageError: two tasks have the same.
+        """
+        names = [asked.task.name for asked in self.tasks]
+        if len(set(names)) < len(names):
+            raise UsageError(f"two tasks of one name ({', '.join(names)}); run them into different folders")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -51,7 +63,7 @@ class Run:
                 "transformers": transformers.__version__,
                 "python": platform.python_version(),
             },
-            "machine": f"{platform.machine()}, threads: {torch.get_num_threads()}",
+            "machine": f"{platform.machine()}, threads: {self.threads or torch.get_num_threads()}",
         }
 
     def _told(self, asked: Asked) -> dict[str, Any]:
@@ -81,6 +93,8 @@ class Run:
             UsageError: the folder holds another run, cannot be written, or another process writes this part.
             HeroError: a model or a picture cannot be used.
         """
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
         records.agree(folder, self.settings, commit=commit())
         with records.writing(folder, part, parts) as writer:
             for name, load in self.models.items():

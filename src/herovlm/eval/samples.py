@@ -90,7 +90,7 @@ def _scene(seed: int) -> tuple[Image.Image, tuple[Sample, ...]]:
 def _local(path: Path, metric: metrics.Metric) -> list[Picture]:
     """Read a JSONL file, one question a line: image, question, answers or answer, and if you like kind and id."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # not at other signs that only look like the end of a line
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError:

@@ -48,6 +48,11 @@ def grid(table: Mapping[str, Any], marks: Marks = PRETTY, *, intervals: bool = T
     return columns, cells
 
 
+def title(table: Mapping[str, Any]) -> str:
+    """What a table is about: task, split and model."""
+    return f"{table['task']} {table['split']}, {table['model']}"
+
+
 def label(config: Mapping[str, Any]) -> str:
     """What a row is called."""
     return f"{config['method']}{':original' * (config['positions'] == 'original')}"
