@@ -13,8 +13,9 @@ from herovlm.adapters import question as questions
 from herovlm.adapters import refuse, relevance
 from herovlm.adapters.base import Score, everything
 from herovlm.adapters.inside import Cutter
+from herovlm.adapters.narrow import Narrow, survivors
 from herovlm.errors import InputsError, UnsupportedError, UsageError
-from herovlm.methods.base import Method
+from herovlm.methods.base import Method, resolve
 from herovlm.methods.full import Full
 from herovlm.methods.inside.base import Chain, Inside
 from herovlm.types import Needs, Newlines, Relevance, Seen, Short, budget_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+MIDDLE = 0.5  # the depth of the tower behind which it is narrowed, where no block is named
+AnyNarrow = float | tuple[float | int, float]
 Positions = Literal["compact", "original"]
 AnyMethod = str | Method | Inside | Chain
 
@@ -39,12 +42,19 @@ class Options:
     processor: Any
     positions: Positions
     newlines: Newlines | None
+    narrow: tuple[float | int, float] | None = None  # block, share
 
     @property
     def all(self) -> bool:
         """Whether everything is kept by request: the untouched model ("full + fastv" asks for something else)."""
         goes_on = self.inside is not None and not self.alone and isinstance(self.method, Full)
         return isinstance(self.keep, float) and self.keep == 1.0 and not goes_on
+
+    def cut(self, depth: int) -> Narrow | None:
+        """Say where the vision tower is narrowed, if at all: who keeps everything keeps it there too."""
+        if self.narrow is None or self.narrow[1] == 1 or self.all or isinstance(self.method, Full):
+            return None
+        return Narrow(resolve(self.narrow[:1], depth)[0], self.narrow[1])
 
 
 def drop(
@@ -57,6 +67,7 @@ def drop(
     processor: Any = None,
     positions: Positions = "compact",
     newlines: Newlines | None = None,
+    narrow: AnyNarrow | None = None,
 ) -> Short:
     """Shorten model inputs: the vision tower runs once, a method chooses, and the rest never reaches the LLM.
 
@@ -73,6 +84,10 @@ def drop(
         processor: a processor or tokenizer to read the question with; None takes the one beside the model's weights.
         positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's numbers.
         newlines: which newlines to keep; None is the method's own rule.
+        narrow: share of each tile's patches that goes on behind a middle block of the vision tower, or (block, share),
+            the block a number or a relative depth: faster, and results change (see `herovlm.adapters.narrow`).  The
+            method chooses among the patches that went through; `keep` still is a share of what the untouched model
+            sends.  keep=1.0 and the method "full" are the untouched model and do not look at it.
 
     Returns:
         The shorter inputs, with `.kept` and `.seen`: one record an image, in prompt order.
@@ -85,7 +100,7 @@ def drop(
         UnsupportedError: a combination that would go silently wrong.
         TextTowerError: the method scores the question and there is no CLIP text tower.
     """
-    options = options_of(method, keep, question, processor, positions, newlines)
+    options = options_of(method, keep, question, processor, positions, newlines, narrow)
     if options.inside is not None:
         raise UnsupportedError(
             f"drop() only shortens inputs, and {options.inside.name!r} goes on inside the language model; use "
@@ -104,6 +119,7 @@ def dropping(
     processor: Any = None,
     positions: Positions = "compact",
     newlines: Newlines | None = None,
+    narrow: AnyNarrow | None = None,
 ) -> Iterator[splice.Record]:
     """Shorten whatever this model instance is given, for callers that own `generate`: pipelines, harnesses.
 
@@ -122,7 +138,7 @@ def dropping(
     Raises:
         HeroError: as `drop`; options and model are checked on entry, inputs on each call.
     """
-    options = options_of(method, keep, question, processor, positions, newlines)
+    options = options_of(method, keep, question, processor, positions, newlines, narrow)
     registry.adapter(model)
     refuse.model(model)
     record = splice.Record(
@@ -179,7 +195,13 @@ def cutter_of(model: PreTrainedModel, options: Options) -> Cutter | None:
 
 
 def options_of(
-    method: AnyMethod, keep: float | int, question: Any, processor: Any, positions: Any, newlines: Any
+    method: AnyMethod,
+    keep: float | int,
+    question: Any,
+    processor: Any,
+    positions: Any,
+    newlines: Any,
+    narrow: Any = None,
 ) -> Options:
     """Check the options before any work is done."""
     if positions not in ("compact", "original"):
@@ -187,13 +209,31 @@ def options_of(
     if newlines not in (None, "touched", "all", "none", "canvas"):
         raise UsageError(f"newlines={newlines!r} is unknown; use 'touched', 'all', 'none' or 'canvas'")
     budget_of(keep, 1)
-    asked = spec.parse(method)
+    asked, cut = spec.parse(method), narrow_of(narrow)
     if isinstance(asked, Method):
-        return Options(asked, None, False, keep, question, processor, positions, newlines)
+        return Options(asked, None, False, keep, question, processor, positions, newlines, cut)
     if positions == "original" and getattr(asked.inside, "positions", "true") == "code":
         raise UnsupportedError(f"{asked.inside} renumbers positions, positions='original' keeps them; leave one out")
+    if asked.before is None and cut is not None:
+        raise UnsupportedError(f"narrow with {asked.inside} alone, which is sent everything; put a method before it")
     before = Full() if asked.before is None else asked.before
-    return Options(before, asked.inside, asked.before is None, keep, question, processor, positions, newlines)
+    return Options(before, asked.inside, asked.before is None, keep, question, processor, positions, newlines, cut)
+
+
+def narrow_of(narrow: Any) -> tuple[float | int, float] | None:
+    """Read a share, or a block and a share.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if narrow is None:
+        return None
+    pair = narrow if isinstance(narrow, (tuple, list)) else (MIDDLE, narrow)
+    if len(pair) != 2 or not all(isinstance(part, (int, float)) and not isinstance(part, bool) for part in pair):
+        raise UsageError(f"narrow={narrow!r} is neither a share such as 0.5 nor (block, share) such as (0.4, 0.5)")
+    if not 0 < pair[1] <= 1:
+        raise UsageError(f"narrow={narrow!r}: the share is not in (0, 1]; 1 lets all patches through")
+    return pair[0], float(pair[1])
 
 
 def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> Short:
@@ -208,8 +248,9 @@ def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) ->
     if inputs.get("pixel_values") is None:
         refuse.no_pictures(model, inputs)
         return ()
-    needs = Needs() if options.all else options.method.needs(adapter.depth(model))
-    return adapter.see(model, inputs, needs, _score(model, inputs, needs, options))
+    depth = adapter.depth(model)
+    needs = Needs() if options.all else options.method.needs(depth)
+    return adapter.see(model, inputs, needs, _score(model, inputs, needs, options), options.cut(depth))
 
 
 def choose(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options, seen: tuple[Seen, ...]) -> Short:
@@ -221,7 +262,8 @@ def choose(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options, 
     else:
         share = options.keep if isinstance(options.keep, float) else None
         budgets = [budget_of(options.keep, s.positions) for s in seen]
-        kept = [options.method.keep(s, b, options.newlines, share=share) for s, b in zip(seen, budgets, strict=True)]
+        left = [survivors(s, b if options.method.exact else 0) for s, b in zip(seen, budgets, strict=True)]
+        kept = [options.method.keep(s, b, options.newlines, share=share) for s, b in zip(left, budgets, strict=True)]
     return registry.adapter(model).rebuild(model, inputs, seen, kept, original=options.positions == "original")
 
 

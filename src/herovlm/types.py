@@ -68,6 +68,8 @@ class Seen:
     queries: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, C) query projection of the CLS token
     received: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, N) attention from all patches
     hidden: Tensor | None = None  # (T, N, C) before the projector
+    through: Tensor | None = None  # (T, N) bool: the valid patches that went through a narrowed tower; None = all.
+    # What is recorded behind the cut is 0 for the others, and so are features; `valid` and `positions` do not change.
     depth: int = 0  # blocks of the vision tower, so that relative layers can be resolved
     heads: int = 0  # attention heads of the vision tower
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from herovlm.adapters import packing, positions, refuse, shortcut, watch
+from herovlm.adapters import narrow, packing, positions, refuse, shortcut, watch
+from herovlm.adapters.narrow import Narrow
 from herovlm.adapters.packing import Layout
 from herovlm.errors import MethodError, ModelError, UnsupportedError
 from herovlm.types import Kept, Needs, Relevance, Seen, Short
@@ -20,6 +22,16 @@ from herovlm.types import Kept, Needs, Relevance, Seen, Short
 VISION_INPUTS = ("pixel_values", "image_sizes", "vision_feature_layer", "vision_feature_select_strategy")
 Score = Callable[[Relevance, Tensor, list[int]], Tensor]  # (kind, CLS states, patch states or pixels, prompt of each
 # tile) -> cosines: one a tile, or one a patch where patch states (tiles, N, C) are given
+
+
+class Ran(NamedTuple):
+    """What came out of one run of the vision tower."""
+
+    packed: Any  # one an image: (positions, D), as the language model reads them
+    states: Tensor  # (sum of T, 1 + N, C) behind the last block, not normalised, CLS first; or CLS alone
+    found: Mapping[str, Mapping[int, Tensor]]  # as `watch.recorded` has it
+    hidden: Tensor | None  # (sum of T, N, C) before the projector, if wanted
+    through: Tensor | None = None  # (sum of T, N) bool, if the tower was narrowed
 
 
 class Adapter(ABC):
@@ -85,29 +97,34 @@ class Adapter(ABC):
 
     @torch.no_grad()
     def see(
-        self, model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, score: Score | None = None
+        self,
+        model: PreTrainedModel,
+        inputs: Mapping[str, Any],
+        needs: Needs,
+        score: Score | None = None,
+        cut: Narrow | None = None,
     ) -> tuple[Seen, ...]:
         """Run the vision tower once and record what a method needs: one `Seen` an image, in prompt order.
 
         `score` gives cosines with the question; it is asked only when `needs` has relevance or affinity, and for the
-        relevance of tiles only for images that have several.
+        relevance of tiles only for images that have several.  `cut` lets only a share of the patches through the tower.
 
         Raises:
             InputsError: placeholders and images do not fit.
             UnsupportedError: inputs that cannot be shortened rightly, or a tower that cannot be watched.
         """
         layouts, samples = self.prompts(model, inputs)
-        output, found, hidden = self._run(model, inputs, needs)
+        ran = self._run(model, inputs, needs, cut, torch.cat([layout.valid for layout in layouts]))
         counts = [len(layout.valid) for layout in layouts]
-        states = output.last_hidden_state  # (sum of T, 1 + N or 1, C): not yet normalised, CLS first
-        cls = states[:, 0].float()
+        cls = ran.states[:, 0].float()
         relevance: list[Tensor | None] = [None] * len(layouts)
         if needs.relevance and score is not None:
             looked_at = self.tiles(model, inputs).to(cls.device) if needs.relevance == "clip" else cls
             relevance = _relevance(partial(score, needs.relevance), looked_at, counts, samples)
-        affinity = _affinity(score, states[:, 1:].float(), counts, samples) if needs.affinity and score else None
-        parts = {name: {b: torch.split(x, counts) for b, x in blocks.items()} for name, blocks in found.items()}
-        before = torch.split(torch.cat(hidden), counts) if hidden else None
+        affinity = _affinity(score, ran.states[:, 1:].float(), counts, samples) if needs.affinity and score else None
+        parts = {name: {b: torch.split(x, counts) for b, x in blocks.items()} for name, blocks in ran.found.items()}
+        before = None if ran.hidden is None else torch.split(ran.hidden, counts)
+        through = None if ran.through is None else torch.split(ran.through.to(cls.device), counts)
         blocks, seen = watch.attention_blocks(self.tower(model)), []
         for i, (layout, own) in enumerate(zip(layouts, torch.split(cls, counts), strict=True)):
             here = layout.to(cls.device)
@@ -115,11 +132,12 @@ class Adapter(ABC):
                 Seen(
                     grid=here.grid,
                     valid=here.valid,
-                    features=_unpack(here, output.pooler_output[i]),
+                    features=_unpack(here, ran.packed[i]),
                     cls=own if needs.cls else None,
                     relevance=relevance[i],
                     affinity=None if affinity is None else affinity[i],
                     hidden=None if before is None else before[i],
+                    through=None if through is None else through[i],
                     depth=len(blocks),
                     heads=blocks[0].num_heads,
                     **{name: {block: of[i] for block, of in blocks.items()} for name, blocks in parts.items()},
@@ -128,20 +146,26 @@ class Adapter(ABC):
         return tuple(seen)
 
     def _run(
-        self, model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs
-    ) -> tuple[Any, dict[str, dict[int, Tensor]], list[Tensor]]:
-        """Run the tower once: the model's own output, what `watch.recorded` found, and what the projector was given."""
+        self, model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, cut: Narrow | None, valid: Tensor
+    ) -> Ran:
+        """Run the tower once, over tiles whose patches are `valid` (sum of T, N)."""
         tower, projector = self.tower(model), self.projector(model)
         vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
         vision["pixel_values"] = vision["pixel_values"].to(next(tower.parameters()).device)
-        reach = max(shortcut.feature_blocks(model, inputs, self.depth(model)))
+        features = shortcut.feature_blocks(model, inputs, self.depth(model))
         with (
             watch.recorded(tower, watch.wanted(needs)) as found,
             watch.inputs_of(projector, needs.hidden) as hidden,
-            shortcut.taken(tower, reach, needs),
+            shortcut.taken(tower, max(features), needs),
+            nullcontext() if cut is None else narrow.applied(tower, projector, cut, features, valid) as passed,
         ):
             output = model.base_model.get_image_features(**vision, return_dict=True)
-        return output, found, hidden
+        before, states = torch.cat(hidden) if hidden else None, output.last_hidden_state
+        if passed is None:
+            return Ran(output.pooler_output, states, found, before)
+        states = passed.spread(states, cls=True) if needs.affinity else states
+        before = None if before is None else passed.spread(before)
+        return Ran(output.pooler_output, states, passed.whole(found), before, passed.through)
 
     def rebuild(
         self,

@@ -26,9 +26,9 @@ def taken(tower: nn.Module, features: int, needs: Needs) -> Iterator[None]:
 
     A tower of blocks that are not exactly CLIP's runs as it always does.
     """
-    layers = [module for module in tower.modules() if type(module) is CLIPEncoderLayer]
+    layers = clip_layers(tower)
     read = last_read(needs, len(layers))
-    if needs.affinity or len(layers) != len(attention_blocks(tower)):
+    if needs.affinity or not layers:
         yield
         return
     idle = layers[max(read + 1, features, 1) :]  # what the first block is given may be a feature itself
@@ -36,11 +36,17 @@ def taken(tower: nn.Module, features: int, needs: Needs) -> Iterator[None]:
     outputs: dict[nn.Module, Change] = {}
     if read >= features:
         # Between these two the CLS token's attention output is added to the states of all: only row 0 means anything.
-        last: Any = layers[read]
+        last = layers[read]
         inputs |= {last.self_attn.out_proj: cls_alone, last.layer_norm2: cls_alone}
         outputs[last] = cls_alone
     with changing(inputs, outputs):
         yield
+
+
+def clip_layers(tower: nn.Module) -> list[Any]:
+    """List the blocks of a tower if all of them are exactly CLIP's, whose way of calling their parts is known."""
+    layers = [module for module in tower.modules() if type(module) is CLIPEncoderLayer]
+    return layers if len(layers) == len(attention_blocks(tower)) else []
 
 
 def cls_alone(states: Tensor) -> Tensor:
