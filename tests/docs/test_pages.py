@@ -15,7 +15,9 @@ from tree import ROOT, need_demo_model
 import herovlm
 
 WALKED = ROOT / "CONTRIBUTING.md"  # test_walkthroughs.py does what it says
+HARNESSES = ROOT / "docs/benchmarks.md"  # test_benchmarks.py runs its code
 ELSEWHERE = {  # commands that are run by other means
+    "lmms-eval": "test_benchmarks.py reads its arguments; tests/eval/test_lmms_run.py runs it on a task of its own",
     "pip": "the wheel test and the CI script install the package",
     "pytest": "you are looking at it",
     "ruff": "tests/architecture runs it",
@@ -24,7 +26,7 @@ ELSEWHERE = {  # commands that are run by other means
 }
 RUNNER = Path(__file__).parent / "run_commands.py"
 
-WITH_CODE = [p for p in pages() if p != WALKED and any(b.language == "python" for b in blocks(p))]
+WITH_CODE = [p for p in pages() if p not in (WALKED, HARNESSES) and any(b.language == "python" for b in blocks(p))]
 TYPED = [words for p in pages() if p != WALKED for words in commands(p) if words[0] == "herovlm"]
 
 

@@ -45,7 +45,7 @@ class Counts:
         self.kept += sum(kept)
         self.inside += sum(one.mean for one in record.inside) if record.inside else sum(kept)
 
-    def log(self, rank: int) -> None:
+    def log(self) -> None:
         """Hand the means to lmms-eval, which writes them into its result file under `throughput`."""
         each = max(self.pictures, 1)
         means = {
@@ -54,7 +54,7 @@ class Counts:
             "visual_positions_in_layers": self.inside / each,
         }
         speed = self.tokens / self.seconds if self.seconds else 0.0
-        log_metrics(self.seconds, self.tokens, speed, {**means, "pictures": self.pictures, "rank": rank})
+        log_metrics(self.seconds, self.tokens, speed, {**means, "pictures": self.pictures})
 
 
 class HeroVlm(lmms):  # type: ignore[misc]  # lmms-eval is not typed
@@ -97,7 +97,7 @@ class HeroVlm(lmms):  # type: ignore[misc]  # lmms-eval is not typed
         for batch in track(batches, f"{self.arguments.method}, keep={self.arguments.keep}", disable=self.rank != 0):
             prompts = [self._prompt(requests[index]) for index in batch]
             found.update(zip(batch, self._answer(prompts, requests[batch[0]].args[2]), strict=True))
-        self.counts.log(self.rank)
+        self.counts.log()
         return [found[index] for index in range(len(requests))]
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
