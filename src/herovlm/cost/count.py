@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from herovlm import api, registry
+from herovlm.adapters import shortcut
 from herovlm.cost import theory
 from herovlm.types import Needs
 
@@ -41,7 +42,7 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Opti
     batch, tiles = len(inputs["input_ids"]), sum(len(one.valid) for one in seen)
     needs = Needs() if options.all else options.method.needs(registry.adapter(model).depth(model))
     flops = {
-        "vision": theory.vision(config.vision_config, tiles) + theory.projector(config, tiles),
+        "vision": _tower(model, inputs, needs, tiles) + theory.projector(config, tiles),
         "selection": theory.signals(config.vision_config, needs, tiles) + counter.get_total_flops(),
         "prefill": batch * theory.prefill(text, lengths),
     }
@@ -60,3 +61,12 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Opti
 def held(cache: Any) -> int:
     """Bytes of all keys and values of a cache."""
     return sum(x.numel() * x.element_size() for layer in cache.layers for x in (layer.keys, layer.values))
+
+
+def _tower(model: Any, inputs: Mapping[str, Any], needs: Needs, tiles: int) -> int:
+    """FLOPs of the tower as far as it runs: what nobody reads at its end is left out."""
+    depth = registry.adapter(model).depth(model)
+    features, read = max(shortcut.feature_blocks(model, inputs, depth)), shortcut.last_read(needs, depth)
+    if needs.affinity:
+        return theory.vision(model.config.vision_config, tiles)
+    return theory.vision(model.config.vision_config, tiles, max(features, read), closing=read >= features)

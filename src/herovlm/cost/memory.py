@@ -41,7 +41,7 @@ def peak(device: torch.device) -> Iterator[Peak]:
         yield found
         found.bytes = torch.cuda.max_memory_allocated(device)
         return
-    _reset()
+    resettable()
     found.before = _high_water()
     yield found
     found.bytes = _high_water()
@@ -51,11 +51,11 @@ def kind(device: torch.device) -> str:
     """Say what `peak` measures on a device."""
     if device.type == "cuda":
         return "CUDA allocator"
-    return "resident set of the process" if _reset() else "resident set of the process since it started"
+    return "resident set of the process" if resettable() else "resident set of the process since it started"
 
 
-def _reset() -> bool:
-    """Set the kernel's high-water mark to what is resident now; False where that cannot be done."""
+def resettable() -> bool:
+    """Set the high-water mark of the kernel to what is resident now, and say whether that could be done."""
     try:
         (PROC / "clear_refs").write_text("5")
     except OSError:

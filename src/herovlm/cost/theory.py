@@ -20,12 +20,20 @@ def matmul(rows: int, inner: int, columns: int) -> int:
     return 2 * rows * inner * columns
 
 
-def vision(config: Any, tiles: int, blocks: int | None = None) -> int:
-    """FLOPs of a CLIP vision tower over so many tiles, all blocks of it unless told otherwise."""
+def vision(config: Any, tiles: int, blocks: int | None = None, closing: bool = False) -> int:
+    """FLOPs of a CLIP vision tower over so many tiles.
+
+    Args:
+        config: the vision config.
+        tiles: thumbnail included.
+        blocks: blocks that all patches go through, None for all of the tower.
+        closing: whether one more block follows that only the CLS token leaves (see `herovlm.adapters.shortcut`).
+    """
     patches, channels = _patches(config), int(config.hidden_size)
     embedding = matmul(patches, config.num_channels * config.patch_size**2, channels)
     blocks = config.num_hidden_layers if blocks is None else blocks
-    return tiles * (embedding + blocks * _clip_block(1 + patches, channels, config.intermediate_size))
+    whole = blocks * _clip_block(1 + patches, 1 + patches, channels, config.intermediate_size)
+    return tiles * (embedding + whole + closing * _clip_block(1 + patches, 1, channels, config.intermediate_size))
 
 
 def signals(config: Any, needs: Needs, tiles: int) -> int:
@@ -79,10 +87,10 @@ def _patches(config: Any) -> int:
     return int(config.image_size // config.patch_size) ** 2
 
 
-def _clip_block(tokens: int, channels: int, wide: int) -> int:
-    """Four projections, the two products of attention, two layers of MLP."""
-    attention = 2 * matmul(tokens, channels, tokens)
-    return 4 * matmul(tokens, channels, channels) + attention + 2 * matmul(tokens, channels, wide)
+def _clip_block(tokens: int, leaving: int, channels: int, wide: int) -> int:
+    """Queries, keys, values and attention of all tokens; output projection and MLP of those that leave the block."""
+    attended = 3 * matmul(tokens, channels, channels) + 2 * matmul(tokens, channels, tokens)
+    return attended + matmul(leaving, channels, channels) + 2 * matmul(leaving, channels, wide)
 
 
 def _layer(config: Any, layer: int, new: int, past: int) -> int:
