@@ -35,7 +35,8 @@ def test_a_file_cut_at_any_byte_is_made_whole(tmp_path: Path) -> None:
     whole = (tmp_path / "whole" / FILE).read_bytes()
     for end in range(len(whole)):
         folder = tmp_path / "cut"
-        records.agree(folder, {"settings": {"seed": 0}})
+        folder.mkdir(exist_ok=True)
+        (folder / records.META).write_bytes((tmp_path / "whole" / records.META).read_bytes())
         (folder / FILE).write_bytes(whole[:end])
         lines, closing = records.read(folder)
         assert len(lines) == 3 * len(closing) == 3 * whole[:end].count(b'"done"') or whole[end - 1 : end] != b"\n"
@@ -75,27 +76,42 @@ def test_one_process_a_part(tmp_path: Path) -> None:
     assert len(records.read(tmp_path)[1]) == 2
 
 
+FACTS = {"settings": {"seed": 0, "limit": None, "tasks": [{"name": "a"}, {"name": "b"}]}, "machine": "x"}
+
+
+def changed(**settings: object) -> dict[str, object]:
+    return {**FACTS, "settings": {**FACTS["settings"], **settings}}
+
+
 def test_a_folder_is_one_run(tmp_path: Path) -> None:
-    records.agree(tmp_path, {"settings": {"seed": 0, "limit": None}}, commit="one")
-    records.agree(tmp_path, {"settings": {"seed": 0, "limit": None}}, commit="two")
-    records.agree(tmp_path, {"models": {"demo": {"dtype": "float32"}}})
-    assert records.meta(tmp_path) == {
-        "commit": "one",
-        "settings": {"seed": 0, "limit": None},
-        "models": {"demo": {"dtype": "float32"}},
-    }
-    before = (tmp_path / records.META).read_bytes()
-    for facts in ({"settings": {"seed": 1}}, {"settings": {"limit": 5}}, {"models": {"demo": {"dtype": "float16"}}}):
-        with pytest.raises(UsageError, match=r"holds a run with .*(seed|limit|dtype).*give another --out"):
-            records.agree(tmp_path, facts)
-    assert (tmp_path / records.META).read_bytes() == before
+    records.agree(tmp_path, changed(seed=7), commit="zero")
+    records.agree(tmp_path, FACTS, commit="one")  # nothing had been asked yet
+    with records.writing(tmp_path, 0, 1) as writer:
+        records.agree(tmp_path, {"model demo": {"dtype": "float32"}})
+        for begun in range(2):
+            records.agree(tmp_path, FACTS, commit="two")
+            wanted = {"commit": "one", **FACTS, "model demo": {"dtype": "float32"}}
+            assert records.meta(tmp_path) == wanted
+            for facts, says in (
+                (changed(seed=1), "settings: seed 0, and this one has 1;"),
+                (changed(limit=5), "settings: limit null, and this one has 5;"),
+                (changed(tasks=[{"name": "a"}]), "settings: tasks "),
+                (changed(tasks=[{"name": "a"}, {"name": "c"}]), 'settings: tasks: name "b", and this one has "c";'),
+                ({**FACTS, "machine": "y"}, 'machine "x"'),
+                ({"model demo": {"dtype": "float16"}}, 'model demo: dtype "float32"'),
+            ):
+                with pytest.raises(UsageError, match=f"holds a run with {says}.*give another --out"):
+                    records.agree(tmp_path, facts)
+            assert records.meta(tmp_path) == wanted
+            if not begun:
+                writer.write([], {**group("a"), "done": 0})
 
 
 def test_folders_that_are_no_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no meta\.json"):
         records.meta(tmp_path)
     (tmp_path / FILE).write_text("{}\n")
-    with pytest.raises(UsageError, match="give another --out"):
+    with pytest.raises(UsageError, match=r"no meta\.json"):
         records.agree(tmp_path, {"settings": {}})
     with pytest.raises(UsageError, match="cannot write to"):
         records.agree(tmp_path / FILE / "below", {"settings": {}})

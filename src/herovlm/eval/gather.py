@@ -78,7 +78,7 @@ def gather(folders: Sequence[Path]) -> tuple[dict[str, Any], list[Table]]:
         for end in closing:
             task, model = tasks[end["task"], end["split"]], end["model"]
             told = {key: value for key, value in task.items() if key != "pictures"}
-            new = Table(told, model, meta["models"][model])
+            new = Table(told, model, meta[f"model {model}"])
             table = tables.setdefault((end["task"], end["split"], model), new)
             _same(table.task, new.task, folder, f"the task {end['task']}")
             _same(table.facts, new.facts, folder, f"the model {model}")

@@ -28,40 +28,47 @@ def group_of(line: Mapping[str, Any]) -> Group:
 def agree(folder: Path, facts: Mapping[str, Any], **once: Any) -> None:
     """Write facts into meta.json, or check that they are what stands there already; `once` is only ever written.
 
+    As long as there is not one record, facts may change.
+
     Raises:
-        UsageError: they are not, or the folder cannot be written.
+        UsageError: they differ, or the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / LOCK).open("ab") as lock:
             _lock(lock, wait=True)
-            known = meta(folder) if (folder / META).exists() else {}
-            if not known and any(folder.glob("records-*.jsonl")):
-                raise UsageError(f"{folder} holds records but no {META}; give another --out")
-            merged = {**once, **_merged(known, facts, folder)}
-            if merged != known:
+            begun = any(_begun(path) for path in folder.glob("records-*.jsonl"))
+            known = meta(folder) if begun else {}
+            for name in facts:
+                _check(known.get(name, facts[name]), facts[name], name, folder)
+            if not facts.keys() <= known.keys():
                 new = folder / f"{META}.new"
-                new.write_text(json.dumps(merged, indent=2, ensure_ascii=False) + "\n", "utf-8")
+                new.write_text(json.dumps({**once, **known, **facts}, indent=2, ensure_ascii=False) + "\n", "utf-8")
                 new.replace(folder / META)
     except OSError as error:
         raise UsageError(f"cannot write to {folder} ({error.strerror}); give another --out") from None
 
 
-def _merged(known: Mapping[str, Any], facts: Mapping[str, Any], folder: Path, path: str = "") -> dict[str, Any]:
-    """Lay facts over what is known, level by level."""
-    merged = dict(known)
-    for key, new in facts.items():
-        old, name = known.get(key, new), f"{path}{key}"
-        if isinstance(new, dict) and isinstance(old, dict):
-            merged[key] = _merged(old if key in known else {}, new, folder, f"{name}: ")
-        elif old != new:
-            raise UsageError(
-                f"{folder} holds a run with {name}: {json.dumps(old)}, and this one has {json.dumps(new)}; "
-                "give another --out, or the settings of that run to go on with it"
-            )
-        else:
-            merged[key] = new
-    return merged
+def _begun(path: Path) -> bool:
+    """Say whether a file has records, or a process that is about to write some."""
+    with path.open("ab") as file:
+        return file.tell() > 0 or not _lock(file, wait=False)
+
+
+def _check(old: Any, new: Any, name: str, folder: Path) -> None:
+    """Compare what is known with what is said now, down to the first value that differs."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        for key in old:
+            _check(old[key], new[key], f"{name}: {key}", folder)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for a, b in zip(old, new, strict=True):
+            _check(a, b, name, folder)
+    elif old != new:
+        old, new = (json.dumps(value, ensure_ascii=False)[:200] for value in (old, new))
+        raise UsageError(
+            f"{folder} holds a run with {name} {old}, and this one has {new}; give another --out, or the settings of "
+            "that run to go on with it"
+        )
 
 
 def meta(folder: Path) -> dict[str, Any]:

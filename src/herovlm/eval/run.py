@@ -109,7 +109,7 @@ class Run:
                             continue
                         if ready is None:
                             ready = load()
-                            records.agree(folder, {"models": {name: facts(ready[0])}})
+                            records.agree(folder, {f"model {name}": facts(ready[0])})
                         writer.write(*self._asked(*ready, asked, picture, group))
 
     def steps(self, part: int, parts: int) -> int:
