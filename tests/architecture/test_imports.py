@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"registry"}),
     frozenset({"methods", "adapters", "decoding"}),
     frozenset({"ops"}),
-    frozenset({"types", "pictures", "prompt"}),
+    frozenset({"types", "pictures", "prompt", "extras"}),
     frozenset({"errors"}),
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
@@ -104,9 +104,10 @@ def test_methods_know_no_model() -> None:
 def test_every_import_is_declared() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text("utf-8")
     listed = pyproject.partition("\ndependencies = [")[2].partition("\n]")[0]
-    names = re.findall(r'"([\w-]+)', listed)
-    assert "torch" in names
-    known = {MODULE_OF.get(name, name) for name in names} | sys.stdlib_module_names | {"herovlm"}
+    extras = pyproject.partition("\n[project.optional-dependencies]")[2].partition("\ntest = [")[0]
+    names = re.findall(r'"([\w-]+)', listed + extras)
+    assert {"torch", "lmms-eval"} <= {*names}
+    known = {MODULE_OF.get(name, name.replace("-", "_")) for name in names} | sys.stdlib_module_names | {"herovlm"}
     assert {f"{s.name}: {root}" for s in sources() for root in roots(s) - known} == set()
 
 

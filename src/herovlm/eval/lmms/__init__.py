@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from herovlm import registry
-from herovlm.errors import MissingExtraError
+from herovlm.extras import require
 
 MODEL = "herovlm.eval.lmms.model.HeroVlm"
 
@@ -21,9 +21,6 @@ def manifests() -> list[Any]:
     Raises:
         MissingExtraError: lmms-eval is not installed.
     """
-    try:
-        from lmms_eval.models.registry_v2 import ModelManifest
-    except ImportError as error:
-        raise MissingExtraError("lmms-eval is not installed: pip install 'herovlm[lmms]'") from error
+    theirs = require("lmms_eval.models.registry_v2", extra="lmms")
     families = tuple(f"herovlm_{family}" for family in registry.adapters())
-    return [ModelManifest("herovlm", chat_class_path=MODEL, aliases=families)]
+    return [theirs.ModelManifest("herovlm", chat_class_path=MODEL, aliases=families)]
