@@ -1,0 +1,106 @@
+"""What is counted for a prompt is what the model holds and does with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from herovlm import api
+from herovlm.cost import count, shapes, theory
+from herovlm.cost.survey import survey
+from herovlm.errors import BudgetError
+
+
+def counted(model: Any, inputs: Any, method: str, keep: float | int) -> dict[str, int]:
+    return count.counted(model, inputs, api.options_of(method, keep, "Hi?", None, "compact", None))
+
+
+@pytest.mark.parametrize("method", ["full", "hero", "random", "fastv", "hero + fastv(layer=1)"])
+def test_the_cache_holds_what_is_counted(models: Any, method: str) -> None:
+    model = models("llava_next", layers=4).model
+    found = counted(model, shapes.prompt(model, batch=2), method, 0.8)
+    assert found["cache"] == found["cache_held"]
+    parts = found["vision"] + found["selection"] + found["prefill"]
+    assert found["first_token"] == parts > found["decode"] > 0
+
+
+def test_fewer_positions_cost_less_and_the_tower_the_same(models: Any) -> None:
+    model = models("llava_next").model
+    inputs = shapes.prompt(model)
+    much, little = (counted(model, inputs, "random", keep) for keep in (0.8, 0.2))
+    assert much["positions"] == round(0.8 * much["of"])
+    assert much["vision"] == little["vision"]
+    assert all(much[what] > little[what] for what in ("prefill", "decode", "cache"))
+
+
+def test_a_batch_costs_as_much_as_its_prompts(models: Any) -> None:
+    model = models("llava_next").model
+    one, three = (counted(model, shapes.prompt(model, batch), "hero", 0.3) for batch in (1, 3))
+    for what in ("vision", "prefill", "decode", "cache"):
+        assert three[what] == 3 * one[what], what
+    assert [three[what] for what in ("positions", "of", "tiles")] == [
+        one[what] for what in ("positions", "of", "tiles")
+    ]
+
+
+def test_methods_pay_for_what_they_record_and_compare(models: Any) -> None:
+    model = models("llava_next").model
+    inputs = shapes.prompt(model)
+    vision = model.config.vision_config
+    hero, diverse, random = (counted(model, inputs, name, 0.3) for name in ("hero", "divprune", "random"))
+    assert random["selection"] == 0
+    assert hero["selection"] >= 3 * inputs["pixel_values"].shape[1] * 2 * vision.hidden_size * 17  # its three CLS rows
+    patches = 16 * inputs["pixel_values"].shape[1]
+    assert diverse["selection"] >= theory.matmul(patches, 32, patches), "all pairs of patches"
+    assert hero["vision"] > random["vision"], "whoever reads the last block pays for it"
+
+
+PLAN = (("full", 1.0), ("hero", 0.3), ("fastv(layer=1)", 0.1), ("random", 10))
+
+
+def test_a_survey_counts_and_measures_every_pair(models: Any) -> None:
+    model, said = models("llava_next").model, []
+    found = survey(model, shapes.prompt(model, 2), PLAN, new_tokens=(1, 3), rounds=3, question="Hi?", step=said.append)
+    assert found["batch"] == 2
+    assert [(row["method"], row["keep"]) for row in found["rows"]] == [("full", 1.0), ("hero", 0.3), ("random", 10)]
+    (refused,) = found["refused"]
+    assert refused["method"] == "fastv(layer=1)"
+    assert "cannot keep" in refused["error"]
+    full, hero, random = found["rows"]
+    assert random["theory"]["positions"] == 10
+    assert (full["less"], full["faster"]) == (1, 1)
+    assert hero["less"] == pytest.approx(full["theory"]["first_token"] / hero["theory"]["first_token"], abs=1e-4)
+    for row in found["rows"]:
+        assert {"vision", "selection", "prefill", "first_token", "decode", "answer 1", "answer 3"} == {*row["seconds"]}
+        for spread in (*row["seconds"].values(), row["peak"]):
+            assert 0 <= spread["min"] <= spread["median"] <= spread["max"]
+    assert len(said) == len(PLAN) + 3 * (1 + 3)
+
+
+def test_a_survey_without_the_whole_model_compares_with_nothing(models: Any) -> None:
+    model = models("llava_next").model
+    (row,) = survey(model, shapes.prompt(model), [("random", 0.5)], rounds=1)["rows"]
+    assert {"less", "faster"} & {*row} == set()
+
+
+def test_a_survey_of_nothing_says_why(models: Any) -> None:
+    model = models("llava_next").model
+    with pytest.raises(BudgetError, match="cannot keep"):
+        survey(model, shapes.prompt(model), [("fastv(layer=1)", 0.1)])
+
+
+def test_memory_that_runs_out_is_a_row_of_its_own(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models("llava_next").model
+    choose = api.choose
+
+    def small(model: Any, inputs: Any, options: api.Options, seen: Any) -> Any:
+        if options.keep == 1.0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return choose(model, inputs, options, seen)
+
+    monkeypatch.setattr(api, "choose", small)
+    found = survey(model, shapes.prompt(model), [("full", 1.0), ("random", 0.5)], rounds=1)
+    assert [row["method"] for row in found["rows"]] == ["random"]
+    assert found["refused"][0]["error"] == "CUDA out of memory"
