@@ -25,12 +25,14 @@ def read(result: Any) -> dict[str, Any]:
     return json.loads(result.stdout)
 
 
-def by_hand(folder: Path, pictures: list[Path], keep: float | int, method: str = "hero") -> tuple[str, herovlm.Short]:
+def by_hand(
+    folder: Path, pictures: list[Path], keep: float | int, method: str = "hero", **more: Any
+) -> tuple[str, herovlm.Short]:
     """The same answer from the public API."""
     model, processor = load(str(folder))
     text = f"USER: {'<image>' * len(pictures)}\n{QUESTION} ASSISTANT:"
     inputs = processor(images=[Image.open(path) for path in pictures], text=[text], return_tensors="pt")
-    short = herovlm.drop(model, inputs, method=method, keep=keep, question=QUESTION)
+    short = herovlm.drop(model, inputs, method=method, keep=keep, question=QUESTION, **more)
     out = model.generate(**short, max_new_tokens=6, do_sample=False)
     new = out[0, short["input_ids"].shape[1] :]
     return processor.tokenizer.decode(new, skip_special_tokens=True).strip(), short
@@ -127,3 +129,14 @@ def test_seeing_is_done_in_the_precision_of_the_model(folder: Path) -> None:
     model, _ = load(str(folder))
     assert model.dtype == torch.float32
     assert not model.training
+
+
+def test_a_narrowed_tower_is_that_of_the_library_and_is_named(cli: Cli, folder: Path, photo: Path) -> None:
+    words = ("ask", photo, QUESTION, "--model", folder, "--keep", "0.3", "--max-new-tokens", 6, "--json")
+    report = read(cli(*words, "--narrow", "1:0.5"))
+    (answer,) = report["questions"][0]["answers"]
+    text, short = by_hand(folder, [photo], 0.3, narrow=(1, 0.5))
+    assert short.seen[0].through is not None
+    assert (answer["answer"], answer["positions"]) == (text, short.kept[0].positions)
+    assert answer["pictures"][0]["granted"] == short.kept[0].granted.tolist()
+    assert "narrowed: (1, 0.5)" in report["model"]

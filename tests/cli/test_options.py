@@ -84,3 +84,18 @@ def test_a_page_has_a_place(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=says):
             options.target(path, [str(photo)])
     assert options.target(photo, []) == photo
+
+
+@pytest.mark.parametrize(
+    ("text", "narrow"), [(None, None), ("0.5", 0.5), ("1", 1.0), ("0.4:0.5", (0.4, 0.5)), ("12:.25", (12, 0.25))]
+)
+def test_a_share_or_a_block_and_a_share(text: str | None, narrow: object) -> None:
+    read = options.narrow_of(text)
+    assert read == narrow
+    assert not isinstance(read, tuple) or type(read[0]) is type(narrow[0])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("text", ["", "half", "0", "-0.5", "1.5", "12", "nan", "12:", "a:0.5", "1:2:0.5", "0.5:0"])
+def test_what_narrows_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--narrow .* 0\.5"):
+        options.narrow_of(text)

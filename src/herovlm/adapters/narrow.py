@@ -131,7 +131,7 @@ def survivors(seen: Seen, budget: int) -> Seen:
     left = replace(seen, valid=seen.through)
     if budget > left.positions:
         raise BudgetError(
-            f"a budget of {budget:,} of {seen.positions:,} visual positions, but the narrowed tower lets only "
-            f"{left.positions:,} through, newlines counted; keep less, or narrow less"
+            f"a budget of {budget:,} of {seen.positions:,} visual positions is more than goes through the narrowed "
+            f"tower: {left.positions:,}, newlines counted; keep less, or narrow less"
         )
     return left

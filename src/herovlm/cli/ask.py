@@ -16,6 +16,7 @@ def ask(
     model: options.Model = "demo",
     method: Annotated[str, typer.Option(help="Method, such as hero or 'hero(alpha=0.3)'.")] = "hero",
     keep: Annotated[str, typer.Option(help="Share (0.2) or number (150) of visual positions a picture.")] = "0.2",
+    narrow: options.Narrow = None,
     html: options.Html = None,
     json: options.Json = False,
     max_new_tokens: options.NewTokens = 64,
@@ -24,7 +25,7 @@ def ask(
 ) -> None:
     """Ask a question about one or more pictures with a share of their visual positions."""
     paths, question = options.pictures_and_question(words)
-    amounts = [options.keep_of(keep)]
+    amounts, share = [options.keep_of(keep)], options.narrow_of(narrow)
     target = options.target(html, paths)
     pictures = options.open_pictures(paths)
     plan = options.plan_of([options.method_of(method)], amounts)  # last: loads libraries
@@ -32,7 +33,7 @@ def ask(
         step("loading libraries")
         from herovlm.cli import session
 
-        with session.opened(model, clip, download, step) as ready:
+        with session.opened(model, clip, download, step, share) as ready:
             asked = ready.ask([picture for _, picture in pictures], question, plan, max_new_tokens, step)
             report = ready.report(question, pictures, [asked])
             show.page(report, target)

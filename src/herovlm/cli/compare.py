@@ -30,6 +30,7 @@ def compare(
         str | None, typer.Option(help="The right answer: who says these words, among others, is right.")
     ] = None,
     model: options.Model = "demo",
+    narrow: options.Narrow = None,
     html: options.Html = None,
     json: options.Json = False,
     max_new_tokens: options.NewTokens = 64,
@@ -41,7 +42,7 @@ def compare(
     A method that cannot answer (a budget too small for it, say) has a row that says why.
     """
     question = options.question_of(question)
-    amounts = options.keeps_of(keep)
+    amounts, share = options.keeps_of(keep), options.narrow_of(narrow)
     truth = options.answer_of(answer)
     target = options.target(html, [picture])
     pictures = options.open_pictures([picture])
@@ -50,7 +51,7 @@ def compare(
         step("loading libraries")
         from herovlm.cli import judge, session
 
-        with session.opened(model, clip, download, step) as ready:
+        with session.opened(model, clip, download, step, share) as ready:
             asked = attempt(ready, pictures[0][1], question, plan, max_new_tokens, step)
             asked = asked if truth is None else judge.judged(asked, truth)
             report = ready.report(question, pictures, [asked])

@@ -18,6 +18,9 @@ Clip = Annotated[str | None, typer.Option(help="Folder or name of the CLIP that 
 Download = Annotated[bool, typer.Option("--download", help="Fetch the model from the hub if it is not here yet.")]
 Html = Annotated[Path | None, typer.Option(help="Write a page that shows what was kept.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Narrow = Annotated[
+    str | None, typer.Option(help="Share of the patches (0.5) that goes on behind a middle block of the vision tower.")
+]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 
 
@@ -37,6 +40,25 @@ def keep_of(text: str) -> float | int:
     if isinstance(keep, float) and not 0.0 < keep <= 1.0:
         raise BudgetError(f"keep={text} is not in (0, 1]; {how}")
     return keep
+
+
+def narrow_of(text: str | None) -> float | tuple[float | int, float] | None:
+    """Read a share ("0.5"), or block and share ("0.4:0.5", "12:0.5").
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    block, _, share = text.rpartition(":")
+    try:
+        read = float(share)
+        where = None if not block else float(block) if "." in block else int(block)
+    except ValueError:
+        read, where = 0.0, None
+    if not 0.0 < read <= 1.0:
+        raise UsageError(f"--narrow {text!r} is neither a share such as 0.5 nor block and share such as 12:0.5")
+    return read if where is None else (where, read)
 
 
 def keeps_of(text: str) -> list[float | int]:

@@ -30,12 +30,14 @@ class Session:
     model: Any
     processor: Any
     name: str
+    narrow: api.AnyNarrow | None = None  # of every answer
 
     @property
     def title(self) -> str:
         """What a page says about the model: name, class and size."""
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
-        return f"{self.name} ({type(self.model).__name__}, {millions:,.1f} million parameters)"
+        narrow = "" if self.narrow is None else f", vision tower narrowed: {self.narrow}"
+        return f"{self.name} ({type(self.model).__name__}, {millions:,.1f} million parameters{narrow})"
 
     @property
     def fit(self) -> Fit:
@@ -55,7 +57,7 @@ class Session:
             HeroError: as `herovlm.drop`.
         """
         inputs = self.inputs(pictures, question)
-        how = {"method": method, "keep": keep, "question": question, "processor": self.processor}
+        how = {"method": method, "keep": keep, "question": question, "processor": self.processor, "narrow": self.narrow}
         with api.shortened(self.model, inputs, **how) as (short, record):
             self._check_length(short, new_tokens)
             seconds, cache = prefill(self.model, short)
@@ -129,7 +131,9 @@ class Session:
 
 
 @contextmanager
-def opened(name: str, clip: str | None, download: bool, step: Callable[[str], None]) -> Iterator[Session]:
+def opened(
+    name: str, clip: str | None, download: bool, step: Callable[[str], None], narrow: api.AnyNarrow | None = None
+) -> Iterator[Session]:
     """Load a model and keep other libraries quiet while it is used.
 
     Raises:
@@ -137,7 +141,7 @@ def opened(name: str, clip: str | None, download: bool, step: Callable[[str], No
     """
     step(f"loading the model {name}")
     with load.quiet():
-        yield Session(*load.load(name, clip=clip, download=download), name)
+        yield Session(*load.load(name, clip=clip, download=download), name, narrow)
 
 
 def prefill(model: Any, short: Short) -> tuple[float, int]:
