@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import herovlm
-from herovlm.cli import ask, bench, compare, demo, eval, methods, models
+from herovlm.cli import ask, bench, compare, demo, eval, methods, models, report
 
 app = typer.Typer(
     name="herovlm",
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo.demo, ask.ask, compare.compare, bench.bench, methods.methods, models.models):
+for command in (demo.demo, ask.ask, compare.compare, report.report, bench.bench, methods.methods, models.models):
     app.command()(command)
 app.command("eval")(eval.evaluate)
 

@@ -72,6 +72,7 @@ def _config(table: Table, column: Column) -> dict[str, Any]:
         "interval95": [_percent(end) for end in stats.interval(counts, total)],
         "kinds": {kind: _percent(total(column.counts(table.metric, pictures, kind).sum(0))) for kind in kinds},
         "mean_positions": round(float(np.mean([line["kept"] for line in lines])), 1),
+        "of": round(float(np.mean([line["of"] for line in lines])), 1),
         "scenes": len(pictures),
         "questions": len(lines),
         "seconds": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,3 +88,42 @@ def notes(table: Mapping[str, Any], marks: Marks = PRETTY) -> list[str]:
     for name, refused in table["refused"].items():
         lines.append(f"{name} cannot on {refused['pictures']:,} of {refused['of']:,} pictures: {refused['why']}")
     return lines
+
+
+def markdown(summary: Mapping[str, Any], marks: Marks = PRETTY) -> str:
+    """Write all tables of a summary as Markdown."""
+    lines = []
+    for table in summary["tables"]:
+        columns, rows = grid(table, marks)
+        lines += [f"## {title(table)}", "", _row(columns), "|---" * len(columns) + "|"]
+        lines += [_row([f"`{row[0]}`", *row[1:]]) for row in rows]
+        lines += ["", *(line + "\n" for line in notes(table, marks))]
+    return "\n".join(lines)
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |"
+
+
+def comma_separated(summary: Mapping[str, Any]) -> str:
+    """Write every configuration of a summary as a line of CSV; scores and differences in percent."""
+    rows = [_flat(table, config) for table in summary["tables"] for config in table["configs"].values()]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat(table: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one configuration out in a row."""
+    low, high = config["interval95"]
+    row = {name: table[name] for name in ("task", "version", "split", "model", "metric")}
+    row |= {name: config[name] for name in ("method", "keep", "positions", "accuracy")} | {"low": low, "high": high}
+    row |= {name: config[name] for name in ("share_of_full", "mean_positions", "scenes", "questions")}
+    row |= {f"seconds_{stage}": value for stage, value in config["seconds"].items()}
+    for reference, test in config["against"].items():
+        row |= {f"against_{reference}": test["difference"], f"against_{reference}_low": test["interval95"][0]}
+        row |= {f"against_{reference}_high": test["interval95"][1], f"against_{reference}_p_holm": test["holm"]}
+    return row | {f"kind_{kind}": value for kind, value in config["kinds"].items()}
