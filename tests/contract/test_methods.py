@@ -18,6 +18,7 @@ DEPTH = 6
 SPECS = [
     *registry.METHODS,
     'hero(variant="official")',
+    'hero(variant="paper")',
     "hero(alpha=1)",
     "hero(thumbnail=0.7)",
     "random(seed=7)",

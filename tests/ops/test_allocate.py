@@ -84,3 +84,15 @@ def test_floored_is_the_worked_example_of_the_authors(budget: int) -> None:
     weight = torch.tensor([0.30308563, 0.3286686, 0.12768218, 0.24056357])
     expected = {0: [0, 0, 0, 0], 1: [0, 0, 0, 0], 921: [279, 302, 117, 221]}[budget]
     assert allocate.floored(weight, budget, torch.full((4,), 432)).tolist() == expected
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(0, 50), st.integers(0, 9), st.integers(0, 4))
+def test_two_levels_spend_all_and_overflow_into_each_other(
+    local: list[int], budget: int, whole: int, first: int
+) -> None:
+    capacity = torch.tensor([whole, *local])
+    granted = allocate.nested(torch.tensor([float(first), 1.0]), torch.ones(len(local)), budget, capacity)
+    assert int(granted.sum()) == min(budget, int(capacity.sum()))
+    assert bool(((granted >= 0) & (granted <= capacity)).all())
+    if first == 0 and budget <= sum(local):
+        assert int(granted[0]) == 0

@@ -63,7 +63,7 @@ class Session:
             seconds, cache = prefill(self.model, short)
             text = self._generate(short, new_tokens)
         views = tuple(
-            (replace(seen, features=None, attention={}, cls=None), replace(kept, features=None))
+            (replace(seen, features=None, attention={}, cls=None, hidden=None), replace(kept, features=None))
             for seen, kept in zip(short.seen, short.kept, strict=True)
         )
         return Answer(

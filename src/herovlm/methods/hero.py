@@ -1,10 +1,9 @@
-"""HERO: spend the budget on the tiles that matter, and in each tile on the patches the CLS token looks at."""
+"""HERO: spend the budget on the tiles that matter, and in each tile on patches the CLS token looks at."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,24 +11,11 @@ from torch import Tensor
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
+from herovlm.methods.hero_rules import VARIANTS, Allocation, Rules, Variant
 from herovlm.ops import allocate, score, select
 from herovlm.ops.fit import closed_by, fit
+from herovlm.ops.novelty import novelty
 from herovlm.types import Kept, Needs, Newlines, Relevance, Seen
-
-
-class Rules(NamedTuple):
-    """What a variant settles; the fields of Hero of the same names override it."""
-
-    double_softmax: bool  # a second softmax over the attention rows, which all but flattens them
-    allocation: Literal["exact", "floored"]  # "floored" loses what floor and clamp cut off
-    relevance: Relevance  # "tower" costs no second vision pass; "clip" runs the original CLIP
-    newlines: Newlines
-
-
-VARIANTS = {
-    "herovlm": Rules(double_softmax=False, allocation="exact", relevance="tower", newlines="none"),
-    "official": Rules(double_softmax=True, allocation="floored", relevance="clip", newlines="canvas"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,31 +25,35 @@ class Hero(Method):
     Deep layers score the thumbnail (artifact tokens: the gist), low-to-middle layers the local tiles (object tokens:
     detail).  A tile weighs `density * d + (1 - density) * (alpha * s + (1 - alpha) * r)`: d its share that is not
     padding, s saliency, r relevance.  Without local tiles the thumbnail gets everything.  The paper's layers, alpha and
-    temperatures were never published; the defaults are ours, chosen on development scenes of the demo model.
+    temperatures were never published; the defaults are ours, chosen on development scenes of the demo model.  So are
+    two rules of `variant="herovlm"` that the paper does not have: `novelty` and `gist`.
     """
 
-    variant: Literal["herovlm", "official"] = "herovlm"  # the rules as meant, or as in the authors' code (see Rules)
+    variant: Variant = "herovlm"  # ours, the rules as printed, or the authors' code
     low_layers: tuple[Layer, ...] = (0.64, 0.73)  # for local tiles; 5 is block 5, 0.25 a quarter of the way up
     high_layers: tuple[Layer, ...] = (0.95,)  # for the thumbnail
     alpha: float = 0.25  # saliency against relevance; 1 needs no question
     t_cls: float = 0.1  # temperature of the saliency, T_cls
     t_clip: float = 0.02  # temperature of the relevance, T_clip
     density: float = 0.2  # weight of d
-    thumbnail: float | None = None  # share of the patches for the thumbnail; None = its share of the valid patches
-    double_softmax: bool | None = None  # a second softmax over attention; here and below, None = as the variant has it
-    allocation: Literal["exact", "floored"] | None = None  # of the budget; "floored" loses what floor and clamp cut off
+    thumbnail: float | None = None  # share of the patches for the thumbnail; None = by its valid patches and gist
+    novelty: float | None = None  # power of a patch's novelty on its score; None, here and below, as the variant has it
+    gist: float | None = None  # the thumbnail claims gist * keep times its share of the valid patches; 0 = its share
+    double_softmax: bool | None = None  # a second softmax over attention, which all but flattens it
+    allocation: Allocation | None = None  # of the budget; "floored" loses what floor and clamp cut off
     relevance: Relevance | None = None  # tile-question cosine from the model's own tower, or from the original CLIP
 
     name = "hero"
     paper = "arXiv 2509.13067"
     fidelity = "golden parity"  # of variant="official"
-    formula = "kept[t] = top n[t] of the CLS row, n ~ λ·density + (1 − λ)·(α·saliency + (1 − α)·relevance)"
+    formula = "kept[t] = top n[t] of CLS row · novelty, n ~ λ·density + (1 − λ)·(α·saliency + (1 − α)·relevance)"
     published = "variant='official' is it, index for index: floors lose budget, all rows of the canvas keep newlines."
 
     def __post_init__(self) -> None:
         super().__post_init__()
         within(self, 0, 1, "alpha", "density", "thumbnail")
         within(self, 1e-6, math.inf, "t_cls", "t_clip")
+        within(self, 0, math.inf, "novelty", "gist")
         if self.exact and self.rules.newlines == "canvas":
             raise MethodError('newlines="canvas" stand outside the budget: only with allocation="floored"')
 
@@ -81,7 +71,8 @@ class Hero(Method):
     def needs(self, depth: int) -> Needs:
         """CLS rows of the named layers, the CLS state for saliency, and relevance unless alpha = 1."""
         layers = resolve((*self.low_layers, *self.high_layers), depth)
-        return Needs(layers, cls=self.alpha > 0, relevance=self.rules.relevance if self.alpha < 1 else None)
+        relevance = self.rules.relevance if self.alpha < 1 else None
+        return Needs(layers, cls=self.alpha > 0, relevance=relevance, hidden=self.rules.novelty > 0)
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Score patches, weigh tiles, and spend the budget."""
@@ -89,20 +80,26 @@ class Hero(Method):
         blocks = [resolve(layers, seen.depth) for layers in (self.high_layers, self.low_layers)]
         high, low = (score.cls_rows(seen.attention, b, again=rules.double_softmax) for b in blocks)
         scores = torch.cat([high[:1], low[1:]])  # (T, N)
-        ranks, rule = select.ranks(scores, valid), newlines or rules.newlines
         why = self.weigh(seen, room[1:].float() / valid.shape[1]) | {"score": scores}
-        weight = why["weight"][1:]  # (K,)
+        if rules.novelty:
+            if seen.hidden is None:
+                raise MethodError(f"hero(novelty={rules.novelty}) compares patches by states that were not recorded")
+            why["novelty"] = novelty(seen.hidden, select.ranks(scores, valid))
+            scores = scores * why["novelty"] ** rules.novelty
+        ranks, rule, weight = select.ranks(scores, valid), newlines or rules.newlines, why["weight"][1:]  # weight (K,)
         if not self.exact:
             whole, local = int(valid.shape[1] * share), int(len(weight) * valid.shape[1] * share)
             granted = torch.cat([room.new_tensor([whole]), allocate.floored(weight, local, room[1:])])
             mask = select.top(ranks, granted, valid)
             return Kept(mask, closed_by(seen.grid, mask, rule), why=why)
-        pair = torch.stack([room[0], room[1:].sum()])  # thumbnail, all local tiles
-        claim = pair if self.thumbnail is None else torch.tensor([self.thumbnail, 1 - self.thumbnail])
+        claim = torch.stack([room[0], room[1:].sum()]).float()  # of the thumbnail, of all local tiles
+        if self.thumbnail is not None:
+            claim = claim.new_tensor([self.thumbnail, 1 - self.thumbnail])
+        elif rules.gist:
+            claim = claim * claim.new_tensor([rules.gist * budget / seen.positions, 1])
 
         def patches(n: int) -> Tensor:
-            first = allocate.exact(claim, n, pair)[:1]
-            return select.top(ranks, torch.cat([first, allocate.exact(weight, n - int(first), room[1:])]), valid)
+            return select.top(ranks, allocate.nested(claim, weight, n, room), valid)
 
         return Kept(*fit(patches, seen.grid, valid, scores, budget, rule), why=why)
 

@@ -36,6 +36,22 @@ def exact(weight: Tensor, budget: int, capacity: Tensor) -> Tensor:
     return torch.tensor(granted, dtype=torch.int64, device=capacity.device)
 
 
+def nested(claim: Tensor, weight: Tensor, budget: int, capacity: Tensor) -> Tensor:
+    """Divide the whole budget between the thumbnail and all local tiles, and the part of these by weight.
+
+    Args:
+        claim: (2,) float, of the thumbnail and of all local tiles together.
+        weight: (K,) float, of each local tile.
+        budget: Number to hand out.
+        capacity: (1 + K,) int64.
+
+    Returns:
+        (1 + K,) int64, as `exact`.
+    """
+    first = exact(claim, budget, torch.stack([capacity[0], capacity[1:].sum()]))[:1]
+    return torch.cat([first, exact(weight, budget - int(first), capacity[1:])])
+
+
 def floored(weight: Tensor, budget: int, capacity: Tensor) -> Tensor:
     """Give each tile `min(floor(weight * budget), capacity)`, as the authors of HERO do; what is cut off is lost.
 
