@@ -22,17 +22,21 @@ LAYERS = 4  # of the LLM, on a CPU
 Measure = Callable[[argparse.Namespace], dict[str, Any]]
 
 
+class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """The description as it stands, and defaults beside the options."""
+
+
 def main(doc: str, name: str, measure: Measure, rounds: int, device: str = "cpu", **more: Mapping[str, Any]) -> None:
     """Read the options, measure, and write one JSON object; `more` are options of this benchmark alone."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=doc, formatter_class=_Help)
     parser.add_argument("--small", action="store_true", help="few channels, layers and rounds: half a minute at most")
-    parser.add_argument("--rounds", type=int, help=f"rounds that count (default {rounds}, with --small 2)")
-    parser.add_argument("--shape", help="shape of the model (default llava-next-7b)")
-    parser.add_argument("--llm-layers", type=int, help=f"layers of the LLM (default {LAYERS} on a CPU, all on a GPU)")
-    parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--attention", default="sdpa")
+    parser.add_argument("--rounds", type=int, help=f"rounds that count; {rounds}, with --small 2")
+    parser.add_argument("--shape", help="shape of the model; llava-next-7b, with --small small")
+    parser.add_argument("--llm-layers", type=int, help=f"layers of the LLM; {LAYERS} on a CPU, all on a GPU")
+    parser.add_argument("--dtype", default="bfloat16", help="of the model")
+    parser.add_argument("--attention", default="sdpa", help="its name in transformers")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--device", default=device)
+    parser.add_argument("--device", default=device, help="cpu or cuda")
     parser.add_argument("--json", default="-", help="file to write, or - for standard output")
     for option, how in more.items():
         parser.add_argument(f"--{option}", **how)

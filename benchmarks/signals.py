@@ -1,11 +1,12 @@
 """What HERO's signals cost over the plain vision tower: `python benchmarks/signals.py [--small] --json FILE|-`.
 
-Random weights of the real shape (CLIP ViT-L/14-336, 5 tiles), bfloat16 and float32.  Three ways to see, taking turns in
+Random weights of the real shape (CLIP ViT-L/14-336, 5 tiles), bfloat16 and float32.  Four ways to see, taking turns in
 one process:
 
 tower     the vision tower with sdpa, nothing recorded
 signals   the same, CLS rows of HERO's layers recorded, the question embedded by CLIP's text tower and compared with the
           tiles, and a fifth of the positions chosen
+drop      the same as `herovlm.drop` does it: what nobody reads at the end of the tower is left out
 authors   as HERO's published code does it: eager attention with all maps kept, and the full CLIP once more, tile by
           tile; choosing is not counted
 
@@ -23,7 +24,7 @@ import record
 import torch
 
 from herovlm import parse, registry
-from herovlm.adapters import relevance, watch
+from herovlm.adapters import relevance, shortcut, watch
 from herovlm.cost import shapes
 from herovlm.cost.clock import race, timed
 from herovlm.types import Seen, budget_of
@@ -33,7 +34,7 @@ DTYPES = ("bfloat16", "float32")
 
 
 def ways(model: Any) -> dict[str, Callable[[], None]]:
-    """The three ways to see one image."""
+    """The four ways to see one image."""
     adapter, hero, inputs = registry.adapter(model), parse("hero"), shapes.prompt(model)
     tower, tiles = adapter.tower(model), adapter.tiles(model, inputs).flatten(0, -4)  # (T, 3, height, width)
     layout = adapter.layouts(model, inputs)[0].to(tiles.device)
@@ -49,6 +50,11 @@ def ways(model: Any) -> dict[str, Callable[[], None]]:
         seen = Seen(layout.grid, layout.valid, attention=rows, cls=cls, relevance=cosine, depth=adapter.depth(model))
         hero.keep(seen, budget_of(KEEP, seen.positions))
 
+    def drop() -> None:
+        features = max(shortcut.feature_blocks(model, inputs, adapter.depth(model)))
+        with shortcut.taken(tower, features, needs):
+            signals()
+
     def authors() -> None:
         tower.set_attn_implementation("eager")
         tower(tiles, output_attentions=True)
@@ -56,19 +62,19 @@ def ways(model: Any) -> dict[str, Callable[[], None]]:
             tower(tile[None])
         tower.set_attn_implementation("sdpa")
 
-    return {"tower": plain, "signals": signals, "authors": authors}
+    return {"tower": plain, "signals": signals, "drop": drop, "authors": authors}
 
 
 @torch.no_grad()
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Race the three ways in each dtype."""
+    """Race the four ways in each dtype."""
     results, ratios = {}, {}
     for dtype in DTYPES:
         model = record.model(args, dtype=getattr(torch, dtype), llm_layers=1)
         samples = race({name: timed(run, model.device) for name, run in ways(model).items()}, args.rounds)
         results[dtype] = record.spreads(samples)
         over = record.ratios(samples, "seconds", "tower")
-        ratios[dtype] = {f"{name}_over_tower": over[name] for name in ("signals", "authors")}
+        ratios[dtype] = {f"{name}_over_tower": over[name] for name in ("signals", "drop", "authors")}
     return {"tiles": 5, "ratios": {**ratios[DTYPES[0]], **ratios}, "results": results}
 
 
