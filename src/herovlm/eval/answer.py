@@ -49,7 +49,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """A question under one configuration, ready to be sent."""
 
     config: Config
@@ -58,6 +58,27 @@ class _Row:
     kept: Kept
     length: int  # of the short prompt
     seconds: float
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """All questions about one picture under all configurations, ready to be sent."""
+
+    rows: tuple[Row, ...]
+    refused: dict[Config, str]
+    ids: Tensor  # (Q, L) the untouched prompts
+    mask: Tensor  # (Q, L)
+    vision: float  # seconds of the look
+
+    @property
+    def groups(self) -> list[list[Row]]:
+        """Rows that may share batches."""
+        return [list(group) for _, group in groupby(sorted(self.rows, key=_alike), key=_alike)]
+
+    def inputs(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """The untouched prompts of some rows."""
+        where = [row.question for row in rows]
+        return {"input_ids": self.ids[where], "attention_mask": self.mask[where]}
 
 
 @dataclass(frozen=True)
@@ -77,11 +98,26 @@ class Reader:
         Raises:
             HeroError: the model or the picture cannot be used, whatever the method.
         """
+        sheet = self.sheet(image, questions, configs)
+        refused = dict(sheet.refused)
+        answers: list[Answer] = []
+        for group in sheet.groups:
+            answers += self._together(group, sheet.ids, sheet.mask, refused)
+        order = {config: n for n, config in enumerate(configs)}
+        return Answered(tuple(sorted(answers, key=lambda a: (order[a.config], a.question))), refused, sheet.vision)
+
+    @torch.no_grad()
+    def sheet(self, image: Image.Image, questions: Sequence[str], configs: Sequence[Config]) -> Sheet:
+        """Look at the picture, and choose for every question and configuration what shall be sent.
+
+        Raises:
+            HeroError: the model or the picture cannot be used, whatever the method.
+        """
         inputs, ids, mask = self._inputs(image, questions)
         start = self._clock()
         looks = self._looks(inputs, questions, configs)
         vision = self._clock() - start
-        rows: list[_Row] = []
+        rows: list[Row] = []
         refused: dict[Config, str] = {}
         for config in configs:
             try:
@@ -90,11 +126,7 @@ class Reader:
                 raise
             except HeroError as error:
                 refused[config] = str(error)
-        answers: list[Answer] = []
-        for _, group in groupby(sorted(rows, key=_alike), key=_alike):
-            answers += self._together(list(group), ids, mask, refused)
-        order = {config: n for n, config in enumerate(configs)}
-        return Answered(tuple(sorted(answers, key=lambda a: (order[a.config], a.question))), refused, vision)
+        return Sheet(tuple(rows), refused, ids, mask, vision)
 
     def _inputs(self, image: Image.Image, questions: Sequence[str]) -> tuple[Any, Tensor, Tensor]:
         """Process the picture once; return its inputs for the first question, ids (Q, L) and mask (Q, L) for all."""
@@ -143,12 +175,12 @@ class Reader:
             seen.append(replace(first, **cosines))
         return seen
 
-    def _rows(self, config: Config, looks: dict[Relevance | None, list[Seen]], mask: Tensor) -> list[_Row]:
+    def _rows(self, config: Config, looks: dict[Relevance | None, list[Seen]], mask: Tensor) -> list[Row]:
         """Choose for every question; once, where the question is nothing to the method."""
         options = config.options
         needs = Needs() if options.all else options.method.needs(registry.adapter(self.model).depth(self.model))
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        rows: list[_Row] = []
+        rows: list[Row] = []
         for question, seen in enumerate(looks[needs.relevance]):
             if question == 0 or needs.relevance or needs.affinity:
                 start = self._clock()
@@ -160,10 +192,10 @@ class Reader:
                     f"the prompt has {length:,} positions and the answer up to {self.max_new_tokens:,}, but the "
                     f"language model reads {limit:,}; keep less"
                 )
-            rows.append(_Row(config, question, seen, kept, length, seconds))
+            rows.append(Row(config, question, seen, kept, length, seconds))
         return rows
 
-    def _together(self, rows: list[_Row], ids: Tensor, mask: Tensor, refused: dict[Config, str]) -> list[Answer]:
+    def _together(self, rows: list[Row], ids: Tensor, mask: Tensor, refused: dict[Config, str]) -> list[Answer]:
         """Answer in batches; where one cannot be, find out which configuration is to blame."""
         try:
             return [answer for batch in chunks(rows, self.batch) for answer in self._generate(batch, ids, mask)]
@@ -175,7 +207,7 @@ class Reader:
             alone = [[row for row in rows if row.config == one] for one in configs]
             return [answer for some in alone for answer in self._together(some, ids, mask, refused)]
 
-    def _generate(self, rows: Sequence[_Row], ids: Tensor, mask: Tensor) -> Iterator[Answer]:
+    def _generate(self, rows: Sequence[Row], ids: Tensor, mask: Tensor) -> Iterator[Answer]:
         """Answer a batch greedily."""
         start = self._clock()
         where = [row.question for row in rows]
@@ -238,9 +270,9 @@ def choose(options: api.Options, seen: Seen) -> Kept:
     return options.method.keep(seen, budget_of(options.keep, seen.positions), options.newlines, share=share)
 
 
-def chunks(rows: Sequence[_Row], most: int) -> Iterator[list[_Row]]:
+def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
     """Cut rows into batches of at most so many positions, padding counted, and at least one row."""
-    batch: list[_Row] = []
+    batch: list[Row] = []
     for row in rows:
         if batch and (len(batch) + 1) * max(row.length, *(one.length for one in batch)) > most:
             yield batch
@@ -250,7 +282,7 @@ def chunks(rows: Sequence[_Row], most: int) -> Iterator[list[_Row]]:
         yield batch
 
 
-def _alike(row: _Row) -> tuple[bool, float, str]:
+def _alike(row: Row) -> tuple[bool, float, str]:
     """Sort key of rows that may share a batch: those of a method inside the LLM only among themselves."""
     options = row.config.options
     return row.config.original, row.config.keep, str(row.config) if options.inside is not None else ""
