@@ -71,3 +71,13 @@ def test_what_cannot_be_judged_is_refused(reader: Reader) -> None:
     right = {"input_ids": torch.ones(1, 3, dtype=torch.int64), "attention_mask": torch.tensor([[1, 1, 0]])}
     with pytest.raises(InputsError, match="on the left"):
         forced(reader.model, right, [[5]], 3)
+
+
+def test_the_beginning_of_the_answer_is_not_the_answer(reader: Reader) -> None:
+    image, questions, answers = about(scenes.SPLITS["development"][0])
+    fine = next(n for n, answer in enumerate(answers) if answer.isdigit() and len(answer) == 3)
+    asked = [questions[fine]] * 2
+    whole, cut = judge(reader, image, asked, [answers[fine], answers[fine][:2]], CONFIGS[:1])
+    assert whole.right
+    assert not cut.right
+    assert cut.log < whole.log
