@@ -45,6 +45,8 @@ def attention(args: argparse.Namespace) -> dict[str, Any]:
     implementations = ["sdpa", "eager"] + ["flash_attention_2"] * flash
     batches = (1, 2) if args.small else (1, 2, 4, 8, 16)
     model = record.model(args)
+    side = model.config.vision_config.image_size
+    size = (side, side) if args.small else (2 * side, 2 * side)  # eager attention on a CPU takes its time
     found: dict[str, Any] = {}
     for name in implementations:
         model.set_attn_implementation(name)
@@ -52,7 +54,7 @@ def attention(args: argparse.Namespace) -> dict[str, Any]:
             how: dict[str, Any] = {"rounds": args.rounds, "question": shapes.QUESTION}
             try:
                 how["new_tokens"] = (1, 4 if args.small else 64)
-                found[f"{name}, batch {batch}"] = survey(model, shapes.prompt(model, batch), PLAN, **how)
+                found[f"{name}, batch {batch}"] = survey(model, shapes.prompt(model, batch, size), PLAN, **how)
             except torch.OutOfMemoryError:
                 found[f"{name}, batch {batch}"] = {"rows": [], "refused": [{"error": "out of memory"}]}
     faster = {name: {str(row["keep"]): row.get("faster") for row in each["rows"]} for name, each in found.items()}

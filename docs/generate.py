@@ -29,6 +29,7 @@ from herovlm.methods.fields import spell
 
 ROOT = Path(__file__).parents[1]
 CARD = "src/herovlm/demo/weights/README.md"
+WITH_BLOCKS = ("README.md", CARD, "docs/cost.md")  # pages written by hand around blocks that are not
 SCENE, PICTURE = 2, "docs/board.png"  # a held-out scene: the picture that the commands of the pages ask about
 MADE = "<!-- made by docs/generate.py from the code; do not edit -->"
 Kind = type[Any]  # a method, before the LLM or inside it
@@ -73,17 +74,14 @@ def pages() -> dict[Path, str]:
     """Every generated text: path -> content."""
     made = {ROOT / f"docs/methods/{method.name}.md": page(method) for method in (*before(), *inside())}
     made[ROOT / "docs/methods/README.md"] = "\n".join(index()) + "\n"
-    readme = (ROOT / "README.md").read_text("utf-8")
-    readme = fill(readme, "methods", list(tables("docs/methods/")))
-    card = (ROOT / CARD).read_text("utf-8")
-    for name, lines in results.tables().items():
-        if f"<!-- {name}:start -->" in readme:
-            readme = fill(readme, name, lines)
-        if f"<!-- {name}:start -->" in card:
-            card = fill(card, name, lines)
-    if "<!-- models:start -->" in readme:
-        readme = fill(readme, "models", models())
-    return made | {ROOT / "README.md": readme, ROOT / CARD: card}
+    blocks = results.blocks() | {"methods": lambda: list(tables("docs/methods/")), "models": models}
+    for name in WITH_BLOCKS:
+        text = (ROOT / name).read_text("utf-8")
+        for block, lines in blocks.items():
+            if f"<!-- {block}:start -->" in text:
+                text = fill(text, block, lines())
+        made[ROOT / name] = text
+    return made
 
 
 def before() -> list[Kind]:
@@ -100,7 +98,7 @@ def fill(text: str, name: str, lines: Sequence[str]) -> str:
     """Replace what stands between <!-- name:start --> and <!-- name:end -->."""
     start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
     if text.count(start) != 1 or text.count(end) != 1:
-        raise SystemExit(f"README.md needs {start} and {end}, once each")
+        raise SystemExit(f"the page needs {start} and {end}, once each")
     head, rest = text.split(start)
     return "\n".join([f"{head}{start}", *lines, f"{end}{rest.split(end)[1]}"])
 

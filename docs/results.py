@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import costs
 
 RESULTS = Path(__file__).parents[1] / "benchmarks/results"
 ORDER = ("hero", "uniform", "random", "pool", "thumbnail")
@@ -13,13 +15,25 @@ SHOWN = ("full@1.0", "hero@0.2", "hero@0.2:original", "uniform@0.2", "random@0.2
 KINDS = ("fine", "reverse", "existence", "counting", "spatial")
 
 
-def tables() -> dict[str, list[str]]:
-    """Every block of measured numbers: name of the block -> its lines."""
+def blocks() -> dict[str, Callable[[], list[str]]]:
+    """Every block of measured numbers: its name -> what makes its lines, read when a page has the block."""
     return {
-        "accuracy": accuracy(_read("demo_accuracy")),
-        "neighbours": neighbours(_read("demo_neighbours"), _read("peers")),
-        "signals": signals(_read("signals")),
+        "accuracy": lambda: accuracy(_read("demo_accuracy")),
+        "neighbours": lambda: neighbours(_read("demo_neighbours"), _read("peers")),
+        "signals": lambda: signals(_read("signals")),
+        **{name: _cost(*how) for name, how in costs.BLOCKS.items()},
     }
+
+
+def _cost(name: str, table: Callable[[Mapping[str, Any]], list[str]]) -> Callable[[], list[str]]:
+    """Make a table of one benchmark, or say how to measure it."""
+    missing = [f"Not measured yet: `python benchmarks/{name}.py --json benchmarks/results/{name}.json`."]
+
+    def lines() -> list[str]:
+        found = _read(name) if (RESULTS / f"{name}.json").exists() else {}
+        return table(found) if "device" in found else missing  # older files do not say all that the table needs
+
+    return lines
 
 
 def accuracy(result: Mapping[str, Any]) -> list[str]:
@@ -51,7 +65,7 @@ def accuracy(result: Mapping[str, Any]) -> list[str]:
 def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any]) -> list[str]:
     """Exact match of every method at every keep, best first at keep=0.2, and what choosing costs."""
     configs, full = result["configs"], result["configs"]["full@1.0"]
-    keeps, seconds, shape = _keeps(configs), cost["seconds"], cost["shape"]
+    keeps, seconds, shape = _keeps(configs), cost["selection"], cost["image"]
     names = list(dict.fromkeys(name.rpartition("@")[0] for name in configs if name != "full@1.0"))
     at = {name: configs.get(f"{name}@0.2", {"accuracy": -1.0})["accuracy"] for name in names}
     scenes, half = f"{full['scenes']:,} held-out scenes ({full['questions']:,} questions", _half(configs["hero@0.2"])
@@ -68,7 +82,7 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any]) -> list[str]:
     ]
     for name in sorted(names, key=lambda name: -at[name]):
         cells = [f"{c['accuracy']:.1f}" if (c := configs.get(f"{name}@{keep}")) else "" for keep in keeps]
-        chosen = f"{1e3 * seconds[name]['median_s']:.1f}" if name in seconds else ""
+        chosen = f"{1e3 * seconds[name]['median']:.1f}" if name in seconds else ""
         lines.append(f"| `{name}` | " + " | ".join([*cells, chosen]) + " |")
     return lines
 

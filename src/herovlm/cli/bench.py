@@ -59,7 +59,7 @@ def bench(
         import torch
 
         from herovlm.cli import load
-        from herovlm.cost import memory, shapes
+        from herovlm.cost import shapes
         from herovlm.cost.survey import survey
 
         if threads is not None:
@@ -68,17 +68,7 @@ def bench(
             ready = _model(model, shape, llm_layers, clip, download, plan, wanted)
             how: Any = {"new_tokens": lengths, "rounds": rounds, "question": QUESTION, "step": step}
             found = [survey(ready, shapes.prompt(ready, size), plan, **how) for size in batches]
-    about = {
-        "model": shape or model,
-        "llm_layers": ready.config.get_text_config().num_hidden_layers,
-        "dtype": str(ready.dtype).removeprefix("torch."),
-        "attention": ready.config._attn_implementation,
-        "device": torch.cuda.get_device_name(ready.device) if ready.device.type == "cuda" else platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "rounds": rounds,
-        "memory": memory.kind(ready.device),
-    }
+    about = {"model": shape or model, "rounds": rounds, **_about(ready)}
     if json:
         show.as_json({**about, "batches": found})
         return
@@ -126,6 +116,23 @@ def _model(
     except (ImportError, ValueError) as error:
         raise UnsupportedError(f"--attention {wanted['attention']}: {error}") from error
     return model
+
+
+def _about(model: Any) -> dict[str, Any]:
+    """Say what was measured on."""
+    import torch
+
+    from herovlm.cost import memory
+
+    return {
+        "llm_layers": model.config.get_text_config().num_hidden_layers,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": model.config._attn_implementation,
+        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "memory": memory.kind(model.device),
+    }
 
 
 def _plan(methods: list[str], amounts: Sequence[float | int]) -> Plan:
