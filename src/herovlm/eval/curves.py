@@ -47,7 +47,7 @@ def draw(table: Mapping[str, Any], target: Path) -> tuple[Path, Path]:
             _kinds(small, table, kinds, styles)
         paths = target.with_name(f"{target.name}.png"), target.with_name(f"{target.name}.svg")
         figure.savefig(paths[0], dpi=160)
-        figure.savefig(paths[1], metadata={"Date": None})
+        figure.savefig(paths[1], metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return paths
 
 

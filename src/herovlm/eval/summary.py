@@ -37,9 +37,7 @@ def _table(table: Table) -> dict[str, Any]:
         full = configs.get(FULL)
         config["share_of_full"] = _percent(config["accuracy"] / full["accuracy"]) if full and full["accuracy"] else None
         config["against"] = _against(table, name)
-    tests = [test for config in configs.values() for test in config["against"].values()]
-    for test, p in zip(tests, stats.holm([test["p"] for test in tests]), strict=True):
-        test["holm"], test["noise"] = round(p, 4), p >= LEVEL
+    _corrected(configs)
     every = [record["of"] for column in table.columns.values() for record in column.records]
     return {
         "task": table.task["name"],
@@ -57,6 +55,17 @@ def _table(table: Table) -> dict[str, Any]:
             for name, of in table.refused.items()
         },
     }
+
+
+def _corrected(configs: dict[str, dict[str, Any]]) -> None:
+    """Correct the p values of a table for their number; hero with random and random with hero are one test."""
+    pairs: dict[frozenset[str], list[dict[str, Any]]] = {}
+    for name, config in configs.items():
+        for test in config["against"].values():
+            pairs.setdefault(frozenset((name, test["with"])), []).append(test)
+    for tests, p in zip(pairs.values(), stats.holm([tests[0]["p"] for tests in pairs.values()]), strict=True):
+        for test in tests:
+            test["holm"], test["noise"] = round(p, 4), p >= LEVEL
 
 
 def _config(table: Table, column: Column) -> dict[str, Any]:
