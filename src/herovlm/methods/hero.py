@@ -34,7 +34,7 @@ class Hero(Method):
     high_layers: tuple[Layer, ...] = (0.95,)  # for the thumbnail
     alpha: float = 0.25  # saliency against relevance; 1 needs no question
     t_cls: float = 0.1  # temperature of the saliency, T_cls
-    t_clip: float = 0.02  # temperature of the relevance, T_clip
+    t_clip: float = 0.03  # temperature of the relevance, T_clip
     density: float = 0.2  # weight of d
     thumbnail: float | None = None  # share of the patches for the thumbnail; None = by its valid patches and gist
     novelty: float | None = None  # power of a patch's novelty on its score; None, here and below, as the variant has it

@@ -22,7 +22,7 @@ class Rules(NamedTuple):
 
 
 VARIANTS: dict[Variant, Rules] = {
-    "herovlm": Rules(1.0, 8.0, False, "exact", "tower", "none"),
+    "herovlm": Rules(1.0, 10.0, False, "exact", "tower", "none"),
     "paper": Rules(0.0, 0.0, False, "exact", "tower", "none"),
     "official": Rules(0.0, 0.0, True, "floored", "clip", "canvas"),
 }

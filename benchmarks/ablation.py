@@ -1,0 +1,173 @@
+"""What each field and part of HERO is worth, on development scenes: `python benchmarks/ablation.py --json FILE|-`.
+
+One field is varied at a time around today's defaults; parts are left out or swapped.  Answers are judged by teacher
+forcing (right = greedy decoding would say it), with the language model in bfloat16 for speed.  Resumable: one line a
+scene in --records.  Every difference is paired by scene, with its 95 % bootstrap interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from rich.console import Console
+from rich.progress import track
+
+from herovlm.demo import load, scenes
+from herovlm.eval import stats
+from herovlm.eval.answer import Reader
+from herovlm.eval.likelihood import judge
+from herovlm.eval.plan import Config, config
+
+KEEPS = (0.4, 0.2, 0.1, 0.05)
+BASE = "hero"
+DEPTHS = (
+    0.09,
+    0.18,
+    0.27,
+    0.36,
+    0.45,
+    0.55,
+    0.64,
+    0.73,
+    0.82,
+    0.91,
+    1.0,
+)  # every block of the demo tower but the first
+FIELDS: dict[str, Sequence[object]] = {
+    "low_layers": [*((depth,) for depth in DEPTHS), (0.55, 0.64, 0.73), (0.64, 0.73, 0.82)],
+    "high_layers": [(depth,) for depth in DEPTHS],
+    "alpha": (0.0, 0.5, 0.75, 1.0),
+    "t_cls": (0.02, 0.5),
+    "t_clip": (0.01, 0.02, 0.05, 0.1),
+    "density": (0.0, 0.1, 0.4),
+    "thumbnail": (0.0, 0.1, 0.2, 0.4),
+    "novelty": (0.0, 0.5, 2.0),
+    "gist": (0.0, 4.0, 8.0, 16.0),
+    "double_softmax": (True,),
+    "allocation": ("floored",),
+    "newlines": ("touched", "all"),
+}
+PAPER = {  # what each part of the paper's rule is worth: the same, without our two rules
+    "as printed": "",
+    "without saliency": "alpha=0.0",
+    "without relevance": "alpha=1.0",
+    "without saliency and relevance": "density=1.0",
+    "both by early layers": "high_layers=(0.64, 0.73)",
+    "both by late layers": "low_layers=(0.95,)",
+    "layers swapped": "low_layers=(0.95,), high_layers=(0.64, 0.73)",
+}
+
+
+def plan(small: bool) -> dict[str, str]:
+    """Name of every variation -> its method and whether positions stay: "novelty=0.5" -> "hero(novelty=0.5)"."""
+    told = {BASE: BASE, "positions=original": f"{BASE}:original"}
+    told |= {f"{name}={value!r}": f"{BASE}({name}={value!r})" for name, values in FIELDS.items() for value in values}
+    variant = "variant='paper'"
+    for part, fields in PAPER.items():
+        told[f"paper, {part}"] = f"{BASE}({', '.join(filter(None, [variant, fields]))})"
+    for part, fields in list(PAPER.items())[1:]:
+        told[f"hero, {part}"] = f"{BASE}({fields})"
+    return dict(list(told.items())[:3]) if small else told
+
+
+def at(told: str, keep: float) -> Config:
+    """ "hero(...):original", 0.2 -> the configuration."""
+    method, _, numbers = told.partition(":")
+    return config(f"{method}@{keep}:{numbers}")
+
+
+def judged(told: dict[str, str], keeps: Sequence[float], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """One line a scene: for each variation and keep, of each question its kind, whether right, and log-probability."""
+    model, processor = load()
+    model.model.language_model.bfloat16()
+    model.lm_head.bfloat16()
+    reader = Reader(model, processor, max_new_tokens=8)
+    configs = {(name, keep): at(method, keep) for name, method in told.items() for keep in keeps}
+    full = config("full@1.0")
+    for seed in track(seeds, description="scenes", console=Console(stderr=True)):
+        scene = scenes.make(seed)
+        questions, answers = [q.text for q in scene.questions], [q.answer for q in scene.questions]
+        found: dict[Config, list[Any]] = {}
+        for one in judge(reader, scene.image, questions, answers, list(dict.fromkeys([full, *configs.values()]))):
+            kind = scene.questions[one.question].kind
+            found.setdefault(one.config, []).append([kind, one.right, round(one.log, 4)])
+        lines = {f"{name}@{keep}": found[one] for (name, keep), one in configs.items() if one in found}
+        yield {"scene": seed, "full@1.0": found[full], **lines}
+
+
+def summary(lines: Sequence[dict[str, Any]], name: str, beside: str) -> dict[str, Any]:
+    """Accuracy in percent with interval, the difference from another, and the mean log-probability."""
+    ours, theirs = ([_counts(line[which]) for line in lines] for which in (name, beside))
+    both = np.array([[o[0], t[0], o[1]] for o, t in zip(ours, theirs, strict=True)])
+    share, change = (lambda c: 100 * c[..., 0] / c[..., 2]), (lambda c: 100 * (c[..., 0] - c[..., 1]) / c[..., 2])
+    asked = [question for line in lines for question in line[name]]
+    kinds = {kind: [right for k, right, _ in asked if k == kind] for kind in scenes.QUESTION_KINDS}
+    return {
+        "accuracy": round(float(share(both.sum(0))), 1),
+        "interval95": [round(x, 1) for x in stats.interval(both, share)],
+        "difference": round(float(change(both.sum(0))), 1),
+        "difference95": [round(x, 1) for x in stats.interval(both, change)],
+        "log_probability": round(sum(max(log, -10.0) for _, _, log in asked) / len(asked), 3),
+        **{kind: round(100 * sum(right) / len(right), 1) for kind, right in kinds.items() if right},
+    }
+
+
+def _counts(asked: Sequence[Any]) -> tuple[int, int]:
+    return sum(right for _, right, _ in asked), len(asked)
+
+
+def main() -> None:
+    """Judge what is not judged yet, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="two scenes and three variations")
+    parser.add_argument("--scenes", type=int, default=150, help="of the development split")
+    parser.add_argument("--first", type=int, default=0, help="scenes that are left out")
+    parser.add_argument("--records", type=Path, default=Path("runs/ablation.jsonl"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", default="-", help="file to write, or - for standard output")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    told, keeps = plan(args.small), KEEPS[1:3] if args.small else KEEPS
+    split = scenes.SPLITS["development"][args.first :]
+    seeds = split[: 2 if args.small else args.scenes]
+    args.records.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.loads(line) for line in args.records.open()] if args.records.exists() else []
+    done = {line["scene"] for line in lines}
+    with args.records.open("a", encoding="utf-8") as file:
+        for line in judged(told, keeps, [seed for seed in seeds if seed not in done]):
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            lines.append(line)
+    lines = [line for line in lines if line["scene"] in set(seeds)]
+    result = {
+        "benchmark": "ablation",
+        "small": args.small,
+        "split": "development",
+        "scenes": len(lines),
+        "questions": sum(len(line["full@1.0"]) for line in lines),
+        "language_model": "bfloat16",
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "full": summary(lines, "full@1.0", "full@1.0")["accuracy"],
+        "methods": told,
+        "variations": {
+            name: {str(keep): summary(lines, f"{name}@{keep}", f"{BASE}@{keep}") for keep in keeps} for name in told
+        },
+    }
+    text = json.dumps(result, indent=1) + "\n"
+    if args.json == "-":
+        sys.stdout.write(text)
+    else:
+        Path(args.json).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
