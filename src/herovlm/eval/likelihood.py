@@ -49,12 +49,7 @@ def judge(
             raise UnsupportedError(f"{config.method} goes on inside the language model; judge methods before it")
     sheet = reader.sheet(image, questions, configs)
     wanted = [answer_ids(reader, q, a) for q, a in zip(questions, answers, strict=True)]
-    return [
-        one
-        for group in sheet.groups
-        for rows in chunks(group, reader.batch)
-        for one in _of(reader, sheet, rows, wanted)
-    ]
+    return [one for rows in sheet.groups for one in judge_rows(reader, sheet, rows, wanted)]
 
 
 def answer_ids(reader: Reader, question: str, answer: str) -> list[int]:
@@ -104,6 +99,18 @@ def forced(model: Any, short: Mapping[str, Any], answers: Sequence[Sequence[int]
     logits = model(**given, logits_to_keep=width, use_cache=False).logits.float()  # (B, width, vocabulary)
     log = logits.log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None])[..., 0]
     return ((logits.argmax(-1) == wanted) | ~real).all(1), (log * real).sum(1)
+
+
+def judge_rows(reader: Reader, sheet: Sheet, rows: Sequence[Row], wanted: Sequence[Sequence[int]]) -> list[Judged]:
+    """Judge rows that may share batches, in their order.
+
+    Args:
+        reader: the model.
+        sheet: where the rows come from.
+        rows: a question and what is kept for it.
+        wanted: tokens of the right answer to each question.
+    """
+    return [one for some in chunks(rows, reader.batch) for one in _of(reader, sheet, some, wanted)]
 
 
 def _of(reader: Reader, sheet: Sheet, rows: Sequence[Row], wanted: Sequence[Sequence[int]]) -> list[Judged]:
