@@ -9,6 +9,8 @@ from typing import Any
 
 import costs
 
+from herovlm.eval import tables
+
 RESULTS = Path(__file__).parents[1] / "benchmarks/results"
 ORDER = ("hero", "uniform", "random", "pool", "thumbnail")
 SHOWN = ("full@1.0", "hero@0.2", "hero@0.2:original", "uniform@0.2", "random@0.2", "thumbnail@0.2", "thumbnail@64")
@@ -56,7 +58,7 @@ def accuracy(result: Mapping[str, Any]) -> list[str]:
     lines += ["", "By kind of question:", "", "| | " + " | ".join(KINDS) + " |", "|---|" + "---|" * len(KINDS)]
     for name in SHOWN:
         if name in configs:
-            lines.append(f"| `{name}` | " + " | ".join(f"{configs[name][kind]:.1f}" for kind in KINDS) + " |")
+            lines.append(f"| `{name}` | " + " | ".join(f"{_kinds(configs[name])[kind]:.1f}" for kind in KINDS) + " |")
     if "thumbnail@64" in configs:
         lines += ["", "`thumbnail@64` is the whole thumbnail and nothing else."]
     return lines
@@ -74,14 +76,14 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any]) -> list[str]:
         f"Exact match in percent on {scenes}; 95 % intervals are about +/-{half:.1f}); the full model: "
         f"**{full['accuracy']:.1f}**.  Methods inside the LLM get the same mean number of positions over its layers; "
         "where that cannot be met there is no number.  A chain (+) sends what `keep` says and goes on from there: its "
-        f"mean is lower.  Choosing: median time to select at keep=0.2, one image of {image}, {cost['threads']} CPU "
-        "threads.",
+        f"mean is lower.  {_legend(configs)}Choosing: median time to select at keep=0.2, one image of {image}, "
+        f"{cost['threads']} CPU threads.",
         "",
         "| method | " + " | ".join(f"keep={keep}" for keep in keeps) + " | choosing, ms |",
         "|---|" + "---|" * (len(keeps) + 1),
     ]
     for name in sorted(names, key=lambda name: -at[name]):
-        cells = [f"{c['accuracy']:.1f}" if (c := configs.get(f"{name}@{keep}")) else "" for keep in keeps]
+        cells = [_marked(configs.get(f"{name}@{keep}")) for keep in keeps]
         chosen = f"{1e3 * seconds[name]['median']:.1f}" if name in seconds else ""
         lines.append(f"| `{name}` | " + " | ".join([*cells, chosen]) + " |")
     return lines
@@ -111,10 +113,30 @@ def _cell(summary: Mapping[str, Any] | None) -> str:
     return f"{summary['accuracy']:.1f} [{low:.1f}, {high:.1f}]"
 
 
+def _kinds(summary: Mapping[str, Any]) -> Mapping[str, float]:
+    """Score by kind of question; older files have them among the rest."""
+    kinds: Mapping[str, float] = summary.get("kinds", summary)
+    return kinds
+
+
+def _legend(configs: Mapping[str, Any]) -> str:
+    """Explain the marks, where there are any."""
+    marked = " ".join(_marked(summary) for summary in configs.values())
+    words = tables.ASCII.legend(" ".join(text for text in marked.split() if not text[0].isdigit()))
+    return f"{words} (paired tests over scenes, Holm, 5 %).  " if words else ""
+
+
+def _marked(summary: Mapping[str, Any] | None) -> str:
+    """A score, and what its difference from hero and random is worth; older files do not say."""
+    return "" if summary is None else tables.cell({"against": {}, **summary}, tables.ASCII, intervals=False)
+
+
 def _half(summary: Mapping[str, Any]) -> float:
     low, high = summary["interval95"]
     return float(high - low) / 2
 
 
 def _read(name: str) -> Any:
-    return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    """A result file; of the summary of `herovlm report`, the first table with what stands around it."""
+    result = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    return {**result, **result["tables"][0]} if "tables" in result else result

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from herovlm.errors import UsageError
 from herovlm.eval import curves, tables
@@ -71,7 +70,7 @@ def _part(table: Mapping[str, Any], svg: str) -> dict[str, Any]:
             for row in rows
         ],
         "notes": tables.notes(table),
-        "drawing": Markup(svg[svg.index("<svg") :]),  # ours, not the user's
+        "drawing": svg[svg.index("<svg") :],
         "kinds": list(dict.fromkeys(kind for config in table["configs"].values() for kind in config["kinds"])),
         "configs": table["configs"],
         "facts": table["model_facts"],
