@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from narrowed import narrow
+
 MIB = 2**20
 Result = Mapping[str, Any]
 WAYS = {
@@ -85,6 +87,7 @@ BLOCKS = {  # name of the block in a page -> result file, lines
     "peers": ("peers", peers),
     "memory": ("memory", memory),
     "growth": ("growth", growth),
+    "narrow": ("narrow", narrow),
 }
 
 
