@@ -166,14 +166,29 @@ def shortened(
     """
     given = {"method": "hero", "keep": 0.2, "question": None, "processor": None, "positions": "compact"}
     checked = options_of(**{**given, "newlines": None, **options})
-    cutter, short = cutter_of(model, checked), shorten(model, inputs, checked)
+    short = shorten(model, inputs, checked)
+    with reading(model, short, checked) as record:
+        yield short, record
+
+
+@contextmanager
+def reading(model: PreTrainedModel, short: Short, options: Options) -> Iterator[splice.Record]:
+    """Let the method go on inside the language model, if it does, while the body gives `short` to the model.
+
+    Yields:
+        A record whose `.inside` tells what the layers kept once the model has read the prompt.
+
+    Raises:
+        HeroError: as `cutter_of`.
+    """
+    cutter = cutter_of(model, options)
     record = splice.Record(lambda _: short, last=short, cutter=cutter)
     if cutter is None:
-        yield short, record
+        yield record
         return
     cutter.arm(short, again=True)
     with cutter.installed():
-        yield short, record
+        yield record
 
 
 def cutter_of(model: PreTrainedModel, options: Options) -> Cutter | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -102,3 +103,19 @@ def test_other_libraries_are_quiet_only_inside() -> None:
         assert not logging.is_progress_bar_enabled()
         assert logging.get_verbosity() > 40
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+def test_every_stage_is_timed_by_itself(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter((0.0, 1.0, 3.0))
+    monkeypatch.setattr("herovlm.cost.clock.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(session, "prefill", lambda _, __: (7.0, 8))
+    answer = made(models).answer([tiny.picture(60, 60)], "why?", "hero", 0.5, 1)
+    assert (answer.vision, answer.choosing, answer.prefill, answer.cache) == (1.0, 2.0, 7.0, 8)
+
+
+def test_an_answer_that_takes_too_long_is_cut_off(models: Models) -> None:
+    one, photo = made(models), [tiny.picture(60, 60)]
+    whole = one.answer(photo, "why?", "full", 1.0, 8)
+    short = replace(one, limit=1e-9).answer(photo, "why?", "full", 1.0, 8)
+    assert len(short.text) < len(whole.text)
+    assert whole.text.startswith(short.text)

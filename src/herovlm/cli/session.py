@@ -14,6 +14,7 @@ from PIL import Image
 
 from herovlm import api
 from herovlm.cli import load
+from herovlm.cost.clock import Clock
 from herovlm.errors import InputsError
 from herovlm.prompt import prompt
 from herovlm.types import Short
@@ -31,6 +32,7 @@ class Session:
     processor: Any
     name: str
     narrow: api.AnyNarrow | None = None  # of every answer
+    limit: float | None = None  # seconds; whoever writes an answer for longer is cut off
 
     @property
     def title(self) -> str:
@@ -50,15 +52,22 @@ class Session:
     def answer(
         self, pictures: Sequence[Image.Image], question: str, method: str, keep: float | int, new_tokens: int
     ) -> Answer:
-        """Drop, time the prefill, and generate greedily; methods inside the language model work in both.
+        """Drop, time each stage, and generate greedily; methods inside the language model work in prefill and answer.
 
         Raises:
             InputsError: the prompt does not fit the language model.
             HeroError: as `herovlm.drop`.
         """
         inputs = self.inputs(pictures, question)
-        how = {"method": method, "keep": keep, "question": question, "processor": self.processor, "narrow": self.narrow}
-        with api.shortened(self.model, inputs, **how) as (short, record):
+        options = api.options_of(method, keep, question, self.processor, "compact", None, self.narrow)
+        clock = Clock(self.model.device)
+        marks = [clock.start()]
+        seen = api.look(self.model, inputs, options)
+        marks.append(clock.mark())
+        short = api.choose(self.model, inputs, options, seen)
+        marks.append(clock.mark())
+        vision, choosing = clock.seconds(marks)
+        with api.reading(self.model, short, options) as record:
             self._check_length(short, new_tokens)
             seconds, cache = prefill(self.model, short)
             text = self._generate(short, new_tokens)
@@ -73,6 +82,8 @@ class Session:
             positions=sum(kept.positions for kept in short.kept),
             of=sum(seen.positions for seen in short.seen),
             prefill=seconds,
+            vision=vision,
+            choosing=choosing,
             cache=cache,
             views=views,
             inside=record.inside,
@@ -125,7 +136,7 @@ class Session:
         end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "pad_token_id": end}
         with torch.inference_mode():
-            out = self.model.generate(**short, max_new_tokens=new_tokens, **greedy)
+            out = self.model.generate(**short, max_new_tokens=new_tokens, max_time=self.limit, **greedy)
         new = out[0, short["input_ids"].shape[1] :]
         return str(tokenizer.decode(new, skip_special_tokens=True)).strip()
 

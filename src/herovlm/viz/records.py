@@ -24,6 +24,8 @@ class Answer:
     views: tuple[tuple[Seen, Kept], ...]  # one a picture
     right: bool | None = None  # None when the true answer is not known
     inside: tuple[KeptInside, ...] = ()  # one a picture, where a method goes on inside the LLM
+    vision: float = 0.0  # seconds of the vision tower and the signals that the method needs
+    choosing: float = 0.0  # seconds of choosing and of rebuilding the prompt
 
     @property
     def label(self) -> str:
