@@ -57,14 +57,15 @@ def alone(model: Any, prompt: Prompt, length: int, **drop: Any) -> tuple[str, An
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize(("keep", "drop"), [(0.3, {"method": "hero", "keep": 0.3}), (1.0, {})])
-def test_answers_are_those_of_one_prompt_alone(
-    stand_in: Any, folder: Path, batch_size: int, keep: float, drop: Any
-) -> None:
-    model = stand_in[0].create_from_arg_string(
-        f"pretrained={folder},method=hero,keep={keep}",
-        {"batch_size": batch_size, "device": "cpu", "max_batch_size": None},
-    )
+@pytest.mark.parametrize(
+    "drop",
+    [{}, {"method": "hero", "keep": 0.3}, {"method": "random", "keep": 40, "positions": "original", "newlines": "all"}],
+    ids=str,
+)
+def test_answers_are_those_of_one_prompt_alone(stand_in: Any, folder: Path, batch_size: int, drop: Any) -> None:
+    words = [f"{name}={value}" for name, value in (drop or {"keep": 1.0}).items()]
+    beside = {"batch_size": batch_size, "device": "cpu", "max_batch_size": None}
+    model = stand_in[0].create_from_arg_string(",".join([f"pretrained={folder}", *words]), beside)
     requests = asked(model)
     for request, got in zip(requests, model.generate_until(requests), strict=True):
         prompt = prompt_of(DOCS[request.args[3]], model.processor)
@@ -102,7 +103,7 @@ def test_answers_end_where_the_task_says(stand_in: Any, folder: Path) -> None:
 
 
 def test_options_of_loading_reach_the_model(stand_in: Any, folder: Path) -> None:
-    how = {"dtype": "bfloat16", "attn_implementation": "eager", "positions": "original", "newlines": "all"}
+    how = {"dtype": "bfloat16", "attn_implementation": "eager"}
     model = stand_in[0](pretrained=str(folder), method="random", keep=0.5, device="cpu", **how)
     assert (str(model.model.dtype), model.model.config._attn_implementation) == ("torch.bfloat16", "eager")
     assert (model.device.type, model.processor.tokenizer.padding_side, model.model.training) == ("cpu", "left", False)

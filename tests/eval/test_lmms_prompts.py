@@ -103,6 +103,7 @@ def test_options_of_others_are_named_and_left_out() -> None:
 
 def test_an_answer_ends_at_the_first_of_the_strings() -> None:
     assert cut("\n\na cat\n\nUSER: b", ["USER:", "\n\n", ""]) == "a cat"
+    assert cut("a cat USER: b\n\nc", ["\n\n", "USER:"]) == "a cat"
     assert cut(" a cat ", ["ASSISTANT:"]) == "a cat"
     assert cut("a cat", []) == "a cat"
 
