@@ -17,9 +17,9 @@ from torch import Tensor
 
 from herovlm import registry, spec
 from herovlm.adapters import relevance
-from herovlm.demo import WEIGHTS, scenes
+from herovlm.demo import WEIGHTS, load, scenes
 from herovlm.types import Needs, Seen, budget_of
-from training.demo import data, evaluate, words
+from training.demo import data, words
 
 METHODS = ("random", "uniform", "hero", "hero(low_layers=(0.27,))")
 KEEPS = (0.4, 0.2, 0.1, 0.05)
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=80, help="scenes of the development split")
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
-    model, processor = evaluate.load(args.model)
+    model, processor = load(args.model)
     looks: dict[str, dict[int, list[float]]] = {"shapes": {}, "labels": {}}
     hits: dict[str, list[bool]] = {}
     for picture, question, seen, label in views(model, processor, args.limit):

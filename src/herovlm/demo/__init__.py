@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"  # an ordinary folder for from_pretrained
 
 
-def load() -> tuple[LlavaNextForConditionalGeneration, LlavaNextProcessor]:
-    """Load the shipped model (float32, eval mode) and its processor, as `from_pretrained(WEIGHTS)` does."""
+def load(folder: Path = WEIGHTS) -> tuple[LlavaNextForConditionalGeneration, LlavaNextProcessor]:
+    """Load the shipped model, or one trained like it, and its processor (float32, eval mode)."""
     import torch
     from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
-    model = LlavaNextForConditionalGeneration.from_pretrained(WEIGHTS, dtype=torch.float32)
-    return model.eval(), AutoProcessor.from_pretrained(WEIGHTS)
+    model = LlavaNextForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return model.eval(), AutoProcessor.from_pretrained(folder)

@@ -11,6 +11,7 @@ from typing import Any
 from herovlm.eval.plan import FULL
 
 Cells = list[list[str]]
+FEW = 20  # pictures; with fewer, a bootstrap by percentiles tells too little
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,13 @@ def cell(config: Mapping[str, Any] | None, marks: Marks, intervals: bool) -> str
 def notes(table: Mapping[str, Any], marks: Marks = PRETTY) -> list[str]:
     """What has to be said below a table: what is measured, what the marks mean, what was refused."""
     some = next(iter(table["configs"].values()))
-    asked = f"{some['questions']:,} questions about {some['scenes']:,} pictures"
+    asked = f"{some['questions']:,} questions about {some['scenes']:,} picture{'s' * (some['scenes'] != 1)}"
     lines = [f"{table['metric']}, {asked}; 95 % bootstrap intervals over pictures."]
     if FULL in table["configs"]:
         full = cell(table["configs"][FULL], marks, intervals=True)
         lines.append(f"The full model, {table['mean_positions_full']:,.0f} visual positions on average: {full}.")
+    if some["scenes"] < FEW:
+        lines.append(f"Fewer than {FEW} pictures: these intervals are too narrow.")
     legend = marks.legend(" ".join(text for row in grid(table, marks)[1] for text in row[1:]))
     if legend:
         lines.append(f"{legend} (paired permutation tests over pictures at the same keep, Holm, 5 %).")
