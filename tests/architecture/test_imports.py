@@ -16,7 +16,8 @@ import herovlm
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
-    frozenset({"app", "cost", "eval", "study", "viz", "scale"}),
+    frozenset({"app", "study"}),
+    frozenset({"cost", "eval", "viz", "scale"}),
     frozenset({"demo"}),
     frozenset({"api"}),
     frozenset({"splice", "spec"}),
@@ -28,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 KNOW_NO_MODEL = {"methods", "ops", "types", "errors", "pictures", "spec", "registry", "viz"}
-MODULE_OF = {"pillow": "PIL", "pyyaml": "yaml"}  # distribution -> module, where they differ
+MODULE_OF = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}  # distribution -> module, where they differ
 HEAVY = ("torch", "transformers", "numpy", "PIL", "jinja2", "rich", "safetensors")
 
 PUBLIC = [
