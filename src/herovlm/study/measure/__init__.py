@@ -1,0 +1,1 @@
+"""What is measured of one picture: numbers for the records, no verdicts."""

@@ -1,0 +1,1 @@
+"""What the records of a study say: means, intervals, and one sentence a finding."""
