@@ -94,4 +94,5 @@ def _blocks(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _rounded(values: Floats) -> list[Any]:
-    return list(np.round(values, numbers.DIGITS).tolist())
+    listed: Any = np.round(values, numbers.DIGITS).tolist()
+    return list(listed)

@@ -1,0 +1,89 @@
+"""`herovlm study`: the three findings of the HERO paper, on any model and pictures."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from herovlm.cli import options, show
+from herovlm.cli.tidy import tidy
+from herovlm.errors import UsageError
+
+Option = typer.Option
+Task = Annotated[str, Option(help="'board', a .yaml, a .jsonl or its folder: pictures with questions and answers.")]
+Metric = Annotated[str, Option(help="How answers of a .jsonl are scored; the likelihood does not need it.")]
+Split = Annotated[str | None, Option(help="Split of the task; its first by default, which for boards is held out.")]
+Limit = Annotated[int, Option(min=1, help="Only so many pictures, with all their questions.")]
+Out = Annotated[Path, Option(help="Folder of records and report; a study that was interrupted, or grows, goes on.")]
+Findings = Annotated[str, Option(help="1 tiles, 2 attention, 3 roles; with commas between.")]
+Threads = Annotated[int | None, Option(min=1, help="CPU threads.")]
+Batch = Annotated[int, Option(min=1, help="Most positions that the LLM reads at once; more suits a GPU.")]
+
+
+@tidy
+def study(
+    model: options.Model = "demo",
+    task: Task = "board",
+    metric: Metric = "exact_match",
+    split: Split = None,
+    limit: Limit = 50,
+    findings: Findings = "1,2,3",
+    out: Out = Path("runs/study"),
+    threads: Threads = None,
+    batch: Batch = 2_048,
+    json: options.Json = False,
+    clip: options.Clip = None,
+    download: options.Download = False,
+) -> None:
+    """Measure the findings of HERO: which tiles matter, what CLS attention looks at, which tokens serve what.
+
+    Writes a page, figures and all numbers. Needs herovlm[eval].
+    """
+    numbers = findings_of(findings)
+    with show.progress(1) as step:
+        step("loading libraries")
+        from herovlm.cli import load
+        from herovlm.eval import samples
+        from herovlm.eval import task as tasks
+        from herovlm.extras import require
+        from herovlm.study import page, run
+        from herovlm.study.summary.whole import summarise
+
+        for module in ("matplotlib", "scipy.stats", "sklearn.linear_model"):
+            require(module, extra="eval")
+    asked = samples.asked(tasks.load(task, metric), split, limit=limit)
+    what = run.Study(
+        asked=asked,
+        name=model,
+        load=partial(load.load, model, clip=clip, download=download),
+        findings=numbers,
+        batch=batch,
+        threads=threads,
+    )
+    with show.progress(what.steps + 1) as step, load.quiet():
+        what.go(out, step)
+        step("summing up and drawing")
+        found = summarise(out, [run.FINDINGS[number] for number in numbers])
+        target = page.write(found, asked, out)
+    if json:
+        show.as_json({**page.told(found), "out": str(out)})
+        return
+    for name, one in found["findings"].items():
+        typer.secho(f"{page.TITLES[name]}: {one['verdict']['word']}", bold=True)
+        typer.echo(f"{one['verdict']['sentence']}\n")
+    typer.echo(f"page: {target}")
+
+
+def findings_of(text: str) -> list[int]:
+    """Read "1,3".
+
+    Raises:
+        UsageError: it is not that.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not set(parts) <= {"1", "2", "3"}:
+        raise UsageError(f"--findings {text!r} is unknown; give 1 (tiles), 2 (attention), 3 (roles), such as 1,3")
+    return sorted({int(part) for part in parts})
