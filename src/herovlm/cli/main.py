@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import herovlm
-from herovlm.cli import ask, bench, compare, demo, eval, methods, models, report
+from herovlm.cli import ask, bench, compare, demo, eval, methods, models, report, study
 
 app = typer.Typer(
     name="herovlm",
@@ -19,6 +19,7 @@ app = typer.Typer(
 for command in (demo.demo, ask.ask, compare.compare, report.report, bench.bench, methods.methods, models.models):
     app.command()(command)
 app.command("eval")(eval.evaluate)
+app.command()(study.study)
 
 
 def _version(asked: bool) -> None:
