@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from herovlm import registry, spec, splice
@@ -14,6 +14,7 @@ from herovlm.adapters import refuse, relevance
 from herovlm.adapters.base import Score, everything
 from herovlm.adapters.inside import Cutter
 from herovlm.adapters.narrow import Narrow, survivors
+from herovlm.auto import Auto, read
 from herovlm.errors import InputsError, UnsupportedError, UsageError
 from herovlm.methods.base import Method, resolve
 from herovlm.methods.full import Full
@@ -28,6 +29,7 @@ MIDDLE = 0.5  # the depth of the tower behind which it is narrowed, where no blo
 AnyNarrow = float | tuple[float | int, float]
 Positions = Literal["compact", "original"]
 AnyMethod = str | Method | Inside | Chain
+AnyKeep = float | int | str | Auto
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Options:
     method: Method  # before the language model
     inside: Inside | None  # in it
     alone: bool  # whether only the inside method was asked for
-    keep: float | int
+    keep: float | int | Auto
     question: str | Sequence[str] | None
     processor: Any
     positions: Positions
@@ -49,6 +51,20 @@ class Options:
         """Whether everything is kept by request: the untouched model ("full + fastv" asks for something else)."""
         goes_on = self.inside is not None and not self.alone and isinstance(self.method, Full)
         return isinstance(self.keep, float) and self.keep == 1.0 and not goes_on
+
+    def needs(self, depth: int) -> Needs:
+        """Say what to record of a vision tower with `depth` blocks."""
+        needs = Needs() if self.all else self.method.needs(depth)
+        return replace(needs, hidden=True) if isinstance(self.keep, Auto) else needs
+
+    def budget(self, seen: Seen) -> int:
+        """Number of positions for one image."""
+        return self.keep.budget(seen) if isinstance(self.keep, Auto) else budget_of(self.keep, seen.positions)
+
+    @property
+    def share(self) -> float | None:
+        """The share that was asked for, if it was one."""
+        return self.keep if isinstance(self.keep, float) else None
 
     def cut(self, depth: int) -> Narrow | None:
         """Say where the vision tower is narrowed, if at all: who keeps everything keeps it there too."""
@@ -62,7 +78,7 @@ def drop(
     inputs: Mapping[str, Any],
     *,
     method: AnyMethod = "hero",
-    keep: float | int = 0.2,
+    keep: AnyKeep = 0.2,
     question: str | Sequence[str] | None = None,
     processor: Any = None,
     positions: Positions = "compact",
@@ -80,6 +96,8 @@ def drop(
             the language model ("hero + fastv") need `dropping`.
         keep: float in (0, 1]: share of the visual positions that the untouched model would send for an image,
             newlines counted; int: that many positions an image.  1.0 is the untouched model, whatever the method.
+            "auto(loss=0.05)": by what is in the picture, for a loss of accuracy that was measured on the demo model
+            (`herovlm.auto`); how many that is, only the vision tower tells.
         question: the user's words, one for all or one a prompt; None reads them from input_ids.
         processor: a processor or tokenizer to read the question with; None takes the one beside the model's weights.
         positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's numbers.
@@ -114,7 +132,7 @@ def dropping(
     model: PreTrainedModel,
     *,
     method: AnyMethod = "hero",
-    keep: float | int = 0.2,
+    keep: AnyKeep = 0.2,
     question: str | Sequence[str] | None = None,
     processor: Any = None,
     positions: Positions = "compact",
@@ -204,14 +222,15 @@ def cutter_of(model: PreTrainedModel, options: Options) -> Cutter | None:
     depth = len(refuse.language_model(model).layers)
 
     def plan(positions: int) -> Mapping[int, int]:
-        return inside.plan(positions, depth, budget_of(options.keep, positions) if options.alone else None)
+        keep = None if isinstance(options.keep, Auto) or not options.alone else options.keep
+        return inside.plan(positions, depth, None if keep is None else budget_of(keep, positions))
 
     return Cutter(model, inside.needs(depth), plan, inside.cut)
 
 
 def options_of(
     method: AnyMethod,
-    keep: float | int,
+    keep: AnyKeep,
     question: Any,
     processor: Any,
     positions: Any,
@@ -223,7 +242,9 @@ def options_of(
         raise UsageError(f"positions={positions!r} is unknown; use 'compact' or 'original'")
     if newlines not in (None, "touched", "all", "none", "canvas"):
         raise UsageError(f"newlines={newlines!r} is unknown; use 'touched', 'all', 'none' or 'canvas'")
-    budget_of(keep, 1)
+    keep = read(keep) if isinstance(keep, str) else keep
+    if not isinstance(keep, Auto):
+        budget_of(keep, 1)
     asked, cut = spec.parse(method), narrow_of(narrow)
     if isinstance(asked, Method):
         return Options(asked, None, False, keep, question, processor, positions, newlines, cut)
@@ -231,6 +252,8 @@ def options_of(
         raise UnsupportedError(f"{asked.inside} renumbers positions, positions='original' keeps them; leave one out")
     if asked.before is None and cut is not None:
         raise UnsupportedError(f"narrow with {asked.inside} alone, which is sent everything; put a method before it")
+    if asked.before is None and isinstance(keep, Auto):
+        raise UnsupportedError(f"keep={str(keep)!r} with {asked.inside} alone, which is sent everything; give a number")
     before = Full() if asked.before is None else asked.before
     return Options(before, asked.inside, asked.before is None, keep, question, processor, positions, newlines, cut)
 
@@ -264,7 +287,7 @@ def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) ->
         refuse.no_pictures(model, inputs)
         return ()
     depth = adapter.depth(model)
-    needs = Needs() if options.all else options.method.needs(depth)
+    needs = options.needs(depth)
     return adapter.see(model, inputs, needs, _score(model, inputs, needs, options), options.cut(depth))
 
 
@@ -275,10 +298,11 @@ def choose(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options, 
     if options.all:
         kept = [everything(s) for s in seen]
     else:
-        share = options.keep if isinstance(options.keep, float) else None
-        budgets = [budget_of(options.keep, s.positions) for s in seen]
+        budgets = [options.budget(s) for s in seen]
         left = [survivors(s, b if options.method.exact else 0) for s, b in zip(seen, budgets, strict=True)]
-        kept = [options.method.keep(s, b, options.newlines, share=share) for s, b in zip(left, budgets, strict=True)]
+        kept = [
+            options.method.keep(s, b, options.newlines, share=options.share) for s, b in zip(left, budgets, strict=True)
+        ]
     return registry.adapter(model).rebuild(model, inputs, seen, kept, original=options.positions == "original")
 
 

@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cost", "eval", "viz", "scale"}),
     frozenset({"demo"}),
     frozenset({"api"}),
-    frozenset({"splice", "spec"}),
+    frozenset({"splice", "spec", "auto"}),
     frozenset({"registry"}),
     frozenset({"methods", "adapters", "decoding"}),
     frozenset({"ops"}),
@@ -52,6 +52,7 @@ PUBLIC = [
     "drop",
     "dropping",
     "parse",
+    "show",
 ]
 
 

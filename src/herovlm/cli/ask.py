@@ -15,7 +15,7 @@ def ask(
     words: Annotated[list[str], typer.Argument(metavar='PICTURE... "QUESTION"', help="Pictures, then the question.")],
     model: options.Model = "demo",
     method: Annotated[str, typer.Option(help="Method, such as hero or 'hero(alpha=0.3)'.")] = "hero",
-    keep: Annotated[str, typer.Option(help="Share (0.2) or number (150) of visual positions a picture.")] = "0.2",
+    keep: Annotated[str, typer.Option(help="Share (0.2) or number (150) of visual positions, or auto.")] = "0.2",
     narrow: options.Narrow = None,
     html: options.Html = None,
     json: options.Json = False,
@@ -25,7 +25,7 @@ def ask(
 ) -> None:
     """Ask a question about one or more pictures with a share of their visual positions."""
     paths, question = options.pictures_and_question(words)
-    amounts, share = [options.keep_of(keep)], options.narrow_of(narrow)
+    amounts, share = [options.amount_of(keep)], options.narrow_of(narrow)
     target = options.target(html, paths)
     pictures = options.open_pictures(paths)
     plan = options.plan_of([options.method_of(method)], amounts)  # last: loads libraries

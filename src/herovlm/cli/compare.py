@@ -25,7 +25,7 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="Methods, with commas between; 'all' is every one of them.")
     ] = "full,hero,uniform,random",
-    keep: Annotated[str, typer.Option(help="Shares or numbers of visual positions, with commas between.")] = "0.2",
+    keep: Annotated[str, typer.Option(help="Shares or numbers of positions or auto, with commas between.")] = "0.2",
     answer: Annotated[
         str | None, typer.Option(help="The right answer: who says these words, among others, is right.")
     ] = None,
@@ -42,7 +42,7 @@ def compare(
     A method that cannot answer (a budget too small for it, say) has a row that says why.
     """
     question = options.question_of(question)
-    amounts, share = options.keeps_of(keep), options.narrow_of(narrow)
+    amounts, share = options.amounts_of(keep), options.narrow_of(narrow)
     truth = options.answer_of(answer)
     target = options.target(html, [picture])
     pictures = options.open_pictures([picture])
@@ -63,7 +63,7 @@ def attempt(
     ready: Session,
     picture: Image.Image,
     question: str,
-    plan: Sequence[tuple[str, float | int]],
+    plan: Sequence[tuple[str, options.Amount]],
     new_tokens: int,
     step: show.Step,
 ) -> Asked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,8 @@ Narrow = Annotated[
 ]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 
+Amount = float | int | str
+
 
 def keep_of(text: str) -> float | int:
     """Read a share ("0.2") or a number of positions ("150").
@@ -40,6 +42,24 @@ def keep_of(text: str) -> float | int:
     if isinstance(keep, float) and not 0.0 < keep <= 1.0:
         raise BudgetError(f"keep={text} is not in (0, 1]; {how}")
     return keep
+
+
+def amount_of(text: str) -> Amount:
+    """Read a share, a number of positions, or "auto(loss=0.05)".
+
+    Raises:
+        BudgetError: it is none of these.
+    """
+    if not text.startswith("auto"):
+        return keep_of(text)
+    from herovlm.auto import read
+
+    return str(read(text))
+
+
+def amounts_of(text: str) -> list[Amount]:
+    """Read several of them, with commas between: "0.2,auto"."""
+    return list(dict.fromkeys(amount_of(part.strip()) for part in text.split(",")))
 
 
 def narrow_of(text: str | None) -> float | tuple[float | int, float] | None:
@@ -142,7 +162,7 @@ def pictures_and_question(words: list[str]) -> tuple[list[str], str]:
     return words[:-1], question
 
 
-def plan_of(methods: list[str], keeps: list[float | int]) -> list[tuple[str, float | int]]:
+def plan_of(methods: Sequence[str], keeps: Sequence[Any]) -> list[tuple[str, Any]]:
     """Pair every method with every keep; "full" keeps all, so it comes once, also where pruning goes on behind it."""
     pairs = [(method, 1.0 if method.split(" + ")[0] == "full" else keep) for method in methods for keep in keeps]
     return list(dict.fromkeys(pairs))

@@ -50,7 +50,7 @@ class Session:
         return "pad" if getattr(images, "do_pad", False) else "crop"
 
     def answer(
-        self, pictures: Sequence[Image.Image], question: str, method: str, keep: float | int, new_tokens: int
+        self, pictures: Sequence[Image.Image], question: str, method: str, keep: float | int | str, new_tokens: int
     ) -> Answer:
         """Drop, time each stage, and generate greedily; methods inside the language model work in prefill and answer.
 
@@ -93,7 +93,7 @@ class Session:
         self,
         pictures: Sequence[Image.Image],
         question: str,
-        plan: Sequence[tuple[str, float | int]],
+        plan: Sequence[tuple[str, float | int | str]],
         new_tokens: int,
         step: Callable[[str], None],
     ) -> Asked:

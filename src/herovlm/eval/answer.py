@@ -20,7 +20,7 @@ from herovlm.adapters.base import everything
 from herovlm.errors import HeroError, InputsError, TextTowerError
 from herovlm.eval.plan import Config
 from herovlm.prompt import prompt
-from herovlm.types import Kept, Needs, Relevance, Seen, Short, budget_of
+from herovlm.types import Kept, Needs, Relevance, Seen, Short
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -147,7 +147,7 @@ class Reader:
     ) -> dict[Relevance | None, list[Seen]]:
         """Look once (once more where methods score the question by another CLIP): one `Seen` a question."""
         depth = registry.adapter(self.model).depth(self.model)
-        needs = [Needs() if one.options.all else one.options.method.needs(depth) for one in configs]
+        needs = [one.options.needs(depth) for one in configs]
         kinds: list[Relevance | None] = list(dict.fromkeys(n.relevance for n in needs if n.relevance))
         kinds = kinds or [None]
         looks: dict[Relevance | None, list[Seen]] = {}
@@ -178,7 +178,7 @@ class Reader:
     def _rows(self, config: Config, looks: dict[Relevance | None, list[Seen]], mask: Tensor) -> list[Row]:
         """Choose for every question; once, where the question is nothing to the method."""
         options = config.options
-        needs = Needs() if options.all else options.method.needs(registry.adapter(self.model).depth(self.model))
+        needs = options.needs(registry.adapter(self.model).depth(self.model))
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         rows: list[Row] = []
         for question, seen in enumerate(looks[needs.relevance]):
@@ -266,8 +266,7 @@ def choose(options: api.Options, seen: Seen) -> Kept:
     """Choose as `herovlm.drop` does."""
     if options.all:
         return everything(seen)
-    share = options.keep if isinstance(options.keep, float) else None
-    return options.method.keep(seen, budget_of(options.keep, seen.positions), options.newlines, share=share)
+    return options.method.keep(seen, options.budget(seen), options.newlines, share=options.share)
 
 
 def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:

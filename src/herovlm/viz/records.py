@@ -15,7 +15,7 @@ class Answer:
     """What one method answered, and what it cost."""
 
     method: str  # spec, such as "hero" or "hero(alpha=0.3)"
-    keep: float | int  # share or number of visual positions, as asked
+    keep: float | int | str  # share or number of visual positions or auto, as asked
     text: str
     positions: int  # visual positions that reached the LLM, all pictures together
     of: int  # visual positions that the untouched model sends
@@ -44,7 +44,7 @@ class Refused:
     """A method that could not answer, and why: a budget too small for it, a signal that this model cannot give."""
 
     method: str
-    keep: float | int
+    keep: float | int | str
     why: str
 
     @property

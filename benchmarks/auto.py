@@ -1,0 +1,150 @@
+"""What `keep="auto"` promises and what it loses: `python benchmarks/auto.py --json FILE|-`.
+
+Calibrates on development scenes (positions for each different patch against the loss of accuracy), then keeps the
+promise to the test on held-out scenes, beside the fixed share that sends as many positions on average.  Answers are
+judged by teacher forcing, the language model in bfloat16.  Resumable: one line a scene in --records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from rich.console import Console
+from rich.progress import track
+
+from herovlm import auto
+from herovlm.demo import load, scenes
+from herovlm.eval import stats
+from herovlm.eval.answer import Reader
+from herovlm.eval.likelihood import judge
+from herovlm.eval.plan import Config, config
+from herovlm.methods.hero import Hero
+
+EACH = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)  # positions for each different patch
+SHARES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8)
+PROMISES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+Line = dict[str, Any]
+
+
+def measured(reader: Reader, seed: int) -> Line:
+    """Judge a scene at every budget that is asked of it."""
+    scene = scenes.make(seed)
+    questions, answers = [q.text for q in scene.questions], [q.answer for q in scene.questions]
+    (row, *_) = reader.sheet(scene.image, questions[:1], [config("hero@0.5")]).rows
+    count, most = auto.different(row.seen), row.seen.positions
+    asked: dict[str, Config] = {"full": config("full@1.0")}
+    asked |= {f"share {share}": Config(Hero(), share) for share in SHARES}
+    asked |= {f"each {each}": _at(round(each * count), most) for each in EACH}
+    found: dict[Config, list[Any]] = {}
+    for one in judge(reader, scene.image, questions, answers, list(dict.fromkeys(asked.values()))):
+        found.setdefault(one.config, []).append([one.right, one.kept])
+    return {"scene": seed, "different": count, "of": most, "judged": {name: found[one] for name, one in asked.items()}}
+
+
+def promised(reader: Reader, seed: int, curve: Sequence[tuple[float, float]]) -> Line:
+    """Judge a scene at the budgets that the curve promises enough for, too."""
+    line = measured(reader, seed)
+    scene = scenes.make(seed)
+    questions, answers = [q.text for q in scene.questions], [q.answer for q in scene.questions]
+    asked = {
+        f"loss {loss}": _at(round(min(auto.positions_each(loss, curve), 1e6) * line["different"]), line["of"])
+        for loss in PROMISES
+    }
+    found: dict[Config, list[Any]] = {}
+    for one in judge(reader, scene.image, questions, answers, list(dict.fromkeys(asked.values()))):
+        found.setdefault(one.config, []).append([one.right, one.kept])
+    line["judged"] |= {name: found[one] for name, one in asked.items()}
+    return line
+
+
+def _at(budget: int, most: int) -> Config:
+    return config("full@1.0") if budget >= most else Config(Hero(), max(1, budget))
+
+
+def summary(lines: Sequence[Line], name: str) -> dict[str, Any]:
+    """Share of the full model's accuracy that is lost, with interval, and the mean share of positions."""
+    counts = np.array([[sum(r for r, _ in line["judged"][which]) for which in (name, "full")] for line in lines])
+    lost = lambda c: 1 - c[..., 0] / c[..., 1]  # noqa: E731
+    kept = sum(n for line in lines for _, n in line["judged"][name])
+    of = sum(line["of"] * len(line["judged"][name]) for line in lines)
+    return {
+        "loss": round(float(lost(counts.sum(0))), 4),
+        "interval95": [round(x, 4) for x in stats.interval(counts, lost)],
+        "mean_keep": round(kept / of, 4),
+    }
+
+
+def curve_of(table: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """Losses, smallest first, and the positions each; more positions never count as losing more."""
+    points: list[tuple[float, float]] = []
+    for each in sorted(EACH, reverse=True):
+        loss = max(table[f"each {each}"]["loss"], 0.001, *(before + 1e-4 for before, _ in points[-1:]))
+        points.append((round(loss, 4), each))
+    return points
+
+
+def run(
+    reader: Reader, split: str, count: int, records: Path, curve: Sequence[tuple[float, float]] | None
+) -> list[Line]:
+    """Judge what is not judged yet."""
+    file = records / f"{split}.jsonl"
+    lines = [json.loads(line) for line in file.open()] if file.exists() else []
+    done = {line["scene"] for line in lines}
+    seeds = scenes.SPLITS[split][:count]
+    with file.open("a", encoding="utf-8") as out:
+        for seed in track([s for s in seeds if s not in done], description=split, console=Console(stderr=True)):
+            line = measured(reader, seed) if curve is None else promised(reader, seed, curve)
+            out.write(json.dumps(line) + "\n")
+            out.flush()
+            lines.append(line)
+    return [line for line in lines if line["scene"] in set(seeds)]
+
+
+def main() -> None:
+    """Calibrate, test, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="two scenes of each split")
+    parser.add_argument("--scenes", type=int, default=200, help="of each split")
+    parser.add_argument("--records", type=Path, default=Path("runs/auto"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", default="-", help="file to write, or - for standard output")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.records.mkdir(parents=True, exist_ok=True)
+    model, processor = load()
+    model.model.language_model.bfloat16()
+    model.lm_head.bfloat16()
+    reader, count = Reader(model, processor, max_new_tokens=8), 2 if args.small else args.scenes
+    found = run(reader, "development", count, args.records, None)
+    names = [*(f"each {each}" for each in EACH), *(f"share {share}" for share in SHARES)]
+    calibration = {name: summary(found, name) for name in names}
+    curve = curve_of(calibration)
+    tested = run(reader, "held-out", count, args.records, curve)
+    result = {
+        "benchmark": "auto",
+        "small": args.small,
+        "scenes": count,
+        "questions": sum(len(line["judged"]["full"]) for line in tested),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "curve": curve,
+        "calibration": calibration,
+        "held_out": {name: summary(tested, name) for name in [*names, *(f"loss {loss}" for loss in PROMISES)]},
+    }
+    text = json.dumps(result, indent=1) + "\n"
+    if args.json == "-":
+        sys.stdout.write(text)
+    else:
+        Path(args.json).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
