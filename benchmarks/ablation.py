@@ -55,6 +55,7 @@ FIELDS: dict[str, Sequence[object]] = {
     "allocation": ("floored",),
     "newlines": ("touched", "all"),
 }
+PRINTED = "paper, as printed"
 PAPER = {  # what each part of the paper's rule is worth: the same, without our two rules
     "as printed": "",
     "without saliency": "alpha=0.0",
@@ -103,21 +104,38 @@ def judged(told: dict[str, str], keeps: Sequence[float], seeds: Sequence[int]) -
         yield {"scene": seed, "full@1.0": found[full], **lines}
 
 
-def summary(lines: Sequence[dict[str, Any]], name: str, beside: str) -> dict[str, Any]:
-    """Accuracy in percent with interval, the difference from another, and the mean log-probability."""
-    ours, theirs = ([_counts(line[which]) for line in lines] for which in (name, beside))
-    both = np.array([[o[0], t[0], o[1]] for o, t in zip(ours, theirs, strict=True)])
-    share, change = (lambda c: 100 * c[..., 0] / c[..., 2]), (lambda c: 100 * (c[..., 0] - c[..., 1]) / c[..., 2])
+def summary(lines: Sequence[dict[str, Any]], name: str, besides: dict[str, str]) -> dict[str, Any]:
+    """Accuracy in percent with interval, paired differences from others, and the mean log-probability."""
     asked = [question for line in lines for question in line[name]]
     kinds = {kind: [right for k, right, _ in asked if k == kind] for kind in scenes.QUESTION_KINDS}
+    share, change = (lambda c: 100 * c[..., 0] / c[..., 2]), (lambda c: 100 * (c[..., 0] - c[..., 1]) / c[..., 2])
+
+    def beside(other: str) -> Any:
+        pairs = ((_counts(line[name]), _counts(line[other])) for line in lines)
+        return np.array([[ours[0], theirs[0], ours[1]] for ours, theirs in pairs])
+
+    alone = beside(name)
+    against = {told: beside(other) for told, other in besides.items()}
     return {
-        "accuracy": round(float(share(both.sum(0))), 1),
-        "interval95": [round(x, 1) for x in stats.interval(both, share)],
-        "difference": round(float(change(both.sum(0))), 1),
-        "difference95": [round(x, 1) for x in stats.interval(both, change)],
+        "accuracy": round(float(share(alone.sum(0))), 1),
+        "interval95": [round(x, 1) for x in stats.interval(alone, share)],
+        "against": {
+            told: {
+                "difference": round(float(change(counts.sum(0))), 1),
+                "difference95": [round(x, 1) for x in stats.interval(counts, change)],
+            }
+            for told, counts in against.items()
+        },
         "log_probability": round(sum(max(log, -10.0) for _, _, log in asked) / len(asked), 3),
-        **{kind: round(100 * sum(right) / len(right), 1) for kind, right in kinds.items() if right},
+        "kinds": {kind: round(100 * sum(right) / len(right), 1) for kind, right in kinds.items() if right},
     }
+
+
+def _besides(name: str, keep: float) -> dict[str, str]:
+    """What a variation is compared with."""
+    others = [BASE] if name != BASE else []
+    others += [PRINTED] if name.startswith("paper, ") and name != PRINTED else []
+    return {other: f"{other}@{keep}" for other in others}
 
 
 def _counts(asked: Sequence[Any]) -> tuple[int, int]:
@@ -156,10 +174,15 @@ def main() -> None:
         "language_model": "bfloat16",
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "full": summary(lines, "full@1.0", "full@1.0")["accuracy"],
+        "full": summary(lines, "full@1.0", {})["accuracy"],
         "methods": told,
         "variations": {
-            name: {str(keep): summary(lines, f"{name}@{keep}", f"{BASE}@{keep}") for keep in keeps} for name in told
+            name: {
+                str(keep): summary(lines, at_keep, _besides(name, keep))
+                for keep in keeps
+                if all((at_keep := f"{name}@{keep}") in line for line in lines)  # some cannot keep so little
+            }
+            for name in told
         },
     }
     text = json.dumps(result, indent=1) + "\n"
