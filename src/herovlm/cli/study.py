@@ -54,11 +54,12 @@ def study(
 
         for module in ("matplotlib", "scipy.stats", "sklearn.linear_model"):
             require(module, extra="eval")
-    asked = samples.asked(tasks.load(task, metric), split, limit=limit)
+    asked = samples.asked(tasks.load(task, metric), split)
     what = run.Study(
         asked=asked,
         name=model,
         load=partial(load.load, model, clip=clip, download=download),
+        limit=limit,
         findings=numbers,
         batch=batch,
         threads=threads,

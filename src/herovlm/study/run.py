@@ -20,7 +20,8 @@ from herovlm.study.summary.attention import suggestion
 
 FINDINGS = {1: "tiles", 2: "attention", 3: "roles"}
 FORMAT = 1  # of the records
-EXAMPLES = 2  # pictures whose attention maps are stored
+TRUSTED = 0.5  # confidence from which on roles compares the suggested blocks too
+PROBED = 4  # times as many pictures are probed: that needs the vision tower alone
 Step = Callable[[str], None]
 
 
@@ -31,6 +32,7 @@ class Study:
     asked: Asked
     name: str  # of the model
     load: Load
+    limit: int | None = None  # pictures; None is all
     findings: Sequence[int] = tuple(FINDINGS)
     batch: int = 2_048  # most positions in one pass of the language model: small ones stay in a cache
     threads: int | None = None
@@ -44,9 +46,14 @@ class Study:
         return {**run, "settings": {"tasks": [told], "models": [self.name]}, "study": FORMAT}
 
     @property
+    def pictures(self) -> Sequence[Picture]:
+        """Those that are measured."""
+        return self.asked.pictures[: self.limit]
+
+    @property
     def steps(self) -> int:
         """How often `go` calls its `step`."""
-        return len(self.findings) * len(self.asked.pictures) + (3 in self.findings)
+        return len(self.findings) * len(self.pictures) + (3 in self.findings)
 
     def go(self, folder: Path, step: Step = lambda _: None) -> None:
         """Measure what has not been measured yet, one finding and picture after the other.
@@ -66,10 +73,10 @@ class Study:
             work = _Work(self, folder, writer, step)
             names = [FINDINGS[number] for number in self.findings]
             for some in (["attention"], ["tiles", "roles"]):  # attention says which blocks roles compares
-                for number, picture in enumerate(self.asked.pictures):
+                for number, picture in enumerate(self.pictures, 1):
                     for finding in (name for name in some if name in names):
-                        step(f"{finding}: picture {number + 1:,} of {len(self.asked.pictures):,}")
-                        work.measure(finding, picture, number)
+                        step(f"{finding}: picture {number:,} of {len(self.pictures):,}")
+                        work.measure(finding, picture)
             if "roles" in names:
                 step("roles: probes")
                 work.probes()
@@ -92,7 +99,7 @@ class _Work:
         task = self.study.asked.task
         return Reader(model, processor, task.prompt, task.max_new_tokens, self.study.batch)
 
-    def measure(self, finding: str, picture: Picture, number: int) -> None:
+    def measure(self, finding: str, picture: Picture) -> None:
         """Measure one finding on one picture, unless that was done."""
         group = self.group(finding, picture.name)
         if records.group_of(group) in self.writer.done:
@@ -103,42 +110,50 @@ class _Work:
         elif finding == "roles":
             made = roles.measure(self.reader, image, samples, self.pairs)
         else:
-            made = [self.attention(image, picture, number)]
+            made = [self.attention(image, picture)]
         self.writer.write([{**group, **one} for one in made], {"done": len(made), **group})
 
-    def attention(self, image: Any, picture: Picture, number: int) -> dict[str, Any]:
-        """Measure what the tower looks at in a picture; the first ones are kept as maps too."""
+    def attention(self, image: Any, picture: Picture) -> dict[str, Any]:
+        """Measure what the tower looks at in a picture; the first of each grid of tiles is kept as maps too."""
         seen = attention.look(self.reader, image)
         scene = foreground.scene_of(self.study.asked, picture)
         shown = None if scene is None else foreground.shown(scene, seen.grid).foreground.to(seen.valid.device)
         found = attention.measure(seen, shown)
-        if number < EXAMPLES:
-            found["maps"] = {"grid": list(seen.grid.tiles), "side": seen.grid.side, "rows": attention.maps(seen)}
-            found["maps"]["valid"] = seen.valid.int().tolist()
+        if seen.grid.tiles not in self.grids:
+            self.grids.add(seen.grid.tiles)
+            about = {"grid": list(seen.grid.tiles), "side": seen.grid.side, "valid": seen.valid.int().tolist()}
+            found["maps"] = {**about, "rows": attention.maps(seen)}
         return found
 
     @cached_property
+    def grids(self) -> set[tuple[int, int]]:
+        """Grids of tiles of which there are maps already."""
+        lines = [line for line in records.read(self.folder)[0] if "maps" in line]
+        return {(line["maps"]["grid"][0], line["maps"]["grid"][1]) for line in lines}
+
+    @cached_property
     def pairs(self) -> dict[str, Layers]:
-        """The blocks of both stages: HERO's own, and those that the measured attention suggests, where it was.
+        """The blocks of both stages: HERO's own, and those that attention suggests, where that can be trusted.
 
         What was suggested first stays, so that a study that grows compares the same blocks throughout.
         """
         known = records.meta(self.folder).get("suggested")
         if known is None:
             found = suggestion([line for line in records.read(self.folder)[0] if line["task"] == "attention"])
-            known = {} if found is None else {"early": list(found.low), "late": list(found.high)}
-            if known:
-                records.agree(self.folder, {"suggested": known})
+            good = found is not None and found.confidence >= TRUSTED
+            known = {"early": list(found.low), "late": list(found.high)} if found is not None and good else {}
+            records.agree(self.folder, {"suggested": known})
         stages: Layers = {stage: tuple(blocks) for stage, blocks in known.items()}
         return {"default": roles.DEFAULT, **({"suggested": stages} if stages else {})}
 
     def probes(self) -> None:
         """Probe what tokens encode, on all pictures together, where it is known what stands in them."""
-        group = self.group("probes", f"first {len(self.study.asked.pictures)}")
+        pictures = self.study.asked.pictures[: PROBED * len(self.study.pictures)]
+        group = self.group("probes", f"first {len(pictures)}")
         if records.group_of(group) in self.writer.done or not foreground.known(self.study.asked):
             return
         looked = []
-        for picture in self.study.asked.pictures:
+        for picture in pictures:
             scene = foreground.scene_of(self.study.asked, picture)
             if scene is not None:
                 seen = attention.look(self.reader, scene.image)

@@ -31,18 +31,21 @@ def maps(found: Numbers, pictures: Mapping[str, Image.Image], folder: Path) -> D
     def paint(figure: Any) -> None:
         heights = [one["grid"][0] / one["grid"][1] if part == "local" else 1 for one, part in rows]
         grid = figure.subplots(len(rows), len(blocks) + 1, squeeze=False, height_ratios=heights)
-        for line, (one, part) in zip(grid, rows, strict=True):
+        for number, (line, (one, part)) in enumerate(zip(grid, rows, strict=True)):
             shown = one["grid"] if part == "local" else [1, 1]
             line[0].imshow(_photo(pictures[one["picture"]], shown, part))
             line[0].set_ylabel(LABELS[part], fontsize=8)
             for axes, block in zip(line[1:], blocks, strict=True):
                 axes.imshow(_laid(one, block, part), cmap="magma", vmin=0, vmax=1)
-                axes.set_title(f"block {block}" if line is grid[0] else "", fontsize=7.5)
+                axes.set_title(f"block {block}" if number == 0 else "", fontsize=7.5)
             for axes in line:
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
 
-    caption = "CLS attention, mean over heads: bright is the most that the CLS token of a tile looks at in that block."
+    caption = (
+        "CLS attention, mean over heads: bright is what it looks at most in that block, of the "
+        "thumbnail or of all local tiles."
+    )
     height = sum(one["grid"][0] / one["grid"][1] if part == "local" else 1 for one, part in rows)
     return draw(folder, "attention-maps", caption, (11.5, 0.4 + 0.92 * height), paint)
 
@@ -52,8 +55,10 @@ def overlap(found: Numbers, folder: Path) -> Drawn:
 
     def paint(figure: Any) -> None:
         panels = figure.subplots(1, len(found["parts"]), squeeze=False)[0]
+        others = [np.array(v["overlap"])[~np.eye(found["depth"], dtype=bool)] for v in found["parts"].values()]
+        most = max([float(other.max()) for other in others if len(other)] or [1.0])  # the diagonal is 1 anyway
         for axes, (part, values) in zip(panels, found["parts"].items(), strict=True):
-            shown = axes.imshow(values["overlap"], cmap="viridis", vmin=0, vmax=1)
+            shown = axes.imshow(values["overlap"], cmap="viridis", vmin=0, vmax=most)
             axes.set_title(LABELS[part], loc="left", fontweight="bold")
             axes.set_xlabel("block")
             axes.set_ylabel("block")

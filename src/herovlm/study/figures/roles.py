@@ -45,7 +45,7 @@ def ways(found: Numbers, folder: Path) -> Drawn:
         "Accuracy when the tokens of thumbnail / local tiles are chosen by early or by late blocks, with 95 % "
         "intervals. Black dashes: the full model."
     )
-    return draw(folder, "roles-ways", caption, (5.6 * len(pairs), 2.5 * len(KEEPS) + 0.5), paint)
+    return draw(folder, "roles-ways", caption, (max(7.0, 5.6 * len(pairs)), 2.5 * len(KEEPS) + 0.5), paint)
 
 
 def probes(found: Numbers, folder: Path) -> Drawn:
@@ -59,6 +59,7 @@ def probes(found: Numbers, folder: Path) -> Drawn:
                 scores = [_number(values["probes"][name][how]) for name in READ]
                 bars(axes, [x + 0.27 * (n - 1) for x in range(len(READ))], scores, STAGE[how], 0.25, f"{how}-picked")
             axes.axhline(0, color=INK, linewidth=0.8)
+            axes.set_ylim(-0.3, 1.05)  # an R² below that is no news
             axes.set_xticks(range(len(READ)), READ.values())
             axes.set_title(f"{pair} blocks", loc="left", fontsize=9, fontweight="bold")
             axes.set_ylabel("balanced accuracy; R² of items" if axes is panels[0] else "")
@@ -70,7 +71,7 @@ def probes(found: Numbers, folder: Path) -> Drawn:
         "Linear probes on single tokens, tested on pictures they were not trained on: class and digit from tokens of "
         "local tiles (balanced accuracy), the number of items from tokens of the thumbnail (R²), with 95 % intervals."
     )
-    return draw(folder, "roles-probes", caption, (5.2 * len(pairs), 3.3), paint)
+    return draw(folder, "roles-probes", caption, (max(7.0, 5.2 * len(pairs)), 3.3), paint)
 
 
 def _full(axes: Any, full: Numbers) -> None:

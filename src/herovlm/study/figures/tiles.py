@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 NAMES = {"saliency": "saliency", "relevance": "relevance", "density": "density", "weight": "HERO's weight"}
 
 
+WRITTEN = ("saliency", "relevance", "weight")
+
+
 def correlation(found: Numbers, folder: Path) -> Drawn:
     """Draw how well each score orders the tiles, and what mixing saliency and relevance does."""
 
@@ -83,11 +86,13 @@ def _grid(axes: Any, line: Numbers, image: Image.Image) -> None:
         loud = tile == best
         frame = {"fill": False, "edgecolor": LOUD if loud else "white", "linewidth": 3 if loud else 1.2}
         axes.add_patch(_rectangle((col + 0.012, row + 0.012), 0.976, 0.976, **frame))
-        words = [f"{name:<10}{line[name][tile]:>6.2f}" for name in ("saliency", "relevance", "weight")]
-        told = "\n".join([*words, f"{'worth':<10}{worth[tile]:>6.2f}"])
-        box = {"facecolor": "white", "alpha": 0.86, "edgecolor": "none", "pad": 3}
+        one, two, three, four = (
+            f"{round(float(x), 2) + 0.0:.2f}" for x in (*(line[n][tile] for n in WRITTEN), worth[tile])
+        )
+        told = f"saliency {one:>5}   relevance {two:>5}\nweight   {three:>5}   worth     {four:>5}"
+        box = {"facecolor": "white", "alpha": 0.88, "edgecolor": "none", "pad": 2.5}
         style = {"family": "monospace", "fontsize": 7.5, "va": "top", "bbox": box, "color": LOUD if loud else INK}
-        axes.text(col + 0.05, row + 0.06, told, **style)
+        axes.text(col + 0.05, row + 0.05, told, **style)
     axes.set_title(f"{line['question']}  {line['answer']}", fontsize=9, loc="left")
 
 

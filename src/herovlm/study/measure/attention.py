@@ -102,11 +102,12 @@ def measures(attention: Tensor, norms: Tensor, valid: Tensor, foreground: Tensor
 
 
 def maps(seen: Seen) -> list[Any]:
-    """Attention shares as whole numbers, 255 the largest of each block and tile: L x T x N, to be drawn."""
+    """Attention shares as whole numbers to be drawn, 255 the largest of thumbnail or local tiles: L x T x N."""
     rows = shares(seen)
-    scaled = rows / rows.amax(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
-    listed: list[Any] = (scaled * LEVELS).round().int().tolist()
-    return listed
+    parts = [
+        part / part.amax((1, 2), keepdim=True).clamp(min=1e-9) for part in (rows[:, :1], rows[:, 1:]) if part.numel()
+    ]
+    return list((torch.cat(parts, 1) * LEVELS).round().int().tolist())
 
 
 def _top(rows: Tensor, valid: Tensor) -> Tensor:

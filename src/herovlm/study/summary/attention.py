@@ -16,6 +16,7 @@ from herovlm.study.summary.numbers import Floats, Number
 
 PARTS = ("thumbnail", "local")
 BY_BLOCK = ("entropy", "norm", "foreground", "background_norm", "area")
+EXAMPLES = 2  # pictures whose maps are drawn, those with most tiles
 FINDING = "That CLS attention goes from objects, in early blocks, to patches with large norms, in late ones,"
 
 
@@ -38,7 +39,8 @@ def summarise(lines: Sequence[Record]) -> dict[str, Any]:
     found["defaults"] = {stage: list(resolve(of, depth)) if depth else [] for stage, of in DEFAULT.items()}
     found["suggested"] = None if suggested is None else suggested.as_dict()
     found["stages"] = {} if suggested is None else stages(lines, suggested.switch)
-    found["maps"] = [{"picture": line["picture"], **line["maps"]} for line in lines if "maps" in line]
+    maps = [{"picture": line["picture"], **line["maps"]} for line in lines if "maps" in line]
+    found["maps"] = sorted(maps, key=lambda one: -one["grid"][0] * one["grid"][1])[:EXAMPLES]
     return {**found, "verdict": judged(found["stages"], suggested)}
 
 
@@ -60,13 +62,16 @@ def judged(stages: dict[str, dict[str, Number]], suggested: Suggestion | None) -
     """Write the sentence of this finding; of pictures whose foreground nobody knows only the norms are judged."""
     if suggested is None or "norm" not in stages:
         return verdict.verdict(FINDING, [], "the vision tower has too few blocks, or no picture was measured")
-    claims, told = [stages["norm"]["rise"]], []
+    rise = stages["norm"]["rise"]
+    claims, told = (
+        [rise],
+        [f"the norm rank of what is looked at by {verdict.spell(rise, sign=True)}, which should rise"],
+    )
     if "foreground" in stages:
-        fall = negative(stages["foreground"]["rise"])
-        claims.append(fall)
-        told.append(f"attention on the foreground falls by {verdict.spell(fall, sign=True)}")
-    told.append(f"the norm rank of what is looked at rises by {verdict.spell(stages['norm']['rise'], sign=True)}")
-    where = f"from the blocks before block {suggested.switch} to those from there on "
+        rise = stages["foreground"]["rise"]
+        claims.append(negative(rise))
+        told.insert(0, f"attention on the foreground by {verdict.spell(rise, sign=True)}, which should fall,")
+    where = f"from the blocks before block {suggested.switch} to those from there on changes "
     return verdict.verdict(FINDING, claims, where + " and ".join(told))
 
 

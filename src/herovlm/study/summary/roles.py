@@ -39,12 +39,13 @@ def summarise(lines: Sequence[Record], probes: Sequence[Record]) -> dict[str, An
 def judged(gains: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Write the sentence of this finding, from what is gained over the best of the three other ways at each keep."""
     told = [
-        f"at keep={keep} it changes the log-likelihood of the right answer by {verdict.spell(gain['log'], sign=True)} "
-        f"against {gain['best']}"
+        f"{verdict.spell(gain['log'], sign=True)} at keep={keep} (against {gain['best']})"
         for keep, gain in gains.items()
     ]
-    where = " (thumbnail/local tiles), the best of the three other ways"
-    return verdict.verdict(FINDING, [g["log"] for g in gains.values()], ", ".join(told) + where if told else "no data")
+    where = "the log-likelihood of the right answer, against the best of the three other ways, changes by "
+    return verdict.verdict(
+        FINDING, [g["log"] for g in gains.values()], where + " and ".join(told) if told else "no data"
+    )
 
 
 def _pair(lines: Sequence[Record], pair: str) -> dict[str, Any]:
