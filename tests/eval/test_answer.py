@@ -138,6 +138,7 @@ def test_a_plan_has_the_full_model_once_and_first() -> None:
     ]  # fmt: skip
     for one in [*configs, *plan.configs(["hero(alpha=0.3)"], [0.2], original=True)]:
         assert plan.config(str(one)) == one
-    assert not plan.configs([], [], original=True)[0].original
+    (full,) = plan.configs(["full"], [0.5], original=True)
+    assert not full.original
     with pytest.raises(UnsupportedError):
         plan.configs(["pyramiddrop(positions='code')"], [0.5], original=True)

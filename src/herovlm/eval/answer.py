@@ -17,7 +17,7 @@ from torch import Tensor
 from herovlm import api, registry
 from herovlm.adapters import relevance
 from herovlm.adapters.base import everything
-from herovlm.errors import HeroError, InputsError, TextTowerError
+from herovlm.errors import HeroError, InputsError
 from herovlm.eval.plan import Config
 from herovlm.prompt import prompt
 from herovlm.types import Kept, Needs, Relevance, Seen, Short
@@ -122,8 +122,6 @@ class Reader:
         for config in configs:
             try:
                 rows += self._rows(config, looks, mask)
-            except TextTowerError:
-                raise
             except HeroError as error:
                 refused[config] = str(error)
         return Sheet(tuple(rows), refused, ids, mask, vision)
