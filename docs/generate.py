@@ -29,7 +29,11 @@ from herovlm.methods.fields import spell
 
 ROOT = Path(__file__).parents[1]
 CARD = "src/herovlm/demo/weights/README.md"
-WITH_BLOCKS = ("README.md", CARD, "docs/cost.md", "docs/guide.md")  # pages written by hand around blocks that are not
+WITH_BLOCKS = (
+    "README.md",
+    CARD,
+    *(f"docs/{name}.md" for name in ("ablation", "cost", "guide")),
+)  # written by hand around blocks
 SCENE, PICTURE = 2, "docs/board.png"  # a held-out scene: the picture that the commands of the pages ask about
 MADE = "<!-- made by docs/generate.py from the code; do not edit -->"
 Kind = type[Any]  # a method, before the LLM or inside it

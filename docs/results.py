@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import costs
+import tuned
 
 from herovlm.eval import tables
 
@@ -23,6 +24,9 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
         "accuracy": lambda: accuracy(_read("demo_accuracy")),
         "neighbours": lambda: neighbours(_read("demo_neighbours"), _read("peers")),
         "signals": lambda: signals(_read("signals")),
+        "ablation": lambda: tuned.ablation(_read("ablation")),
+        "parts": lambda: tuned.parts(_read("ablation")),
+        "auto": lambda: tuned.promises(_read("auto")),
         **{name: _cost(*how) for name, how in costs.BLOCKS.items()},
     }
 
