@@ -8,6 +8,7 @@ import typer
 
 import herovlm
 from herovlm.cli import ask, bench, compare, demo, eval, methods, models, report, study
+from herovlm.cli.app import app as page
 
 app = typer.Typer(
     name="herovlm",
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 for command in (demo.demo, ask.ask, compare.compare, report.report, bench.bench, methods.methods, models.models):
     app.command()(command)
+app.command("app")(page)
 app.command("eval")(eval.evaluate)
 app.command()(study.study)
 

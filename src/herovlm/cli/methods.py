@@ -38,6 +38,15 @@ def methods(json: options.Json = False) -> None:
     show.table(COLUMNS, inside)
 
 
+def described() -> list[tuple[str, str, str]]:
+    """Name every method with what it does and the arXiv number of its paper, or "baseline"."""
+    from herovlm import registry
+
+    rows = [_row(name, registry.method) for name in registry.methods()]
+    rows += [_row(name, registry.inside) for name in registry.insides()]
+    return [(name, what, paper.removeprefix("arXiv ")) for name, paper, _, what in rows]
+
+
 def _row(name: str, find: Callable[[str], type[Described]]) -> list[str]:
     try:
         kind = find(name)

@@ -1,0 +1,114 @@
+"""The gate before the web page: small requests only, and none that names a file outside of the page's own folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+WORDS = 1_000_000  # bytes of a request that is not an upload
+FORM = 10_000  # bytes around the file in an upload
+NAMED = re.compile(r"/(file|proxy|stream)[=/](.*)", re.DOTALL)  # routes that read what they are told
+
+
+class Gate:
+    """Middleware (ASGI) that refuses before the page itself sees a request."""
+
+    def __init__(self, app: App, folder: Path, upload: int, hosts: frozenset[str] | None = None) -> None:
+        self.app = app
+        self.folder = folder.resolve()  # all that may be read
+        self.upload = upload  # bytes
+        self.hosts = hosts  # names that this server answers to; None is any
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer with 4xx."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        status = self._refused(scope)
+        if not status and scope["method"] == "POST" and not _is_form(scope):
+            body = await _whole(receive)
+            status = 0 if self._harmless(body) else 403
+            receive = _again(body, receive)
+        if status:
+            await _answer(send, status)
+        else:
+            await self.app(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> int:
+        """The status of a request that can be refused by its head; 0 lets it through."""
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD", "POST"):
+            return 405
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self.hosts is not None and re.sub(r":\d+$", "", host) not in self.hosts:
+            return 421
+        if scope["method"] == "POST":
+            length = headers.get(b"content-length", b"")
+            if not length.isdigit():
+                return 411
+            if int(length) > (self.upload + FORM if _is_form(scope) else WORDS):
+                return 413
+        named = NAMED.search(scope["path"])
+        return 0 if named is None or (named[1] == "file" and self._is_ours(named[2])) else 403
+
+    def _harmless(self, body: bytes) -> bool:
+        """Whether every path in a body of JSON is ours: Gradio would open, or fetch, whatever is told there."""
+        try:
+            return all(self._is_ours(path) for path in _paths(json.loads(body or b"null")))
+        except (ValueError, RecursionError):
+            return False
+
+    def _is_ours(self, path: Any) -> bool:
+        try:
+            return Path(path).resolve().is_relative_to(self.folder)
+        except (TypeError, ValueError, OSError):  # no path at all
+            return False
+
+
+def _paths(value: Any) -> Iterator[Any]:
+    """Everything that is called a path."""
+    if isinstance(value, dict):
+        if value.get("path") is not None:
+            yield value["path"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from _paths(one)
+
+
+def _is_form(scope: Scope) -> bool:
+    kind: bytes = dict(scope["headers"]).get(b"content-type", b"")
+    return kind.startswith(b"multipart/form-data") and scope["path"].rstrip("/").endswith("/upload")
+
+
+async def _whole(receive: Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        event = await receive()
+        body += event.get("body", b"")
+        more = bool(event.get("more_body", False))
+    return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Hand out a body that was read already, then whatever comes."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> MutableMapping[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
+
+
+async def _answer(send: Send, status: int) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"refused"})

@@ -1,0 +1,81 @@
+"""The web server of the page: one address, one temporary folder, and a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from herovlm.app.gate import App, Gate
+from herovlm.errors import SetupError
+from herovlm.extras import require
+
+PATIENCE = 2  # seconds that open connections are given at the end
+LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """Make the only folder that the page reads and writes, removed at the end, and keep Gradio from phoning home.
+
+    Raises:
+        MissingExtraError: Gradio is not installed.
+    """
+    with TemporaryDirectory(prefix="herovlm-app-") as folder:
+        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_MCP_SERVER": "False"}
+        require("gradio", extra="app")  # reads these when it is imported
+        yield Path(folder)
+
+
+@contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """Take an address; port 0 is any free one.
+
+    Raises:
+        SetupError: it cannot be had.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+            sock.listen()
+        except OSError as error:
+            raise SetupError(
+                f"cannot listen at {host}, port {port} ({error.strerror or error}); give another --port (0 is any "
+                "free one) or --host"
+            ) from error
+        yield sock
+
+
+def address(sock: socket.socket) -> str:
+    """Write the web address of a socket."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(page: App, sock: socket.socket, folder: Path, upload: int) -> None:
+    """Serve a page until Ctrl-C, or until the process is told to end.
+
+    Args:
+        page: an ASGI application.
+        sock: where to listen.
+        folder: the only folder that requests may name.
+        upload: bytes of the largest file that is taken.
+    """
+    uvicorn: Any = require("uvicorn", extra="app")
+    local = ip_address(sock.getsockname()[0]).is_loopback
+    gated = Gate(page, folder, upload, LOCAL if local else None)
+    config = uvicorn.Config(gated, log_level="error", access_log=False, timeout_graceful_shutdown=PATIENCE)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder is removed then, too
+    try:
+        uvicorn.Server(config).run(sockets=[sock])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,209 @@
+"""The page from end to end: the command in a process, a real browser before it, and the demo model behind it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+from served import Served, served
+from tree import need_demo_model
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PATIENCE = 120_000  # milliseconds; for a machine that has other things to do
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync"]
+PICTURE = 'img[data-testid="detailed-image"], [data-testid="image"] img, .image-frame img'
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    need_demo_model()
+    pytest.importorskip("gradio", reason="the extra 'app' is not installed", exc_type=ImportError)
+    study = tmp_path_factory.mktemp("study") / "study.html"
+    study.write_text("<h1>three findings</h1>")
+    with served(tmp_path_factory.mktemp("served"), "--study", str(study)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine (Debian: apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@contextmanager
+def opened(browser: Browser, app: Served) -> Iterator[Page]:
+    """A user with the page open; nothing that the page asks for may be elsewhere."""
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
+    page, elsewhere = context.new_page(), []
+    page.on("request", lambda r: r.url.startswith((app.url, "data:", "blob:")) or elsewhere.append(r.url))
+    page.goto(app.url)
+    page.locator("#ask").wait_for()
+    yield page
+    context.close()
+    assert elsewhere == []
+
+
+def take(page: Page, name: str) -> None:
+    """Take an example and wait until it is there."""
+    page.get_by_role("button", name=name).click()
+    page.locator(PICTURE).first.wait_for()
+    page.wait_for_function("document.querySelector('textarea, input[type=text]').value.length > 0")
+
+
+def put_in(page: Page, path: Path) -> None:
+    page.locator("input[type=file]").first.set_input_files(path)
+    page.locator(PICTURE).first.wait_for()
+
+
+def card(page: Page, method: str) -> Any:
+    return page.locator(f'.hv-card[data-method="{method}"]')
+
+
+def test_one_user_from_example_to_overlay(browser: Browser, app: Served) -> None:
+    with opened(browser, app) as page:
+        take(page, "notice board")
+        page.locator("#ask").click()
+        few, full = card(page, "hero").locator("img"), card(page, "full").locator("img")
+        few.wait_for()
+        before, whole = few.get_attribute("src"), full.get_attribute("src")
+        assert "20 % of" in card(page, "hero").inner_text()
+        assert before != whole
+
+        slider = page.locator("input[type=range]")
+        slider.focus()
+        for _ in range(3):
+            slider.press("ArrowRight")
+        page.wait_for_function("document.querySelector('[data-method=hero]').innerText.includes('23 % of')")
+        assert few.get_attribute("src") != before
+        assert full.get_attribute("src") == whole
+
+        page.get_by_label("Methods").click()
+        page.get_by_role("option", name="random", exact=True).click()
+        card(page, "random").wait_for()
+        assert page.locator(".hv-card").count() == 3
+
+        page.get_by_role("button", name="What the methods do").click()
+        page.get_by_role("link", name="2509.13067").wait_for()
+        page.get_by_role("link", name="study").click()
+        page.get_by_text("three findings").wait_for()
+
+
+def test_two_users_at_once_get_their_own_answers(browser: Browser, app: Served, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200), "blue").save(tmp_path / "blue.png")
+    Image.new("RGB", (200, 300), "white").save(tmp_path / "white.png")
+    asked = {"blue.png": "Is there a blue star?", "white.png": "Is there a <b>red</b> star?"}
+    with opened(browser, app) as one, opened(browser, app) as two:
+        for page, (name, question) in zip((one, two), asked.items(), strict=True):
+            put_in(page, tmp_path / name)
+            page.get_by_label("Question").fill(question)
+        for page in (one, two):
+            page.get_by_label("Question").press("Enter")
+        for page, question in zip((one, two), asked.values(), strict=True):
+            card(page, "hero").wait_for()
+            assert page.locator(".hv-question").inner_text() == question
+        shapes = [
+            page.evaluate("[...document.querySelectorAll('.hv-card img')].map(i => i.src)") for page in (one, two)
+        ]
+        assert not {*shapes[0]} & {*shapes[1]}
+
+
+def test_a_wrong_file_gives_a_message_and_the_page_goes_on(browser: Browser, app: Served, tmp_path: Path) -> None:
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (tmp_path / "words.txt").write_text("words")
+    with opened(browser, app) as page:
+        page.locator("#ask").click()
+        page.get_by_text("no question yet").wait_for()
+        page.locator("input[type=file]").first.set_input_files(tmp_path / "torn.png")
+        page.get_by_label("Question").fill("What is it?")
+        page.locator(PICTURE).first.wait_for(state="attached")
+        page.locator("#ask").click()
+        message = page.locator("[role=alert]", has_text="torn.png")
+        message.wait_for()
+        assert str(app.folder) not in message.inner_text()
+        take(page, "town map")
+        page.locator("#ask").click()
+        card(page, "hero").wait_for()
+
+
+def test_the_main_controls_are_reached_and_used_by_keyboard(browser: Browser, app: Served) -> None:
+    with opened(browser, app) as page:
+        names = []
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            names.append(
+                page.evaluate(
+                    "(e => e.id || e.ariaLabel || e.innerText || e.type || e.tagName)(document.activeElement)"
+                )
+            )
+            if names[-1] == "town map":
+                page.keyboard.press("Enter")
+            if names[-1] == "ask":
+                break
+        wanted = [
+            "Drop an image file here to upload",
+            "notice board",
+            "town map",
+            "textarea",
+            "Methods, up to 4",
+            "range",
+        ]
+        assert [name for name in wanted if not any(name.lower() in seen.lower() for seen in names)] == [], names
+        page.locator(PICTURE).first.wait_for()
+        page.keyboard.press("Enter")
+        card(page, "hero").wait_for()
+
+
+def status(app: Served, path: str, body: object = None, **headers: str) -> int:
+    data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = {"Content-Type": "application/json", **headers}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(app.url + path, data, head), timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return int(error.code)
+
+
+def test_no_other_file_can_be_read(app: Served, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (own,) = app.folder.glob("herovlm-app-*")
+    assert status(app, f"/gradio_api/file={own}/town%20map.png") == 200
+    for path in ("/etc/passwd", tmp_path / "secret.png", f"{own}/../stderr", f"{own}/%2e%2e/stderr", Path(__file__)):
+        assert status(app, f"/gradio_api/file={path}") == 403
+    file = {"path": str(tmp_path / "secret.png"), "meta": {"_type": "gradio.FileData"}}
+    assert status(app, "/gradio_api/queue/join", {"data": [file, "why?", ["hero"], 20], "fn_index": 0}) == 403
+    assert not [path for path in own.rglob("*") if path.is_file() and path.read_bytes() == b"secret"]
+
+
+def test_what_is_too_large_or_comes_under_another_name_is_refused(app: Served) -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert status(app, "/gradio_api/upload", b"x", **form, **{"Content-Length": "20100000"}) == 413
+    assert status(app, "/", Host="evil.example") == 421
+    assert status(app, "/monitoring") in (403, 404)
+    assert status(app, "/study") == 200
+
+
+def test_ctrl_c_ends_it_and_nothing_is_left(app: Served) -> None:
+    """The last test of this file."""
+    assert [*app.folder.glob("herovlm-app-*")]
+    app.process.send_signal(signal.SIGINT)
+    assert app.process.wait(60) in (0, 130)
+    assert not [*app.folder.glob("herovlm-app-*")]
+    assert "Traceback" not in (app.folder / "stderr").read_text()

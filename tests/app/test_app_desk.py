@@ -1,0 +1,152 @@
+"""The desk answers what is asked within its limits, and each answer belongs to its own picture and question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from grids import make_seen
+from PIL import Image
+from reports import an_answer
+
+from herovlm.app import desk as desks
+from herovlm.app.desk import Desk, Limits
+from herovlm.errors import BudgetError, HeroError, PictureError, UsageError
+from herovlm.viz.records import Answer
+
+METHODS = ["hero", "random", "uniform", "pool", "todre"]
+
+
+class Stub:
+    """Answers with what it was asked, and remembers it."""
+
+    title, fit = "a model", "squeeze"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float | int]] = []
+
+    def answer(
+        self, pictures: Sequence[Image.Image], question: str, method: str, keep: float | int, new_tokens: int
+    ) -> Answer:
+        self.asked.append((method, keep))
+        if method == "todre":
+            raise BudgetError("too few for todre")
+        return an_answer(make_seen(1, 1, 4), method, f"{question} {pictures[0].getpixel((0, 0))}")
+
+
+@pytest.fixture
+def stub() -> Stub:
+    return Stub()
+
+
+@pytest.fixture
+def desk(stub: Stub) -> Desk:
+    return Desk(stub, METHODS)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    return picture(tmp_path / "red.png", "red")
+
+
+def picture(path: Path, colour: str) -> str:
+    Image.new("RGB", (40, 30), colour).save(path)
+    return str(path)
+
+
+def test_all_positions_come_first_then_each_method_with_its_share(desk: Desk, stub: Stub, photo: str) -> None:
+    shown, asked = desk.ask(photo, "red.png", " why? ", ["hero", "random"], 25)
+    assert shown.size == (40, 30)
+    assert asked.question == "why?"
+    assert [answer.method for answer in asked.answers] == ["full", "hero", "random"]
+    assert stub.asked == [("full", 1.0), ("hero", 0.25), ("random", 0.25)]
+
+
+def test_what_was_answered_is_not_answered_again(desk: Desk, stub: Stub, photo: str) -> None:
+    first = desk.ask(photo, "a", "why?", ["hero"], 20)[1].answers
+    again = desk.ask(photo, "b", "why?", ["hero", "random"], 20)[1].answers
+    assert again[:2] == first
+    assert stub.asked == [("full", 1.0), ("hero", 0.2), ("random", 0.2)]
+
+
+def test_another_picture_or_question_has_its_own_answer(desk: Desk, photo: str, tmp_path: Path) -> None:
+    def says(path: str, question: str) -> str:
+        return desk.ask(path, "a", question, ["hero"], 20)[1].answers[1].text
+
+    before = says(photo, "why?")
+    assert len({before, says(photo, "how?"), says(picture(tmp_path / "b.png", "blue"), "why?")}) == 3
+    assert says(picture(Path(photo), "green"), "why?") != before  # the same file with other content
+
+
+def test_only_so_many_answers_are_remembered(
+    desk: Desk, stub: Stub, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desks, "REMEMBERED", 2)
+    for method in ("hero", "random", "hero"):  # full is used each time, so it is the other one that goes
+        desk.ask(photo, "a", "why?", [method], 20)
+    assert [method for method, _ in stub.asked] == ["full", "hero", "random", "hero"]
+
+
+def test_a_method_that_cannot_answer_says_why_and_the_others_answer(desk: Desk, photo: str) -> None:
+    asked = desk.ask(photo, "a", "why?", ["todre", "hero"], 20)[1]
+    assert [answer.method for answer in asked.answers] == ["full", "hero"]
+    assert [(no.method, no.why) for no in asked.refused] == [("todre", "too few for todre")]
+
+
+def test_when_the_time_is_over_the_rest_is_refused(
+    desk: Desk, stub: Stub, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter((0.0, 1.0, 119.0, 121.0))
+    monkeypatch.setattr("herovlm.app.desk.time.monotonic", lambda: next(now))
+    asked = desk.ask(photo, "a", "why?", ["hero", "random"], 20)[1]
+    assert [answer.method for answer in asked.answers] == ["full", "hero"]
+    assert "120 seconds" in asked.refused[0].why
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"question": "  "}, "no question"),
+        ({"question": "x" * 501}, "501 letters"),
+        ({"methods": []}, "0 methods"),
+        ({"methods": ["hero", "random", "uniform", "pool", "todre"]}, "5 methods"),
+        ({"methods": ["hero(alpha=0.3)"]}, "no method 'hero"),
+        ({"percent": 0}, "0 %"),
+        ({"percent": 101}, "101 %"),
+        ({"percent": float("nan")}, "nan %"),
+        ({"path": None}, "no picture"),
+    ],
+)
+def test_what_is_out_of_the_limits_is_refused_before_any_work(
+    desk: Desk, stub: Stub, photo: str, change: dict[str, object], word: str
+) -> None:
+    given = {"path": photo, "name": "a", "question": "why?", "methods": ["hero"], "percent": 20, **change}
+    with pytest.raises(UsageError, match=word):
+        desk.ask(**given)
+    assert stub.asked == []
+
+
+def test_a_picture_is_bounded_in_bytes_and_in_pixels(stub: Stub, photo: str) -> None:
+    for limits, word in ((Limits(bytes=10), "MB"), (Limits(pixels=1199), "pixels")):
+        with pytest.raises(PictureError, match=f"mine.png has .*{word}"):
+            Desk(stub, METHODS, limits).ask(photo, "mine.png", "why?", ["hero"], 20)
+    Desk(stub, METHODS, Limits(pixels=1200)).ask(photo, "mine.png", "why?", ["hero"], 20)
+
+
+def test_a_file_that_is_no_picture_is_called_by_its_own_name(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "secret-place.png").write_text("no picture")
+    with pytest.raises(PictureError, match=r"mine\.png is not a picture") as caught:
+        desk.ask(str(tmp_path / "secret-place.png"), "mine.png", "why?", ["hero"], 20)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_when_nothing_can_answer_the_first_reason_is_raised(
+    desk: Desk, stub: Stub, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Answer:
+        raise BudgetError(f"reason {len(stub.asked)}")
+
+    monkeypatch.setattr(stub, "answer", refuse)
+    with pytest.raises(HeroError, match="reason 0"):
+        desk.ask(photo, "a", "why?", ["hero"], 20)

@@ -1,0 +1,147 @@
+"""The gate lets the page's own requests through, and nothing that names a file of someone else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from herovlm.app.gate import FORM, WORDS, Gate
+
+UPLOAD = 1000
+FORMS = {"content-type": "multipart/form-data; boundary=x", "content-length": "10"}
+
+
+def through(
+    folder: Path, path: str, body: bytes | None = None, method: str = "", hosts: Any = None, **headers: str
+) -> tuple[int, bytes]:
+    """The status of a request, 200 from behind the gate, and the body that arrived there."""
+    arrived = b""
+    heads = {"host": "127.0.0.1:80", "content-length": str(len(body or b"")), **headers}
+    scope = {
+        "type": "http",
+        "method": method or ("GET" if body is None else "POST"),
+        "path": path,
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in heads.items() if value],
+    }
+    half = len(body or b"") // 2
+    parts = [{"type": "http.request", "body": (body or b"")[:half], "more_body": True}]
+    parts.append({"type": "http.request", "body": (body or b"")[half:], "more_body": False})
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return parts.pop(0)
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    async def page(_: Any, receive: Any, send: Any) -> None:
+        nonlocal arrived
+        event = await receive()
+        arrived += event["body"]
+        while event.get("more_body"):
+            event = await receive()
+            arrived += event["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    asyncio.run(Gate(page, folder, UPLOAD, hosts)(scope, receive, send))
+    return sent[0]["status"], arrived
+
+
+def asking(*paths: object) -> bytes:
+    files = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]
+    return json.dumps({"data": [*files, {"deep": [files]}, "why?", None, 20], "fn_index": 0}).encode()
+
+
+@pytest.mark.parametrize("path", ["/", "/config", "/assets/index.js", "/gradio_api/queue/data", "/theme.css"])
+def test_plain_requests_pass(tmp_path: Path, path: str) -> None:
+    assert through(tmp_path, path) == (200, b"")
+
+
+def test_own_files_pass_and_their_request_arrives_whole(tmp_path: Path) -> None:
+    mine = str(tmp_path / "a" / "b.png")
+    assert through(tmp_path, f"/gradio_api/file={mine}")[0] == 200
+    assert through(tmp_path, "/gradio_api/queue/join", asking(mine, None)) == (200, asking(mine, None))
+    assert through(tmp_path, "/gradio_api/reset", b"") == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "{}/../x",
+        "{}-other/x",
+        "http://example.com/x.png",
+        "HTTPS://example.com",
+        "x.png",
+        "~/x",
+        "\0",
+        "",
+    ],
+)
+def test_files_of_others_are_refused_wherever_they_are_named(tmp_path: Path, path: str) -> None:
+    path = path.format(tmp_path)
+    for route in ("/gradio_api/file=", "/gradio_api/file/", "/file="):
+        assert through(tmp_path, route + path)[0] == 403
+    mine = str(tmp_path / "a.png")
+    assert through(tmp_path, "/gradio_api/queue/join", asking(mine, path))[0] == 403
+    assert through(tmp_path, "/gradio_api/call/x/", asking(path))[0] == 403
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc")
+    assert through(tmp_path, f"/gradio_api/file={tmp_path}/link/passwd")[0] == 403
+
+
+@pytest.mark.parametrize("path", [7, ["a"], {"path": 1}])
+def test_a_path_that_is_none_is_refused(tmp_path: Path, path: object) -> None:
+    assert through(tmp_path, "/gradio_api/queue/join", asking(path))[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/proxy=http://example.com", "/gradio_api/stream/x"])
+def test_other_ways_to_a_file_are_closed(tmp_path: Path, path: str) -> None:
+    assert through(tmp_path, path)[0] == 403
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b"\xff", b"path=/etc/passwd"])
+def test_a_body_that_cannot_be_read_is_refused(tmp_path: Path, body: bytes) -> None:
+    assert through(tmp_path, "/gradio_api/queue/join", body)[0] == 403
+
+
+def test_the_escape_of_a_letter_hides_nothing(tmp_path: Path) -> None:
+    body = b'{"data": [{"p\\u0061th": "\\u002fetc/passwd"}]}'
+    assert through(tmp_path, "/gradio_api/queue/join", body)[0] == 403
+
+
+def test_only_an_upload_may_be_long(tmp_path: Path) -> None:
+    def status(path: str, length: int | str, **more: str) -> int:
+        return through(tmp_path, path, b"{}", **{**more, "content-length": str(length)})[0]
+
+    assert status("/gradio_api/upload", UPLOAD + FORM, **{"content-type": FORMS["content-type"]}) == 200
+    assert status("/gradio_api/upload", UPLOAD + FORM + 1, **{"content-type": FORMS["content-type"]}) == 413
+    assert status("/gradio_api/queue/join", WORDS) == 200
+    assert status("/gradio_api/queue/join", WORDS + 1) == 413
+    for unknown in ("", "many", "-1"):
+        assert status("/gradio_api/queue/join", unknown) == 411
+
+
+def test_a_form_elsewhere_is_read_as_words_are(tmp_path: Path) -> None:
+    assert through(tmp_path, "/gradio_api/queue/join", b"--x", **FORMS)[0] == 403
+    assert through(tmp_path, "/gradio_api/upload", b"--x", **FORMS) == (200, b"--x")
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE"])
+def test_other_methods_are_refused(tmp_path: Path, method: str) -> None:
+    assert through(tmp_path, "/", method=method)[0] == 405
+
+
+def test_a_server_of_this_machine_answers_to_no_other_name(tmp_path: Path) -> None:
+    """A page of the web whose name was made to point here cannot read what is asked here."""
+    hosts = frozenset({"127.0.0.1", "[::1]"})
+    found = {
+        name: through(tmp_path, "/", hosts=hosts, host=name)[0] for name in ("127.0.0.1", "[::1]:9", "evil.example:80")
+    }
+    assert found == {"127.0.0.1": 200, "[::1]:9": 200, "evil.example:80": 421}
