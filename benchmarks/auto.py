@@ -83,10 +83,10 @@ def summary(lines: Sequence[Line], name: str) -> dict[str, Any]:
 
 
 def curve_of(table: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, float]]:
-    """Losses, smallest first, and the positions each; more positions never count as losing more."""
+    """Losses, smallest first, and the positions each; the upper end of each interval, so that promises are kept."""
     points: list[tuple[float, float]] = []
     for each in sorted(EACH, reverse=True):
-        loss = max(table[f"each {each}"]["loss"], 0.001, *(before + 1e-4 for before, _ in points[-1:]))
+        loss = max(table[f"each {each}"]["interval95"][1], 0.001, *(before + 1e-4 for before, _ in points[-1:]))
         points.append((round(loss, 4), each))
     return points
 

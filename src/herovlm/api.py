@@ -96,16 +96,14 @@ def drop(
             the language model ("hero + fastv") need `dropping`.
         keep: float in (0, 1]: share of the visual positions that the untouched model would send for an image,
             newlines counted; int: that many positions an image.  1.0 is the untouched model, whatever the method.
-            "auto(loss=0.05)": by what is in the picture, for a loss of accuracy that was measured on the demo model
-            (`herovlm.auto`); how many that is, only the vision tower tells.
+            "auto(loss=0.05)": by what is in the picture, for a loss measured on the demo model (`herovlm.auto`).
         question: the user's words, one for all or one a prompt; None reads them from input_ids.
         processor: a processor or tokenizer to read the question with; None takes the one beside the model's weights.
         positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's numbers.
         newlines: which newlines to keep; None is the method's own rule.
         narrow: share of each tile's patches that goes on behind a middle block of the vision tower, or (block, share),
             the block a number or a relative depth: faster, and results change (see `herovlm.adapters.narrow`).  The
-            method chooses among the patches that went through; `keep` still is a share of what the untouched model
-            sends.  keep=1.0 and the method "full" are the untouched model and do not look at it.
+            method chooses among the patches that went through; `keep` means what it always does, and 1.0 ignores it.
 
     Returns:
         The shorter inputs, with `.kept` and `.seen`: one record an image, in prompt order.
