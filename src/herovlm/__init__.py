@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from herovlm.api import drop, dropping
     from herovlm.spec import parse
     from herovlm.types import Grid, Kept, Needs, Seen, Short
+    from herovlm.viz.show import show
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _LAZY = {
     "Needs": "types",
     "Seen": "types",
     "Short": "types",
+    "show": "viz.show",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "drop",
     "dropping",
     "parse",
+    "show",
 ]
 
 

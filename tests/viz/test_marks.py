@@ -7,7 +7,6 @@ import io
 import re
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,10 +18,6 @@ from herovlm.viz import marks
 
 def decode(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
-
-
-def luminance(uri: str) -> np.ndarray:
-    return np.asarray(decode(uri).convert("L")).astype(int)
 
 
 @st.composite
@@ -56,36 +51,26 @@ def test_the_outline_parts_kept_cells_from_the_rest(mask: Tensor) -> None:
     assert edges == across | steep
 
 
-def test_heat_rises_with_the_score_and_hides_what_is_not_shown() -> None:
-    values = torch.linspace(-3, 5, 40).view(5, 8)
-    shown = torch.ones(5, 8, dtype=torch.bool)
-    shown[:, 0] = False
-    uri = marks.heat(values, shown)
-    assert decode(uri).size == (8, 5)
-    assert (np.asarray(decode(uri))[..., 3] > 0).tolist() == shown.tolist()
-    bright = luminance(uri)[shown.numpy()]
+@given(masks())
+def test_a_veil_lies_on_the_mask_and_nowhere_else(mask: Tensor) -> None:
+    pixels = np.asarray(decode(marks.veil(mask)).convert("RGBA"))
+    assert (pixels[..., 3] == 255 * mask.numpy()).all()
+    assert (pixels[mask.numpy()] == (0, 0, 0, 255)).all()
+
+
+def test_heat_rises_with_the_level_and_nan_is_clear() -> None:
+    levels = torch.linspace(0, 1, 40).view(5, 8)
+    levels[:, 0] = torch.nan
+    pixels = np.asarray(decode(marks.heat(levels)).convert("RGBA"))
+    assert pixels.shape == (5, 8, 4)
+    assert (pixels[..., 3] == 255 * levels.isfinite().numpy()).all()
+    bright = np.asarray(decode(marks.heat(levels)).convert("RGB").convert("L")).astype(int)[levels.isfinite().numpy()]
     assert (np.diff(bright) >= 0).all()
     assert bright[-1] - bright[0] > 150
 
 
-def test_one_outlier_does_not_flatten_the_rest() -> None:
-    values = torch.linspace(0, 1, 400).view(20, 20)
-    plain = luminance(marks.heat(values, torch.ones(20, 20, dtype=torch.bool)))
-    values[0, 0] = 1e9
-    bright = luminance(marks.heat(values, torch.ones(20, 20, dtype=torch.bool)))
-    assert np.abs(bright - plain).ravel()[1:].max() < 10
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_scores_that_are_no_number_are_left_blank(bad: float) -> None:
-    values = torch.tensor([[bad, 0.0, 1.0]])
-    alpha = np.asarray(decode(marks.heat(values, torch.ones(1, 3, dtype=torch.bool))))[..., 3]
-    assert alpha.tolist() == [[0, 255, 255]]
-
-
-def test_equal_scores_and_no_scores_draw() -> None:
-    assert decode(marks.heat(torch.ones(2, 2), torch.ones(2, 2, dtype=torch.bool))).size == (2, 2)
-    assert decode(marks.heat(torch.ones(2, 2), torch.zeros(2, 2, dtype=torch.bool))).size == (2, 2)
+def test_the_ends_of_the_ramp_are_its_first_and_last_colour() -> None:
+    assert marks.ramp(torch.tensor([0.0, 1.0])).tolist() == [list(marks.RAMP[0]), list(marks.RAMP[-1])]
 
 
 def test_a_small_picture_is_stored_without_loss() -> None:

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from grids import make_seen
-from reports import a_kept, a_report
+from reports import a_report
 
 from herovlm.errors import InputsError
 from herovlm.types import KeptInside
 from herovlm.viz import page
-from herovlm.viz.figure import figure
 from herovlm.viz.records import Refused, Report
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
@@ -103,38 +101,77 @@ def test_text_from_outside_stays_text(evil: str) -> None:
     reader = Reader(page.render(report))
     assert evil in reader.text
     assert reader.open == []
-    assert len(reader.all("script")) == 1
+    assert reader.all("script") == []
     assert not any("onerror" in attrs for _, attrs in reader.tags)
 
 
-def test_every_drawing_has_its_words() -> None:
+def test_every_view_has_its_words() -> None:
     report = a_report(pictures=2)
-    drawn = [x["aria-label"] for x in Reader(page.render(report)).all("div") if x.get("role") == "img"]
-    assert len(drawn) == 2 * 2 * 2  # questions x methods x pictures
-    kept = report.asked[0].answers[1].views[0][1]
-    assert f"thumbnail {int(kept.granted[0])} of 16 patches" in str(drawn[2])
-    assert f"tile 1 (row 1, column 1) {int(kept.granted[1])} of 12 patches" in str(drawn[2])
+    drawn = [str(x["aria-label"]) for x in Reader(page.render(report)).all("div") if x.get("role") == "img"]
+    assert len(drawn) == 2 * 2 * (2 + 4)  # questions x pictures x views: full has two, hero two and two scores
+    seen, kept = report.asked[0].answers[1].views[0]
+    (said,) = {
+        words for words in drawn if f"keeps {kept.positions} of {seen.positions} visual" in words and "2.png" in words
+    }
+    assert said.startswith("picture 2.png: hero, keep 0.25 keeps")
+    assert f"thumbnail gets {int(kept.granted[0])} of 16 patches" in said
+    assert f"tile 1 (row 1, column 1) gets {int(kept.granted[1])} of 12 patches" in said
+    assert any("weight of every tile: tile 1 (row 1, column 1) 0.12;" in words for words in drawn)
+    assert any("score of every patch: from" in words and "highest in tile 4" in words for words in drawn)
 
 
-def test_switches_are_plain_inputs_with_labels() -> None:
-    reader = Reader(page.render(a_report()))
+def test_switches_are_radio_buttons_with_labels() -> None:
+    reader = Reader(page.render(a_report(pictures=3)))
+    assert {x["type"] for x in reader.all("input")} == {"radio"}
     names = [x["name"] for x in reader.all("input")]
-    assert {name: names.count(name) for name in names} == {"question": 2, "view": 4, "method": 2}
+    assert {n: names.count(n) for n in names} == {"question": 2, "view": 4, "method": 3, "picture": 4}
     assert len(reader.all("label")) == len(names)
+    assert sum("checked" in x for x in reader.all("input")) == 4
+
+
+def test_what_is_not_chosen_is_hidden_on_the_screen_only() -> None:
+    html = page.render(many(6))
+    reader = Reader(html)
+    screen = html.split("@media screen {")[1].split("</style>")[0]
+    hidden = set(
+        re.findall(r"has\(\[name=(\w+)\]\[value=\"(\w+)\"\]:checked\) \.by-(\w+):not\(\.(\w+)-(\w+)\)", screen)
+    )
+    chosen = {(x["name"], x["value"]) for x in reader.all("input") if x["value"] != "all"}
+    assert {(name, value) for name, value, *_ in hidden} == chosen
+    assert all(name == part == mark and value == at for name, value, part, mark, at in hidden)
+    marked = {mark for _, x in reader.tags for mark in (x.get("class") or "").split()}
+    assert {f"{name}-{value}" for name, value in chosen} <= marked
+    assert html.count(":checked) .by-") == len(hidden)  # nowhere but there
+
+
+def test_no_script_is_needed() -> None:
+    assert Reader(page.render(many())).all("script") == []
 
 
 def test_one_question_and_one_method_need_no_switch_for_them() -> None:
     report = a_report()
     asked = replace(report.asked[0], answers=report.asked[0].answers[:1])
-    reader = Reader(page.render(replace(report, asked=(asked,))))
-    assert {x["name"] for x in reader.all("input")} == {"view"}
+    assert Reader(page.render(replace(report, asked=(asked,)))).all("input")[0]["name"] == "view"
+    assert {x["name"] for x in Reader(page.render(replace(report, asked=(asked,)))).all("input")} == {"view"}
 
 
 def test_a_picture_is_stored_once_however_often_it_is_drawn() -> None:
     reader = Reader(page.render(a_report(pictures=2)))
-    stored = [x for x in reader.all("image") if "heat" not in (x.get("class") or "")]
+    stored = [x for x in reader.all("image") if "class" not in x]
     assert len(stored) == 2
-    assert {x["href"] for x in reader.all("use")} == {"#photo-0", "#photo-1"}
+    used = {str(x["href"]) for x in reader.all("use") if "photo" in str(x["href"])}
+    assert len(used) == 2
+    assert used <= {f"#{x['id']}" for x in reader.all("symbol")}
+
+
+def test_names_inside_the_page_lead_somewhere() -> None:
+    reader = Reader(page.render(a_report(pictures=2)))
+    named = [x["id"] for _, x in reader.tags if "id" in x]
+    assert len(named) == len(set(named))
+    assert {str(x["href"]) for x in reader.all("use")} <= {f"#{name}" for name in named}
+    clips = {str(x["clip-path"]) for x in reader.all("g") if "clip-path" in x}
+    assert clips <= {f"url(#{name})" for name in named}
+    assert clips
 
 
 def many(count: int = 20) -> Report:
@@ -150,11 +187,9 @@ def test_many_methods_are_one_table_that_leads_to_small_drawings() -> None:
     reader = Reader(page.render(many()))
     classes = [str(x.get("class")) for x in reader.all("section") + reader.all("div")]
     assert "cards" not in classes
-    assert "figures many" in classes
+    assert "herovlm many" in classes
     led = [x["href"] for x in reader.all("a")]
     assert led == [f"#{x['id']}" for x in reader.all("figure")] == [f"#m{i}" for i in range(20)]
-    assert [x["value"] for x in reader.all("option")] == ["why-0", "why-1"]
-    assert [x["value"] for x in reader.all("button")] == ["all", ""]
     assert "keep 0.25" not in reader.text.replace("strict, keep 0.25", "")
 
 
@@ -184,28 +219,6 @@ def test_what_the_layers_read_is_told_and_drawn() -> None:
     for text in ("fastv, keep 0.5", f"{hero.positions} → 4", f"{full.positions} → 4", "layers"):
         assert text in reader.text
     assert "layers" not in Reader(page.render(a_report())).text.replace("between layers", "")
-
-
-def test_dropped_and_padded_patches_are_told_apart() -> None:
-    seen, kept = a_report().asked[0].answers[1].views[0]
-    drawing = figure((40, 30), seen, kept)
-    assert (drawing.positions, drawing.of) == (kept.positions, seen.positions)
-    assert drawing.local is not None
-    assert drawing.local.picture.y == pytest.approx(1)
-    assert not re.search(r"M\d+ [07]h", drawing.local.dropped)  # the padding rows are not dropped: they were never sent
-    assert re.search(r"M\d+ [16]h", drawing.local.dropped)
-    assert re.findall(r"M0 (\d)h8v1h-8z", drawing.local.unsent) == ["0", "7"]
-    assert drawing.thumbnail.unsent == ""
-    assert drawing.local.newlines == tuple(range(1, 7))
-
-
-def test_a_model_with_one_tile_shows_it_large() -> None:
-    seen = make_seen(0, 0, 4)
-    drawing = figure((40, 30), seen, a_kept(seen), "crop")
-    assert drawing.local is None
-    assert drawing.thumbnail.picture.x < 0
-    assert drawing.thumbnail.labels[0].scores == {"weight": "0.00"}
-    assert set(drawing.thumbnail.heat) == {"weight", "score"}
 
 
 def test_questions_with_other_methods_are_refused() -> None:

@@ -36,3 +36,25 @@ def test_share(part: int, whole: int, written: str) -> None:
 )
 def test_positions_are_written_where_they_fall(layers: tuple[int, ...], written: str) -> None:
     assert units.positions(2880, layers) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(0, "0"), (0.2571, "0.257"), (0.000312, "0.000312"), (12345.6, "12,346"), (-2, "-2")]
+)
+def test_scores(value: float, written: str) -> None:
+    assert units.number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("values", "written"),
+    [
+        ([0.257, 1e-11], ["0.26", "0.00"]),
+        ([0.034, 0.0], ["0.034", "0.000"]),
+        ([120.0, 3.0], ["120", "3"]),
+        ([0.0, 0.0], ["0", "0"]),
+        ([float("nan"), 0.5], ["nan", "0.50"]),
+        ([], []),
+    ],
+)
+def test_scores_that_are_compared_have_the_same_decimals(values: list[float], written: list[str]) -> None:
+    assert units.alike(values) == written

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from herovlm.types import Grid, Kept, Seen
-from herovlm.viz import geometry, marks
+from herovlm.viz import geometry, units
 from herovlm.viz.geometry import Box, Fit, Size
+from herovlm.viz.heat import Each, Heat, heat
+
+KEPT, PICTURE = "kept patches", "picture"  # the views that every method has, besides its scores
 
 
 @dataclass(frozen=True)
@@ -21,23 +24,35 @@ class Label:
     name: str
     kept: int
     valid: int
-    scores: dict[str, str]  # score -> its value for the whole tile
+    scores: Mapping[str, str]  # score -> its value for the whole tile
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawing in patches: the picture in its place, with everything that is laid over it."""
+    """A drawing in patches: the picture in its place, and everything that is laid over it."""
 
-    width: int
-    height: int
-    side: int
+    side: int  # of a tile
     picture: Box
-    unsent: str  # SVG path over the patches that even the untouched model does not send: padding
-    dropped: str  # SVG path over the patches that were sent before and are gone now
-    outline: str  # SVG path around the kept patches
+    mask: Tensor  # (h, w) bool: kept
+    valid: Tensor  # (h, w) bool: sent by the untouched model; the rest is padding
     newlines: tuple[int, ...]  # rows whose newline is kept
-    heat: dict[str, str]  # score -> data URI, one pixel a patch
+    heat: Mapping[str, Heat]
     labels: tuple[Label, ...]
+
+    @property
+    def width(self) -> int:
+        """Patches from left to right."""
+        return self.mask.shape[1]
+
+    @property
+    def height(self) -> int:
+        """Patches from top to bottom."""
+        return self.mask.shape[0]
+
+    @property
+    def dropped(self) -> Tensor:
+        """Patches (h, w) that were sent before and are gone now."""
+        return self.valid & ~self.mask
 
 
 @dataclass(frozen=True)
@@ -49,8 +64,12 @@ class Figure:
     positions: int
     of: int
     newlines: int
-    scores: tuple[str, ...]  # names, in the method's order
-    tile_scores: tuple[str, ...]  # those of them with one value a tile
+    scores: Mapping[str, Each]  # in the method's order
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """The local tiles first, as they are drawn."""
+        return (self.local, self.thumbnail) if self.local else (self.thumbnail,)
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -58,10 +77,37 @@ class Figure:
         return self.thumbnail.labels + (self.local.labels if self.local else ())
 
     @property
-    def alt(self) -> str:
-        """What the drawing says, in words."""
-        tiles = "; ".join(f"{x.name} {x.kept} of {x.valid} patches" for x in self.labels)
-        return f"{self.positions} of {self.of} visual positions kept: {tiles}; {self.newlines} row ends."
+    def tile_scores(self) -> tuple[str, ...]:
+        """Names of the scores that have one value a tile."""
+        return tuple(name for name, each in self.scores.items() if each == "tile")
+
+    def says(self, view: str, who: str) -> str:
+        """Say in words what a view shows: "kept patches", "picture" or a score."""
+        if view == PICTURE:
+            count = len(self.labels) - 1
+            return f"the picture in {count} local tiles, and whole as the thumbnail" if count else "the picture"
+        if view == KEPT:
+            tiles = "; ".join(f"{x.name} gets {x.kept} of {x.valid} patches" for x in self.labels)
+            ends = f"; {self.newlines} row ends" if self.newlines else ""
+            return f"{who} keeps {self.positions} of {self.of} visual positions: {tiles}{ends}"
+        each = "tile" if self.scores[view] == "tile" else "patch"
+        return f"{who}, {view} of every {each}: " + "; ".join(self._heights(view))
+
+    def _heights(self, view: str) -> Iterator[str]:
+        """Say where a score is high, panel by panel."""
+        for panel in self.panels:
+            if (scale := panel.heat.get(view)) is None:
+                continue
+            if scale.each == "tile":
+                yield from (f"{x.name} {x.scores[view]}" for x in panel.labels if view in x.scores)
+            elif scale.each == "group":
+                yield f"{'thumbnail' if panel is self.thumbnail else 'local tiles'} {scale.groups} groups"
+            elif scale.shown.any():
+                top = scale.values.masked_fill(~scale.shown, -float("inf")).argmax()
+                row, col = divmod(int(top), panel.width)
+                name = panel.labels[row // panel.side * (panel.width // panel.side) + col // panel.side].name
+                place = f"the whole picture, row {row + 1}, column {col + 1}" if panel is self.thumbnail else name
+                yield "from {} to {}, highest in {}".format(*scale.range, place)
 
 
 def figure(size: Size, seen: Seen, kept: Kept, fit: Fit = "squeeze") -> Figure:
@@ -73,44 +119,45 @@ def figure(size: Size, seen: Seen, kept: Kept, fit: Fit = "squeeze") -> Figure:
     grid = seen.grid
     rows, cols = grid.tiles
     mask, valid = kept.mask.cpu(), seen.valid.cpu()
-    why = {name: score.detach().float().cpu() for name, score in kept.why.items()}
-    maps = {name: _spread(score, valid) for name, score in why.items()}
+    why = {name: score.detach().cpu() for name, score in kept.why.items()}
+    scores: dict[str, Each] = {
+        name: "tile" if score.ndim == 1 else "patch" if score.is_floating_point() else "group"
+        for name, score in why.items()
+    }
+    maps = {name: (_spread(score.float(), valid), scores[name]) for name, score in why.items()}
     labels = _labels(grid.tiles, grid.side, mask, valid, why)
     lines = kept.newlines.nonzero().flatten().tolist() if grid.rows == rows * grid.side else []
     parts = (mask, valid, grid)
     local = None
     if rows * cols:
         local = _panel(geometry.on_canvas(size, grid), geometry.canvas, parts, maps, labels[1:], tuple(lines))
-    whole = {name: maps[name] for name in why if why[name].ndim == 2 or not rows * cols}
-    thumbnail = _panel(geometry.on_thumbnail(size, grid, fit), geometry.thumbnail, parts, whole, labels[:1], ())
-    tile_scores = tuple(name for name, score in why.items() if score.ndim == 1)
-    newlines = int(kept.newlines.sum())
-    return Figure(local, thumbnail, kept.positions, seen.positions, newlines, tuple(why), tile_scores)
+        maps = {name: pair for name, pair in maps.items() if pair[1] != "tile"}  # tiles are weighed among themselves
+    thumbnail = _panel(geometry.on_thumbnail(size, grid, fit), geometry.thumbnail, parts, maps, labels[:1], ())
+    return Figure(local, thumbnail, kept.positions, seen.positions, int(kept.newlines.sum()), scores)
 
 
 def _panel(
     picture: Box,
     lay: Callable[[Tensor, Grid], Tensor],
     parts: tuple[Tensor, Tensor, Grid],
-    scores: dict[str, Tensor],
+    scores: Mapping[str, tuple[Tensor, Each]],
     labels: tuple[Label, ...],
     newlines: tuple[int, ...],
 ) -> Panel:
     mask, valid, grid = lay(parts[0], parts[2]), lay(parts[1], parts[2]), parts[2]
-    height, width = mask.shape
-    heat = {name: marks.heat(lay(score, grid), valid) for name, score in scores.items()}
-    unsent, gone, edge = marks.cells(~valid), marks.cells(valid & ~mask), marks.outline(mask)
-    return Panel(width, height, grid.side, picture, unsent, gone, edge, newlines, heat, labels)
+    maps = {name: heat(lay(score, grid), valid, each) for name, (score, each) in scores.items()}
+    return Panel(grid.side, picture, mask, valid, newlines, maps, labels)
 
 
 def _labels(
-    tiles: tuple[int, int], side: int, mask: Tensor, valid: Tensor, why: dict[str, Tensor]
+    tiles: tuple[int, int], side: int, mask: Tensor, valid: Tensor, why: Mapping[str, Tensor]
 ) -> tuple[Label, ...]:
+    written = {name: units.alike(score.tolist()) for name, score in why.items() if score.ndim == 1}
     found = []
     for t in range(len(mask)):
         row, col = divmod(t - 1, tiles[1]) if t else (0, 0)
         name = f"tile {t} (row {row + 1}, column {col + 1})" if t else "thumbnail"
-        scores = {name: f"{score[t]:.2f}" for name, score in why.items() if score.ndim == 1 and (t or not tiles[1])}
+        scores = {name: values[t] for name, values in written.items()} if t or not tiles[1] else {}
         found.append(Label(col * side, row * side, name, int(mask[t].sum()), int(valid[t].sum()), scores))
     return tuple(found)
 

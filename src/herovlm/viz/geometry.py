@@ -6,6 +6,7 @@ The picture is made to fit the canvas with its aspect kept, and centred; the thu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from herovlm.errors import InputsError
-from herovlm.types import Grid
+from herovlm.types import Grid, Seen
 
 Fit = Literal["squeeze", "pad", "crop"]  # how the whole picture becomes one square tile
 Size = tuple[int, int]  # width, height in pixels
@@ -40,6 +41,24 @@ def on_thumbnail(size: Size, grid: Grid, fit: Fit = "squeeze") -> Box:
     if fit == "squeeze":
         return Box(0.0, 0.0, grid.side, grid.side)
     return _inside(size, grid.side, grid.side, min if fit == "pad" else max)
+
+
+def check(size: Size, seen: Seen) -> None:
+    """Refuse a picture of another shape than the one that was seen: one whose inside would be padding.
+
+    Raises:
+        InputsError: a patch that lies in the picture, more than a patch away from its edges, was not sent.
+    """
+    if not any(seen.grid.tiles):
+        return
+    box, sent = on_canvas(size, seen.grid), canvas(seen.valid.cpu(), seen.grid)
+    top, left = math.ceil(box.y + 1), math.ceil(box.x + 1)
+    inside = sent[top : math.floor(box.y + box.height - 1), left : math.floor(box.x + box.width - 1)]
+    if not inside.all():
+        raise InputsError(
+            f"a picture of {size[0]} x {size[1]} pixels would fill patches that were not sent; give the picture that "
+            "went into the processor, turned as it was there"
+        )
 
 
 def pixels(size: Size, grid: Grid, tile: int, patch: int, fit: Fit = "squeeze") -> Box:

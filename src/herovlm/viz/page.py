@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from herovlm.errors import InputsError
 from herovlm.types import Kept, Seen
-from herovlm.viz import marks, units
+from herovlm.viz import fragment, units
 from herovlm.viz.figure import figure
+from herovlm.viz.fragment import Plate
 from herovlm.viz.inside import layers_read
 from herovlm.viz.records import Answer, Report
-
-MANY = 4  # methods: more of them are a table and small figures, not cards
 
 
 def render(report: Report) -> str:
@@ -33,24 +31,24 @@ def render(report: Report) -> str:
             raise InputsError("every question of a page needs the same methods in the same order")
         if any(len(answer.views) != len(report.pictures) for answer in asked.answers):
             raise InputsError(f"every answer needs one view for each of the {len(report.pictures)} pictures")
-    figures = [_figures(report, q) for q in range(len(report.asked))]
-    drawings = [f["drawing"] for group in figures for f in group]
-    names = dict.fromkeys(name for drawing in drawings for name in drawing.scores)
-    many = len(methods) > MANY
+    many = len(methods) > fragment.MANY
     one_keep = len({answer.keep for answer in first if answer.label != answer.method}) < 2
-    env = Environment(loader=PackageLoader("herovlm.viz"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    env.filters |= {"positions": units.positions, "seconds": units.seconds, "bytes": units.size, "share": units.share}
-    return env.get_template("page.html.j2").render(
-        report=report,
-        cards=[_card(report, m) for m in range(len(methods))],
-        figures=[f for group in figures for f in group],
-        many=many,
-        labels=[answer.method for answer in first] if many and one_keep else methods,  # the keep is told once
-        judged=any(answer.right is not None for asked in report.asked for answer in asked.answers),
-        wide=any(d.local and d.local.width > 1.9 * d.local.height for d in drawings),
-        order={name: i for i, name in enumerate(names)},
-        ramp=", ".join(f"rgb{colour}" for colour in marks.RAMP),
-        photos=[marks.photo(picture) for _, picture in report.pictures],
+    labels = [answer.method for answer in first] if many and one_keep else methods  # the keep is told once
+    plates = [plate for q in range(len(report.asked)) for plate in _plates(report, q, labels)]
+    return (
+        fragment.environment()
+        .get_template("page.html.j2")
+        .render(
+            report=report,
+            cards=[_card(report, m) for m in range(len(methods))],
+            fragment=fragment.render(
+                plates, report.pictures, [(asked.question, asked.truth) for asked in report.asked]
+            ),
+            many=many,
+            labels=labels,
+            judged=any(answer.right is not None for asked in report.asked for answer in asked.answers),
+            layered=any(answer.inside for answer in first),
+        )
     )
 
 
@@ -60,29 +58,41 @@ def write(report: Report, path: str | Path) -> Path:
     Raises:
         OSError: the file cannot be written.
     """
-    path, text = Path(path), render(report)
+    return put(Path(path), render(report).encode())
+
+
+def put(path: Path, data: bytes) -> Path:
+    """Write a file whole or not at all, and return its path.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     part = path.with_name(f".herovlm-{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(data)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
     return path
 
 
-def _figures(report: Report, q: int) -> list[dict[str, Any]]:
+def _plates(report: Report, q: int, labels: Sequence[str]) -> list[Plate]:
     """Every (method, picture) of question `q`."""
     return [
-        {
-            "question": q,
-            "method": m,
-            "photo": p,
-            "name": name,
-            "answer": answer,
-            "drawing": figure(picture.size, *_view(answer, p), report.fit),
-        }
+        Plate(
+            figure(picture.size, *_view(answer, p), report.fit),
+            photo=p,
+            label=labels[m],
+            method=answer.method,
+            keep=None if answer.label == answer.method else str(answer.keep),
+            question=q,
+            text=answer.text,
+            right=answer.right,
+            positions=units.positions(answer.positions, answer.layers) if answer.layers else "",
+            anchor=f"m{m}" if q == p == 0 else "",
+        )
         for m, answer in enumerate(report.asked[q].answers)
-        for p, (name, picture) in enumerate(report.pictures)
+        for p, (_, picture) in enumerate(report.pictures)
     ]
 
 

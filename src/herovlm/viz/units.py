@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -28,6 +29,19 @@ def positions(first: int, layers: Sequence[int] = ()) -> str:
     """Write a number of positions, and where it falls inside the LLM: "2,880", "54 → 27 → 14"."""
     falls = [n for n, before in zip(layers, (first, *layers), strict=False) if n != before]
     return " → ".join(f"{n:,}" for n in (first, *falls))
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a score with so many digits that count: "0.257", "0.00031", "12.5"."""
+    text = f"{value:.{digits}g}"
+    return text if "e" not in text or abs(value) < 1e-4 else f"{value:,.0f}"
+
+
+def alike(values: Sequence[float]) -> list[str]:
+    """Write scores with the same number of decimals, so that they compare: "0.26", "0.00"."""
+    most = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    decimals = max(0, 2 - math.ceil(math.log10(most))) if most else 0
+    return [f"{value:.{decimals}f}" if decimals < 9 else f"{value:.2g}" for value in values]
 
 
 def _digits(number: float) -> str:
