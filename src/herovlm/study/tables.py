@@ -93,13 +93,16 @@ def notes(name: str, found: Found) -> list[str]:
         return _about_tiles(found)
     if name == "attention":
         return _about_attention(found)
-    blocks = {pair: values["layers"] for pair, values in found["probes"].items()}
-    told = [f"{pair} blocks: early {_blocks(of['early'])}, late {_blocks(of['late'])}" for pair, of in blocks.items()]
-    shared = [f"{100 * v['shared']:.0f} % ({pair})" for pair, v in found["probes"].items()]
-    lines = [f"{found['questions']:,} questions about {found['pictures']:,} pictures; {'; '.join(told)}."]
+    lines = [f"{found['questions']:,} questions about {found['pictures']:,} pictures."]
     if not found["probes"]:
-        return ["What stands in these pictures is not known, so there are no probes.", lines[0].replace("; .", ".")]
-    lines.append(f"Of the tokens picked by early blocks, late blocks pick too: {', '.join(shared)}.")
+        lines.append("There are no probes: they need drawn scenes, of which it is known what stands in every patch.")
+    for pair, values in found["probes"].items():
+        of = values["layers"]
+        lines.append(
+            f"The {pair} blocks: early {_blocks(of['early'])}, late {_blocks(of['late'])}; relative ones are depths.  Of "
+            f"the tokens that the early ones pick, the late ones pick {values['shared']:.0%} too.  Probes: the "
+            f"{values['picture']} pictures."
+        )
     return lines
 
 

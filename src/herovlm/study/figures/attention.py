@@ -34,7 +34,7 @@ def maps(found: Numbers, pictures: Mapping[str, Image.Image], folder: Path) -> D
         for number, (line, (one, part)) in enumerate(zip(grid, rows, strict=True)):
             shown = one["grid"] if part == "local" else [1, 1]
             line[0].imshow(_photo(pictures[one["picture"]], shown, part))
-            line[0].set_ylabel(LABELS[part], fontsize=8)
+            line[0].set_ylabel(part, fontsize=8)
             for axes, block in zip(line[1:], blocks, strict=True):
                 axes.imshow(_laid(one, block, part), cmap="magma", vmin=0, vmax=1)
                 axes.set_title(f"block {block}" if number == 0 else "", fontsize=7.5)

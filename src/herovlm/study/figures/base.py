@@ -42,7 +42,7 @@ def draw(folder: Path, name: str, caption: str, size: tuple[float, float], paint
     with matplotlib.rc_context(STYLE):
         figure = figures.Figure(figsize=size, layout="constrained")
         paint(figure)
-        figure.savefig(folder / f"{name}.png", dpi=130)
+        figure.savefig(folder / f"{name}.png", dpi=110)
         target = folder / f"{name}.svg"
         figure.savefig(target, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return Drawn(name, caption, target.read_text("utf-8"))

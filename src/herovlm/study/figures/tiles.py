@@ -67,7 +67,7 @@ def example(lines: Sequence[Numbers], image: Image.Image, folder: Path) -> Drawn
         "The same picture under two questions. On each tile: saliency, relevance, HERO's weight, and its true "
         "importance, the fall of the answer's log-likelihood without it. A red frame: the most important tile."
     )
-    size = (min(11.0, 1.2 + 2.4 * cols * len(lines)), 0.7 + 2.35 * rows)
+    size = (min(11.0, 1.2 + 2.4 * cols * len(lines)), 0.5 + 2.5 * rows)
     return draw(folder, "tiles-example", caption, size, paint)
 
 
@@ -93,7 +93,7 @@ def _grid(axes: Any, line: Numbers, image: Image.Image) -> None:
         box = {"facecolor": "white", "alpha": 0.88, "edgecolor": "none", "pad": 2.5}
         style = {"family": "monospace", "fontsize": 7.5, "va": "top", "bbox": box, "color": LOUD if loud else INK}
         axes.text(col + 0.05, row + 0.05, told, **style)
-    axes.set_title(f"{line['question']}  {line['answer']}", fontsize=9, loc="left")
+    axes.set_title(f"{line['question']}  {line['answer']}", fontsize=9, loc="left", pad=8)
 
 
 def _rectangle(*where: Any, **style: Any) -> Any:

@@ -16,7 +16,7 @@ from herovlm.study.summary.numbers import Floats, Number
 
 PARTS = ("thumbnail", "local")
 BY_BLOCK = ("entropy", "norm", "foreground", "background_norm", "area")
-EXAMPLES = 2  # pictures whose maps are drawn, those with most tiles
+EXAMPLES = 2  # pictures whose maps are drawn
 FINDING = "That CLS attention goes from objects, in early blocks, to patches with large norms, in late ones,"
 
 
@@ -40,7 +40,7 @@ def summarise(lines: Sequence[Record]) -> dict[str, Any]:
     found["suggested"] = None if suggested is None else suggested.as_dict()
     found["stages"] = {} if suggested is None else stages(lines, suggested.switch)
     maps = [{"picture": line["picture"], **line["maps"]} for line in lines if "maps" in line]
-    found["maps"] = sorted(maps, key=lambda one: -one["grid"][0] * one["grid"][1])[:EXAMPLES]
+    found["maps"] = sorted(maps, key=lambda one: (-min(one["grid"]), max(one["grid"])))[:EXAMPLES]  # squarest first
     return {**found, "verdict": judged(found["stages"], suggested)}
 
 
