@@ -23,6 +23,7 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
     return {
         "accuracy": lambda: accuracy(_read("demo_accuracy")),
         "neighbours": lambda: neighbours(_read("demo_neighbours"), _read("peers")),
+        "best": lambda: neighbours(_read("demo_neighbours"), _read("peers"), best=6),
         "signals": lambda: signals(_read("signals")),
         "ablation": lambda: tuned.ablation(_read("ablation")),
         "parts": lambda: tuned.parts(_read("ablation")),
@@ -68,8 +69,8 @@ def accuracy(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any]) -> list[str]:
-    """Exact match of every method at every keep, best first at keep=0.2, and what choosing costs."""
+def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any], best: int | None = None) -> list[str]:
+    """Exact match of every method, or of the best and random, best first at keep=0.2, and what choosing costs."""
     configs, full = result["configs"], result["configs"]["full@1.0"]
     keeps, seconds, shape = _keeps(configs), cost["selection"], cost["image"]
     names = list(dict.fromkeys(name.rpartition("@")[0] for name in configs if name != "full@1.0"))
@@ -86,7 +87,9 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any]) -> list[str]:
         "| method | " + " | ".join(f"keep={keep}" for keep in keeps) + " | choosing, ms |",
         "|---|" + "---|" * (len(keeps) + 1),
     ]
-    for name in sorted(names, key=lambda name: -at[name]):
+    for rank, name in enumerate(sorted(names, key=lambda name: -at[name])):
+        if best is not None and rank >= best and name not in ("hero", "random"):
+            continue
         cells = [_marked(configs.get(f"{name}@{keep}")) for keep in keeps]
         chosen = f"{1e3 * seconds[name]['median']:.1f}" if name in seconds else ""
         lines.append(f"| `{name}` | " + " | ".join([*cells, chosen]) + " |")
