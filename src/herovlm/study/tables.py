@@ -99,8 +99,8 @@ def notes(name: str, found: Found) -> list[str]:
     for pair, values in found["probes"].items():
         of = values["layers"]
         lines.append(
-            f"The {pair} blocks: early {_blocks(of['early'])}, late {_blocks(of['late'])}; relative ones are depths.  Of "
-            f"the tokens that the early ones pick, the late ones pick {values['shared']:.0%} too.  Probes: the "
+            f"The {pair} blocks: early {_blocks(of['early'])}, late {_blocks(of['late'])} (below 1: relative depths).  "
+            f"Of the tokens that the early ones pick, the late ones pick {values['shared']:.0%} too.  Probes: the "
             f"{values['picture']} pictures."
         )
     return lines
