@@ -1,4 +1,4 @@
-"""Draw the picture of README.md: the demo model is asked about a board; what HERO keeps is lit."""
+"""Draw the picture of README.md: the demo model is asked about a board; what HERO keeps is lit, and why beside it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from PIL import Image
 
 import herovlm
 from herovlm.demo import load
-from herovlm.viz import overlay
 
 HERE = Path(__file__).parent
 QUESTION = "What number is on the red square?"
+VIEWS = ("kept patches", "weight", "score")
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     inputs = processor(images=image, text=f"USER: <image>\n{QUESTION} ASSISTANT:", return_tensors="pt")
     short = herovlm.drop(model, inputs, method="hero", keep=0.2, processor=processor)
     told = model.generate(**short, max_new_tokens=16)[:, short["input_ids"].shape[1] :]
-    overlay.draw(image, short.seen[0], short.kept[0]).save(HERE / "kept.png", optimize=True)
+    herovlm.show(short, image).save(HERE / "kept.png", width=9, views=VIEWS, dpi=160)
     kept, of = short.kept[0].positions, short.seen[0].positions
     sys.stdout.write(
         f"{QUESTION} {processor.decode(told[0], skip_special_tokens=True).strip()} ({kept} of {of} positions)\n"

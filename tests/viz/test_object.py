@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -186,8 +187,7 @@ DRAWINGS = pytest.mark.parametrize("draw", [png, page, pillow])
 
 
 @DRAWINGS
-@pytest.mark.parametrize("share", BOXES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "share"), [*zip(SIZES, cycle(BOXES))])
 def test_the_object_is_lit_on_tiles_and_thumbnail(
     size: tuple[int, int], share: Box, draw: Callable[[Case], list[np.ndarray]]
 ) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PADDING, VEIL, EDGE, ON_HEAT = "#d6d3ca", "#0e0e14", "#ffb000", "#ff2d6f"
-DIM, TINT = 0.76, 0.76  # opacity of what lies over dropped patches, and of heat
+DIM, TINT, SHADE = 0.76, 0.76, 0.6  # opacity over dropped patches, of a score of patches and one of tiles
 GAP = 0.12  # inches between panels
 NARROW = 1.0  # inches; below this the ends of a scale are written smaller
 FONT = 8.0  # points: what journals ask for at the printed size
@@ -117,7 +117,8 @@ def _panel(axes: Any, panel: Panel, photo: Image.Image, view: str, scale: float)
     elif heat:
         shades = np.ma.masked_invalid(heat.levels.numpy())
         place = (0, panel.width, panel.height, 0)
-        axes.imshow(shades, cmap=_colours(), vmin=0, vmax=1, alpha=TINT, extent=place, interpolation="nearest")
+        alpha = SHADE if heat.each == "tile" else TINT
+        axes.imshow(shades, cmap=_colours(), vmin=0, vmax=1, alpha=alpha, extent=place, interpolation="nearest")
     axes.set(xlim=(0, panel.width), ylim=(panel.height, 0), aspect="auto")
     if view != PICTURE:
         lines = [[(x, y), (x + dx, y + dy)] for x, y, dx, dy in marks.borders(panel.mask)]
