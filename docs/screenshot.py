@@ -16,7 +16,6 @@ from playwright.sync_api import Page, sync_playwright
 HERE = Path(__file__).parent
 SIZE = {"width": 1400, "height": 900}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-COLOURS = 128  # of the PNG
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
         finally:
             app.terminate()
     with Image.open(HERE / "app.png") as shot:
-        shot.convert("RGB").quantize(COLOURS).save(HERE / "app.png", optimize=True)
+        shot.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE).save(HERE / "app.png", optimize=True)
 
 
 def ask(page: Page, url: str) -> None:

@@ -30,7 +30,7 @@ def app(
 
     It shows the answers of up to four methods side by side, what each cost, and which patches were kept.  The page
     needs no network, serves this machine only (see --host), reads no file but the pictures that are put in, and forgets
-    them at the end.  Ctrl-C stops it.  Needs the extra: pip install 'herovlm[app]'
+    them at the end.  Ctrl-C stops it.  It needs the extra "app".
     """
     share, linked = options.narrow_of(narrow), _study(study)
     with ExitStack() as stack:
