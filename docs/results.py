@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import costs
+import studied
 import tuned
 
 from herovlm.eval import tables
@@ -28,8 +29,14 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
         "ablation": lambda: tuned.ablation(_read("ablation")),
         "parts": lambda: tuned.parts(_read("ablation")),
         "auto": lambda: tuned.promises(_read("auto")),
+        **{name: _study(lines) for name, lines in studied.BLOCKS.items()},
         **{name: _cost(*how) for name, how in costs.BLOCKS.items()},
     }
+
+
+def _study(lines: Callable[[Mapping[str, Any]], list[str]]) -> Callable[[], list[str]]:
+    """Make what the study of the demo model says."""
+    return lambda: lines(_read("study"))
 
 
 def _cost(name: str, table: Callable[[Mapping[str, Any]], list[str]]) -> Callable[[], list[str]]:
