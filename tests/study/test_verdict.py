@@ -48,7 +48,7 @@ OUTCOMES = [(UP, UP, HOLDS), (UP, FLAT, OPEN), (UP, DOWN, FAILS), (DOWN, UP, FAI
 
 def check(verdict: dict[str, str], said: str, *numbers: Number) -> None:
     assert verdict["word"] == said
-    assert f" {said}: " in verdict["sentence"]
+    assert f": {said}; " in verdict["sentence"]
     assert verdict["sentence"].endswith(".")
     assert not verdict["sentence"].endswith("..")
     for one in numbers:
@@ -94,3 +94,7 @@ def test_nothing_measured_is_undecided() -> None:
     assert roles.judged({})["word"] == OPEN
     assert tiles.judged(nothing(), nothing(), "relevance")["word"] == OPEN
     assert spell(nothing()) == "not measured"
+
+
+def test_nothing_is_not_minus_nothing() -> None:
+    assert spell(number(-0.001, 0.002)) == "0.00 [0.00, 0.00]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,15 +55,9 @@ def study(
         for module in ("matplotlib", "scipy.stats", "sklearn.linear_model"):
             require(module, extra="eval")
     asked = samples.asked(tasks.load(task, metric), split)
-    what = run.Study(
-        asked=asked,
-        name=model,
-        load=partial(load.load, model, clip=clip, download=download),
-        limit=limit,
-        findings=numbers,
-        batch=batch,
-        threads=threads,
-    )
+    ready = partial(load.load, model, clip=clip, download=download)
+    how: dict[str, Any] = {"limit": limit, "findings": numbers, "batch": batch, "threads": threads}
+    what = run.Study(asked=asked, name=model, load=ready, **how)
     with show.progress(what.steps + 1) as step, load.quiet():
         what.go(out, step)
         step("summing up and drawing")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from herovlm.errors import UsageError
 from herovlm.eval.samples import Asked
@@ -70,7 +69,7 @@ def page(study: Study, figures: Mapping[str, list[Drawn]]) -> str:
             "name": name,
             "title": TITLES[name],
             "verdict": found["verdict"],
-            "figures": [{"caption": f.caption, "svg": Markup(f.svg[f.svg.index("<svg") :])} for f in figures[name]],
+            "figures": [{"caption": f.caption, "svg": f.svg[f.svg.index("<svg") :]} for f in figures[name]],
             "tables": tables.TABLES[name](found),
             "notes": tables.notes(name, found),
         }

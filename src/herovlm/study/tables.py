@@ -34,7 +34,13 @@ def tiles(found: Found) -> list[Table]:
     """Tables of finding 1."""
     scores = found["scores"]
     kinds = list(scores["weight"]["kinds"])
-    columns = ["score", "within picture and question", "all tiles pooled", "with accuracy, pooled", "finds the first"]
+    columns = [
+        "score",
+        "within picture and question",
+        "all tiles pooled",
+        "pooled, with accuracy",
+        "finds the first tile",
+    ]
     names = ("within", "pooled", "pooled_accuracy", "finds")
     rows = [[label, *(spell(scores[key][name]) for name in names)] for key, label in SCORES.items()]
     tables = [Table("Rank correlation with the true importance of a tile", columns, rows)]
@@ -116,7 +122,7 @@ def _about_tiles(found: Found) -> list[str]:
         f"Without its most important tile an answer loses {spell(differ['most'])} of its log-likelihood, without the "
         f"least important one {spell(differ['least'])}; accuracy falls from {spell(differ['accuracy'])} to "
         f"{spell(differ['accuracy_without_most'])} and {spell(differ['accuracy_without_least'])}.",
-        f"By chance a score finds the most important tile in {spell(found['chance'])} of the cases.",
+        f"The first tile is the most important one; by chance a score finds it in a share of {spell(found['chance'])}.",
     ]
 
 

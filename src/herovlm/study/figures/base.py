@@ -42,6 +42,7 @@ def draw(folder: Path, name: str, caption: str, size: tuple[float, float], paint
     with matplotlib.rc_context(STYLE):
         figure = figures.Figure(figsize=size, layout="constrained")
         paint(figure)
+        figure.draw_without_rendering()  # the layout settles in the second pass
         figure.savefig(folder / f"{name}.png", dpi=110)
         target = folder / f"{name}.svg"
         figure.savefig(target, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from herovlm.extras import require
@@ -90,10 +91,28 @@ def _grid(axes: Any, line: Numbers, image: Image.Image) -> None:
             f"{round(float(x), 2) + 0.0:.2f}" for x in (*(line[n][tile] for n in WRITTEN), worth[tile])
         )
         told = f"saliency {one:>5}   relevance {two:>5}\nweight   {three:>5}   worth     {four:>5}"
+        up = _busy(image, place, row + 0.03, col) <= _busy(image, place, row + 0.83, col)
         box = {"facecolor": "white", "alpha": 0.88, "edgecolor": "none", "pad": 2.5}
-        style = {"family": "monospace", "fontsize": 7.5, "va": "top", "bbox": box, "color": LOUD if loud else INK}
-        axes.text(col + 0.05, row + 0.05, told, **style)
+        style = {
+            "family": "monospace",
+            "fontsize": 7.5,
+            "va": "top" if up else "bottom",
+            "bbox": box,
+            "color": LOUD if loud else INK,
+        }
+        axes.text(col + 0.05, row + (0.05 if up else 0.95), told, **style)
     axes.set_title(f"{line['question']}  {line['answer']}", fontsize=9, loc="left", pad=8)
+
+
+def _busy(image: Image.Image, place: geometry.Box, top: float, left: float) -> float:
+    """How much a strip across a tile shows, so that words can be written where it is least; lengths in tiles."""
+    scale = image.width / place.width  # pixels a tile
+    corners = (left, top, left + 0.75, top + 0.14)
+    at = [round((v - (place.x, place.y)[n % 2]) * scale) for n, v in enumerate(corners)]
+    most = (image.width, image.height) * 2
+    box = [min(max(v, 0), end) for v, end in zip(at, most, strict=True)]
+    shown = np.asarray(image.convert("L").crop(tuple(box)), dtype=np.float64)
+    return float(shown.std()) if shown.size else 0.0
 
 
 def _rectangle(*where: Any, **style: Any) -> Any:

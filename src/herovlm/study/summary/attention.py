@@ -17,7 +17,7 @@ from herovlm.study.summary.numbers import Floats, Number
 PARTS = ("thumbnail", "local")
 BY_BLOCK = ("entropy", "norm", "foreground", "background_norm", "area")
 EXAMPLES = 2  # pictures whose maps are drawn
-FINDING = "That CLS attention goes from objects, in early blocks, to patches with large norms, in late ones,"
+FINDING = "CLS attention goes from objects, in early blocks, to patches with large norms, in late ones"
 
 
 def suggestion(lines: Sequence[Record]) -> Suggestion | None:
@@ -63,15 +63,12 @@ def judged(stages: dict[str, dict[str, Number]], suggested: Suggestion | None) -
     if suggested is None or "norm" not in stages:
         return verdict.verdict(FINDING, [], "the vision tower has too few blocks, or no picture was measured")
     rise = stages["norm"]["rise"]
-    claims, told = (
-        [rise],
-        [f"the norm rank of what is looked at by {verdict.spell(rise, sign=True)}, which should rise"],
-    )
+    claims, told = [rise], [f"the norm rank of what is looked at by {verdict.spell(rise, sign=True)} (it should rise)"]
     if "foreground" in stages:
         rise = stages["foreground"]["rise"]
         claims.append(negative(rise))
-        told.insert(0, f"attention on the foreground by {verdict.spell(rise, sign=True)}, which should fall,")
-    where = f"from the blocks before block {suggested.switch} to those from there on changes "
+        told.insert(0, f"attention on the foreground by {verdict.spell(rise, sign=True)} (it should fall)")
+    where = f"between the blocks before block {suggested.switch} and those from there on changes "
     return verdict.verdict(FINDING, claims, where + " and ".join(told))
 
 

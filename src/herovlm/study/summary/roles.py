@@ -17,7 +17,7 @@ from herovlm.study.summary.numbers import Number
 
 PAPER = ("late", "early")  # thumbnail, local tiles
 WAYS = tuple(product(STAGES, STAGES))
-FINDING = "That late-picked tokens for the thumbnail and early-picked ones for local tiles serve answers best"
+FINDING = "Late-picked tokens for the thumbnail and early-picked ones for local tiles serve answers best"
 
 
 def summarise(lines: Sequence[Record], probes: Sequence[Record]) -> dict[str, Any]:

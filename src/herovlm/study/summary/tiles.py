@@ -17,7 +17,7 @@ from herovlm.study.summary.numbers import Floats, Number
 SIGNALS = ("saliency", "relevance")
 SCORES = (*SIGNALS, "density", "weight")
 ALPHAS = tuple(step / 10 for step in range(11))
-FINDING = "That saliency and relevance together tell the importance of a tile"
+FINDING = "Saliency and relevance together tell the importance of a tile"
 Score = Callable[[Record], Sequence[float]]
 
 

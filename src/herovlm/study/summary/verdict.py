@@ -32,12 +32,12 @@ def verdict(finding: str, claims: Sequence[Number], told: str) -> dict[str, Any]
         told: the numbers in words.
     """
     said = word(claims)
-    return {"word": said, "sentence": f"{finding} {said}: {told}."}
+    return {"word": said, "sentence": f"{finding}: {said}; {told}."}
 
 
 def spell(number: Number, digits: int = 2, sign: bool = False) -> str:
     """Write a number with its interval: "0.63 [0.60, 0.66]"."""
     if number["value"] is None:
         return "not measured"
-    how = f"{'+' * sign}.{digits}f"
-    return f"{number['value']:{how}} [{number['low']:{how}}, {number['high']:{how}}]"
+    value, low, high = (f"{round(number[n], digits) + 0.0:{'+' * sign}.{digits}f}" for n in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
