@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from grids import make_seen
 
 from herovlm.demo import load, scenes
+from herovlm.eval import samples, task
 from herovlm.eval.answer import Reader
 from herovlm.eval.samples import Sample
-from herovlm.study.measure import tiles
+from herovlm.study.measure import foreground, tiles
 from herovlm.study.measure.foreground import shown
 from herovlm.study.measure.look import see
 from herovlm.types import Needs
@@ -89,3 +91,12 @@ def test_what_stands_in_the_patches_of_a_scene() -> None:
             if label:
                 assert found.digit[tile, patch] == int(item.text[1])
     assert 0.02 < found.foreground[1:].float().mean() < 0.5
+
+
+def test_only_of_scenes_in_tiles_is_it_known_what_stands_where() -> None:
+    asked = samples.asked(task.load("board"), limit=1)
+    grid = make_seen(2, 2, 8).grid
+    assert foreground.of(asked, asked.pictures[0], grid) is not None
+    assert foreground.of(asked, asked.pictures[0], dataclasses.replace(grid, tiles=(0, 0))) is None
+    elsewhere = dataclasses.replace(asked.task, splits={"held-out": "questions.jsonl"})
+    assert foreground.of(dataclasses.replace(asked, task=elsewhere), asked.pictures[0], grid) is None

@@ -116,9 +116,8 @@ class _Work:
     def attention(self, image: Any, picture: Picture) -> dict[str, Any]:
         """Measure what the tower looks at in a picture; the first of each grid of tiles is kept as maps too."""
         seen = attention.look(self.reader, image)
-        scene = foreground.scene_of(self.study.asked, picture)
-        shown = None if scene is None else foreground.shown(scene, seen.grid).foreground.to(seen.valid.device)
-        found = attention.measure(seen, shown)
+        shown = foreground.of(self.study.asked, picture, seen.grid)
+        found = attention.measure(seen, None if shown is None else shown.foreground.to(seen.valid.device))
         if seen.grid.tiles not in self.grids:
             self.grids.add(seen.grid.tiles)
             about = {"grid": list(seen.grid.tiles), "side": seen.grid.side, "valid": seen.valid.int().tolist()}
@@ -154,10 +153,11 @@ class _Work:
             return
         looked = []
         for picture in pictures:
-            scene = foreground.scene_of(self.study.asked, picture)
-            if scene is not None:
-                seen = attention.look(self.reader, scene.image)
-                looked.append((seen, foreground.shown(scene, seen.grid)))
+            seen = attention.look(self.reader, picture.read()[0])
+            shown = foreground.of(self.study.asked, picture, seen.grid)
+            if shown is None:
+                return
+            looked.append((seen, shown))
         made = [{**group, "pair": pair, **probes.measure(looked, of)} for pair, of in self.pairs.items()]
         self.writer.write(made, {"done": len(made), **group})
 

@@ -110,8 +110,8 @@ def _busy(image: Image.Image, place: geometry.Box, top: float, left: float) -> f
     corners = (left, top, left + 0.75, top + 0.14)
     at = [round((v - (place.x, place.y)[n % 2]) * scale) for n, v in enumerate(corners)]
     most = (image.width, image.height) * 2
-    box = [min(max(v, 0), end) for v, end in zip(at, most, strict=True)]
-    shown = np.asarray(image.convert("L").crop(tuple(box)), dtype=np.float64)
+    left, top, right, bottom = (min(max(v, 0), end) for v, end in zip(at, most, strict=True))
+    shown = np.asarray(image.convert("L").crop((left, top, right, bottom)), dtype=np.float64)
     return float(shown.std()) if shown.size else 0.0
 
 

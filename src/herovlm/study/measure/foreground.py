@@ -40,9 +40,12 @@ def known(asked: Asked) -> bool:
     return asked.task.splits[asked.split].startswith(SCENES)
 
 
-def scene_of(asked: Asked, picture: Picture) -> scenes.Scene | None:
-    """Draw the scene of a picture again, if it is one."""
-    return scenes.make(int(picture.name)) if known(asked) else None
+def of(asked: Asked, picture: Picture, grid: Grid) -> Shown | None:
+    """Say what stands in the patches of a picture, if it is a scene and cut into tiles.
+
+    How a model of one tile makes a square of a picture is not known here.
+    """
+    return shown(scenes.make(int(picture.name)), grid) if known(asked) and any(grid.tiles) else None
 
 
 def shown(scene: scenes.Scene, grid: Grid) -> Shown:
