@@ -88,8 +88,10 @@ def test_findings_can_be_added(whole: Path, tmp_path: Path) -> None:
     study(findings=[2]).go(tmp_path)
     assert {json.loads(line)["task"] for line in lines(tmp_path)} == {"attention"}
     assert lines(tmp_path) == [line for line in lines(whole) if json.loads(line)["task"] == "attention"]
+    before = lines(tmp_path)
     study(3, findings=[2]).go(tmp_path)
-    assert lines(tmp_path)[: len(lines(whole))] != []
+    assert lines(tmp_path)[: len(before)] == before
+    assert len(lines(tmp_path)) == len(before) + 2, "a record of the third picture, and the line that closes it"
     assert {json.loads(line)["picture"] for line in lines(tmp_path)} == {"0", "1", "2"}
 
 
