@@ -71,7 +71,7 @@ def read(text: str) -> Auto:
     except ValueError:
         loss = math.nan
     if math.isnan(loss):
-        raise BudgetError(f"keep={text!r} is unknown; give a share, a number of positions, 'auto' or 'auto(loss=0.02)'")
+        raise BudgetError(f"keep={text!r} is not a number; give a share, a whole number of positions, or 'auto(loss=0.02)'")
     return Auto(loss)
 
 
