@@ -71,7 +71,8 @@ def read(text: str) -> Auto:
     except ValueError:
         loss = math.nan
     if math.isnan(loss):
-        raise BudgetError(f"keep={text!r} is not a number; give a share, a whole number of positions, or 'auto(loss=0.02)'")
+        how = "give a share, a whole number of positions, or 'auto(loss=0.02)'"
+        raise BudgetError(f"keep={text!r} is not a number; {how}")
     return Auto(loss)
 
 
