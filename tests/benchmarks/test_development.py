@@ -18,7 +18,7 @@ from herovlm.demo import scenes
 
 def measured(name: str, folder: Path, records: str) -> dict[str, Any]:
     file = folder / f"{name}.json"
-    line = [sys.executable, ROOT / f"benchmarks/{name}.py", "--small", "--threads", 2]
+    line = [sys.executable, ROOT / f"benchmarks/{name}.py", "--small", "--threads", 1]
     done = subprocess.run([*map(str, [*line, "--records", folder / records, "--json", file])], capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout == b""

@@ -84,7 +84,17 @@ def test_commands_work(folder: Path) -> None:
 
 
 def test_there_is_something_to_run() -> None:
-    assert {words[1] for words in TYPED} == {"demo", "ask", "compare", "bench", "eval", "report", "study", "methods", "models"}
+    assert {words[1] for words in TYPED} == {
+        "demo",
+        "ask",
+        "compare",
+        "bench",
+        "eval",
+        "report",
+        "study",
+        "methods",
+        "models",
+    }
     assert ROOT / "README.md" in WITH_CODE
 
 
