@@ -16,6 +16,10 @@ from herovlm.eval import tables
 RESULTS = Path(__file__).parents[1] / "benchmarks/results"
 ORDER = ("hero", "uniform", "random", "pool", "thumbnail")
 SHOWN = ("full@1.0", "hero@0.2", "hero@0.2:original", "uniform@0.2", "random@0.2", "thumbnail@0.2", "thumbnail@64")
+INSIDE = (
+    "Methods inside the LLM get the same mean number of positions over its layers; where that cannot be met there is "
+    "no number.  A chain (+) sends what `keep` says and goes on from there: its mean is lower.  "
+)
 KINDS = ("fine", "reverse", "existence", "counting", "spatial")
 
 
@@ -24,6 +28,7 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
     return {
         "accuracy": lambda: accuracy(_read("demo_accuracy")),
         "neighbours": lambda: neighbours(_read("demo_neighbours"), _read("peers")),
+        "inside": lambda: neighbours(_read("demo_inside"), _read("peers")),
         "best": lambda: neighbours(_read("demo_neighbours"), _read("peers"), best=6),
         "signals": lambda: signals(_read("signals")),
         "ablation": lambda: tuned.ablation(_read("ablation")),
@@ -79,27 +84,30 @@ def accuracy(result: Mapping[str, Any]) -> list[str]:
 def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any], best: int | None = None) -> list[str]:
     """Exact match of every method, or of the best and random, best first at keep=0.2, and what choosing costs."""
     configs, full = result["configs"], result["configs"]["full@1.0"]
-    keeps, seconds, shape = _keeps(configs), cost["selection"], cost["image"]
+    keeps, shape = _keeps(configs), cost["image"]
+    seconds = cost["selection"] if "device" in cost else {}  # an older file timed other code
     names = list(dict.fromkeys(name.rpartition("@")[0] for name in configs if name != "full@1.0"))
     at = {name: configs.get(f"{name}@0.2", {"accuracy": -1.0})["accuracy"] for name in names}
-    scenes, half = f"{full['scenes']:,} held-out scenes ({full['questions']:,} questions", _half(configs["hero@0.2"])
+    scenes, half = (
+        f"{full['scenes']:,} held-out scenes ({full['questions']:,} questions",
+        _half(next(of for name, of in configs.items() if name.endswith("@0.2"))),
+    )
     image = f"{shape['tiles']} tiles of {shape['patches']} patches with {shape['channels']:,} channels"
+    choosing = f"Choosing: median time to select at keep=0.2, one image of {image}, {cost['threads']} CPU threads."
+    inside = INSIDE if any("+" in name for name in names) else ""
     lines = [
         f"Exact match in percent on {scenes}; 95 % intervals are about +/-{half:.1f}); the full model: "
-        f"**{full['accuracy']:.1f}**.  Methods inside the LLM get the same mean number of positions over its layers; "
-        "where that cannot be met there is no number.  A chain (+) sends what `keep` says and goes on from there: its "
-        f"mean is lower.  {_legend(configs)}Choosing: median time to select at keep=0.2, one image of {image}, "
-        f"{cost['threads']} CPU threads.",
+        f"**{full['accuracy']:.1f}**.  {_legend(configs)}{inside}{choosing if seconds else ''}".rstrip(),
         "",
-        "| method | " + " | ".join(f"keep={keep}" for keep in keeps) + " | choosing, ms |",
-        "|---|" + "---|" * (len(keeps) + 1),
+        "| method | " + " | ".join([f"keep={keep}" for keep in keeps] + ["choosing, ms"] * bool(seconds)) + " |",
+        "|---|" + "---|" * (len(keeps) + bool(seconds)),
     ]
     for rank, name in enumerate(sorted(names, key=lambda name: -at[name])):
         if best is not None and rank >= best and name not in ("hero", "random"):
             continue
         cells = [_marked(configs.get(f"{name}@{keep}")) for keep in keeps]
         chosen = f"{1e3 * seconds[name]['median']:.1f}" if name in seconds else ""
-        lines.append(f"| `{name}` | " + " | ".join([*cells, chosen]) + " |")
+        lines.append(f"| `{name}` | " + " | ".join(cells + [chosen] * bool(seconds)) + " |")
     return lines
 
 
