@@ -157,7 +157,7 @@ def main() -> None:
     split = scenes.SPLITS["development"][args.first :]
     seeds = split[: 2 if args.small else args.scenes]
     args.records.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.loads(line) for line in args.records.open()] if args.records.exists() else []
+    lines = [json.loads(line) for line in args.records.read_text("utf-8").splitlines()] if args.records.exists() else []
     done = {line["scene"] for line in lines}
     with args.records.open("a", encoding="utf-8") as file:
         for line in judged(told, keeps, [seed for seed in seeds if seed not in done]):

@@ -96,7 +96,7 @@ def run(
 ) -> list[Line]:
     """Judge what is not judged yet."""
     file = records / f"{split}.jsonl"
-    lines = [json.loads(line) for line in file.open()] if file.exists() else []
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
     done = {line["scene"] for line in lines}
     seeds = scenes.SPLITS[split][:count]
     with file.open("a", encoding="utf-8") as out:

@@ -56,7 +56,7 @@ def test_auto_calibrates_on_one_split_and_is_tested_on_the_other(tmp_path: Path)
     assert list(losses) == sorted(set(losses))
     assert list(each) == sorted(set(each), reverse=True)
     seen = {
-        split: {json.loads(line)["scene"] for line in (tmp_path / f"records/{split}.jsonl").open()}
+        split: {json.loads(line)["scene"] for line in (tmp_path / f"records/{split}.jsonl").read_text().splitlines()}
         for split in ("development", "held-out")
     }
     assert all(found == set(scenes.SPLITS[split][:2]) for split, found in seen.items())
