@@ -8,19 +8,16 @@ scene in --records.  Every difference is paired by scene, with its 95 % bootstra
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import judging
 import numpy as np
 import torch
 import transformers
-from rich.console import Console
-from rich.progress import track
 
-from herovlm.demo import load, scenes
+from herovlm.demo import scenes
 from herovlm.eval import stats
 from herovlm.eval.answer import Reader
 from herovlm.eval.likelihood import judge
@@ -85,23 +82,16 @@ def at(told: str, keep: float) -> Config:
     return config(f"{method}@{keep}:{numbers}")
 
 
-def judged(told: dict[str, str], keeps: Sequence[float], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """One line a scene: for each variation and keep, of each question its kind, whether right, and log-probability."""
-    model, processor = load()
-    model.model.language_model.bfloat16()
-    model.lm_head.bfloat16()
-    reader = Reader(model, processor, max_new_tokens=8)
+def scene_of(reader: Reader, told: dict[str, str], keeps: Sequence[float], seed: int) -> judging.Line:
+    """For each variation and keep, of each question of a scene its kind, whether right, and log-probability."""
     configs = {(name, keep): at(method, keep) for name, method in told.items() for keep in keeps}
-    full = config("full@1.0")
-    for seed in track(seeds, description="scenes", console=Console(stderr=True)):
-        scene = scenes.make(seed)
-        questions, answers = [q.text for q in scene.questions], [q.answer for q in scene.questions]
-        found: dict[Config, list[Any]] = {}
-        for one in judge(reader, scene.image, questions, answers, list(dict.fromkeys([full, *configs.values()]))):
-            kind = scene.questions[one.question].kind
-            found.setdefault(one.config, []).append([kind, one.right, round(one.log, 4)])
-        lines = {f"{name}@{keep}": found[one] for (name, keep), one in configs.items() if one in found}
-        yield {"scene": seed, "full@1.0": found[full], **lines}
+    full, scene = config("full@1.0"), scenes.make(seed)
+    questions, answers = [q.text for q in scene.questions], [q.answer for q in scene.questions]
+    found: dict[Config, list[Any]] = {}
+    for one in judge(reader, scene.image, questions, answers, list(dict.fromkeys([full, *configs.values()]))):
+        found.setdefault(one.config, []).append([scene.questions[one.question].kind, one.right, round(one.log, 4)])
+    lines = {f"{name}@{keep}": found[one] for (name, keep), one in configs.items() if one in found}
+    return {"scene": seed, "full@1.0": found[full], **lines}
 
 
 def summary(lines: Sequence[dict[str, Any]], name: str, besides: dict[str, str]) -> dict[str, Any]:
@@ -156,15 +146,8 @@ def main() -> None:
     told, keeps = plan(args.small), KEEPS[1:3] if args.small else KEEPS
     split = scenes.SPLITS["development"][args.first :]
     seeds = split[: 2 if args.small else args.scenes]
-    args.records.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.loads(line) for line in args.records.read_text("utf-8").splitlines()] if args.records.exists() else []
-    done = {line["scene"] for line in lines}
-    with args.records.open("a", encoding="utf-8") as file:
-        for line in judged(told, keeps, [seed for seed in seeds if seed not in done]):
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            lines.append(line)
-    lines = [line for line in lines if line["scene"] in set(seeds)]
+    reader = judging.reader()
+    lines = judging.judged(args.records, seeds, "scenes", lambda seed: scene_of(reader, told, keeps, seed))
     result = {
         "benchmark": "ablation",
         "small": args.small,
@@ -185,11 +168,7 @@ def main() -> None:
             for name in told
         },
     }
-    text = json.dumps(result, indent=1) + "\n"
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
-        Path(args.json).write_text(text, "utf-8")
+    judging.hand_over(args.json, result)
 
 
 if __name__ == "__main__":

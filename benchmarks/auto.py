@@ -8,20 +8,18 @@ judged by teacher forcing, the language model in bfloat16.  Resumable: one line 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import judging
 import numpy as np
 import torch
 import transformers
-from rich.console import Console
-from rich.progress import track
+from judging import Line
 
 from herovlm import auto
-from herovlm.demo import load, scenes
+from herovlm.demo import scenes
 from herovlm.eval import stats
 from herovlm.eval.answer import Reader
 from herovlm.eval.likelihood import judge
@@ -31,7 +29,6 @@ from herovlm.methods.hero import Hero
 EACH = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)  # positions for each different patch
 SHARES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8)
 PROMISES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
-Line = dict[str, Any]
 
 
 def measured(reader: Reader, seed: int) -> Line:
@@ -91,23 +88,6 @@ def curve_of(table: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, float]
     return points
 
 
-def run(
-    reader: Reader, split: str, count: int, records: Path, curve: Sequence[tuple[float, float]] | None
-) -> list[Line]:
-    """Judge what is not judged yet."""
-    file = records / f"{split}.jsonl"
-    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
-    done = {line["scene"] for line in lines}
-    seeds = scenes.SPLITS[split][:count]
-    with file.open("a", encoding="utf-8") as out:
-        for seed in track([s for s in seeds if s not in done], description=split, console=Console(stderr=True)):
-            line = measured(reader, seed) if curve is None else promised(reader, seed, curve)
-            out.write(json.dumps(line) + "\n")
-            out.flush()
-            lines.append(line)
-    return [line for line in lines if line["scene"] in set(seeds)]
-
-
 def main() -> None:
     """Calibrate, test, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -118,16 +98,16 @@ def main() -> None:
     parser.add_argument("--json", default="-", help="file to write, or - for standard output")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    args.records.mkdir(parents=True, exist_ok=True)
-    model, processor = load()
-    model.model.language_model.bfloat16()
-    model.lm_head.bfloat16()
-    reader, count = Reader(model, processor, max_new_tokens=8), 2 if args.small else args.scenes
-    found = run(reader, "development", count, args.records, None)
+    reader, count = judging.reader(), 2 if args.small else args.scenes
+
+    def run(split: str, judge: Callable[[int], Line]) -> list[Line]:
+        return judging.judged(args.records / f"{split}.jsonl", scenes.SPLITS[split][:count], split, judge)
+
+    found = run("development", lambda seed: measured(reader, seed))
     names = [*(f"each {each}" for each in EACH), *(f"share {share}" for share in SHARES)]
     calibration = {name: summary(found, name) for name in names}
     curve = curve_of(calibration)
-    tested = run(reader, "held-out", count, args.records, curve)
+    tested = run("held-out", lambda seed: promised(reader, seed, curve))
     result = {
         "benchmark": "auto",
         "small": args.small,
@@ -139,11 +119,7 @@ def main() -> None:
         "calibration": calibration,
         "held_out": {name: summary(tested, name) for name in [*names, *(f"loss {loss}" for loss in PROMISES)]},
     }
-    text = json.dumps(result, indent=1) + "\n"
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
-        Path(args.json).write_text(text, "utf-8")
+    judging.hand_over(args.json, result)
 
 
 if __name__ == "__main__":

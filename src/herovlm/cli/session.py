@@ -15,6 +15,7 @@ from PIL import Image
 from herovlm import api
 from herovlm.cli import load
 from herovlm.cost.clock import Clock
+from herovlm.cost.count import held
 from herovlm.errors import InputsError
 from herovlm.prompt import prompt
 from herovlm.types import Short
@@ -166,13 +167,8 @@ def prefill(model: Any, short: Short) -> tuple[float, int]:
             out = model(**short, use_cache=True, logits_to_keep=1)
         _wait(model)
         times.append(time.perf_counter() - start)
-        cache = cache_bytes(out.past_key_values)
+        cache = held(out.past_key_values)
     return median(times), cache
-
-
-def cache_bytes(cache: Any) -> int:
-    """Count the bytes of all keys and values of a cache."""
-    return sum(x.numel() * x.element_size() for layer in cache.layers for x in (layer.keys, layer.values))
 
 
 def _wait(model: Any) -> None:
