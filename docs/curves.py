@@ -10,11 +10,14 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
+from herovlm.methods.hero import Hero
+
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks/results"
 FIELDS = ("low_layers", "high_layers", "alpha", "thumbnail", "novelty", "gist")
 COLOURS = ("#1b4965", "#3e8e7e", "#c98b2b", "#b23a48")  # dark to warm: much kept to little kept
-PAPER = {"novelty": 1.0, "gist": 10.0, "alpha": 0.25}  # today's default, drawn as a point of its own
+HERO = Hero()
+TODAY = {"novelty": HERO.rules.novelty, "gist": HERO.rules.gist, "alpha": HERO.alpha}  # drawn as points of their own
 
 
 def value_of(name: str) -> float | None:
@@ -32,7 +35,7 @@ def ablation(result: dict[str, Any]) -> None:
     for panel, field in zip(panels.flat, FIELDS, strict=True):
         points = {value_of(n): of for n, of in result["variations"].items() if n.startswith(f"{field}=")}
         points.pop(None, None)
-        points |= {PAPER[field]: base} if field in PAPER else {}
+        points |= {TODAY[field]: base} if field in TODAY else {}
         for colour, keep in zip(COLOURS, base, strict=True):
             panel.axhline(base[keep]["accuracy"], color=colour, lw=0.9, ls=":")
             line = sorted((value, of[keep]["accuracy"]) for value, of in points.items() if keep in of)
