@@ -35,7 +35,7 @@ def max_sum(similar: Tensor, first: Tensor, count: int) -> Tensor:
     def beside(_: int, best: Tensor) -> Tensor:
         return -total.add_(similar[best][0])
 
-    return _greedy(_only(first, total), count, beside)
+    return greedy(_only(first, total), count, beside)
 
 
 def k_center(similar: Tensor, first: Tensor, count: int) -> Tensor:
@@ -48,7 +48,7 @@ def k_center(similar: Tensor, first: Tensor, count: int) -> Tensor:
     def beside(_: int, best: Tensor) -> Tensor:
         return torch.minimum(nearest, 1 - similar[best][0], out=nearest)
 
-    return _greedy(_only(first, nearest), count, beside)
+    return greedy(_only(first, nearest), count, beside)
 
 
 def loneliest(similar: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def dpp(similar: Tensor, quality: Tensor, count: int) -> Tensor:
         rows[i] = new[0] / rest[best].clamp_min(FLOOR).sqrt()
         return worth * rest.sub_(rows[i].square()).clamp_min(FLOOR)
 
-    return _greedy(worth * rest.clamp_min(FLOOR), count, beside)
+    return greedy(worth * rest.clamp_min(FLOOR), count, beside)
 
 
 def scores(order: Callable[[Tensor, int], Tensor], valid: Tensor, scope: Scope, patches: int) -> Tensor:
@@ -111,7 +111,7 @@ def _only(first: Tensor, like: Tensor) -> Tensor:
     return torch.zeros_like(like).index_fill_(0, first.view(1), 1)
 
 
-def _greedy(gain: Tensor, count: int, beside: Callable[[int, Tensor], Tensor]) -> Tensor:
+def greedy(gain: Tensor, count: int, beside: Callable[[int, Tensor], Tensor]) -> Tensor:
     """Pick the largest gain; `beside(i, best)` gives the gains (n,) once `best` (1,) is pick i.  Nothing is fetched."""
     taken, picks = torch.zeros_like(gain, dtype=torch.bool), []
     for i in range(min(count, len(gain))):

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from herovlm.ops import coverage, diversity
+
+
+def draw(rows: int, columns: int, seed: int) -> Tensor:
+    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def reached(cover: Tensor, picks: list[int]) -> float:
+    """What the picks cover, each row by its best pick and never below 0."""
+    return float(cover[:, picks].amax(1).clamp(min=0).double().sum()) if picks else 0.0
+
+
+sizes = (st.integers(1, 9), st.integers(2, 9), st.integers(0, 10**6))
+
+
+@given(*sizes)
+def test_no_other_pick_would_have_covered_more(rows: int, columns: int, seed: int) -> None:
+    cover = draw(rows, columns, seed)
+    picks = coverage.order(cover, columns).tolist()
+    for k in range(columns):
+        best = reached(cover, picks[: k + 1])
+        assert all(reached(cover, [*picks[:k], other]) <= best + 1e-5 for other in picks[k + 1 :])
+
+
+@given(*sizes, st.data())
+def test_fewer_picks_are_the_first_of_more_and_the_others_follow(
+    rows: int, columns: int, seed: int, data: st.DataObject
+) -> None:
+    cover, before = draw(rows, columns, seed), draw(rows, columns, seed)
+    count = data.draw(st.integers(0, columns - 1))
+    some, all_ = coverage.order(cover, count), coverage.order(cover, columns + 5)
+    assert some.sort().values.equal(torch.arange(columns))
+    assert some[: count + 1].equal(all_[: count + 1])
+    assert cover.equal(before)
+
+
+@given(*sizes)
+def test_what_more_is_covered_nobody_gains_by(rows: int, columns: int, seed: int) -> None:
+    cover = draw(rows, columns, seed)
+    less = draw(rows, 1, seed + 1)[:, 0].clamp(min=0)
+    more = less + draw(rows, 1, seed + 2)[:, 0].clamp(min=0)
+    assert (coverage.gains(cover, more) <= coverage.gains(cover, less)).all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 10.0])
+def test_worth_decides_and_not_the_gain(scale: float) -> None:
+    cover = draw(6, 8, 3)
+    weight = torch.linspace(1, 2, 8) ** 9
+    picks = coverage.order(cover, 8, lambda gain: gain * weight * scale).tolist()
+    best = torch.zeros(6)
+    for k, pick in enumerate(picks):
+        value = coverage.gains(cover, best) * weight
+        assert value[pick] == value[picks[k:]].max()
+        best = best.maximum(cover[:, pick])
+    assert picks != coverage.order(cover, 8).tolist()
+
+
+def test_a_cluster_sends_one_before_another_sends_two() -> None:
+    angles = torch.tensor([0.0, 2, 4, 90, 92, 180]).deg2rad()
+    similar = diversity.cosines(torch.stack([angles.cos(), angles.sin()], 1))
+    cluster = torch.tensor([0, 0, 0, 1, 1, 2])
+    assert cluster[coverage.order(similar, 3)[:3]].sort().values.tolist() == [0, 1, 2]
