@@ -292,7 +292,8 @@ def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) ->
 def choose(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options, seen: tuple[Seen, ...]) -> Short:
     """Choose by what was seen, and rebuild the prompt: the second half of `shorten`."""
     if not seen:
-        return Short(dict(inputs), (), ())
+        prompt = places.prompt_of(inputs, model.config)
+        return Short(dict(inputs), (), (), tuple(places.columns(prompt, (), ())), prompt.image)
     if options.all:
         kept = [everything(s) for s in seen]
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -38,6 +39,11 @@ class Grid:
     def rows(self) -> int:
         """Number of newline rows R of the padded canvas."""
         return self.sent.numel()
+
+    def on_slots(self, patches: Tensor, newlines: Tensor) -> Tensor:
+        """Lay a (T, N) bool of patches and an (R,) bool of newlines out over the slots of `order`."""
+        flat = torch.cat((patches.flatten(), newlines.flip(0)))  # newline r is reached by index -1 - r
+        return flat[self.order]
 
 
 @dataclass(frozen=True)
@@ -101,12 +107,43 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where every column of a short prompt comes from, each (B, L) int64 as its input_ids; -1 = there is nothing."""
+
+    column: Tensor  # column of the untouched prompt; -1 = padding
+    image: Tensor  # number of the image, as in `Short.kept`; -1 = text or padding
+    tile: Tensor  # tile of that image; -1 = no patch (a newline has an image and no tile)
+    patch: Tensor  # patch of that tile in raster order; -1 = no patch
+
+
+@dataclass(frozen=True)
 class Short(Mapping[str, Any]):
     """Shorter model inputs: a mapping for `model.generate(**short)` or `model(**short)`, with its record beside it."""
 
     inputs: Mapping[str, Any]
     seen: tuple[Seen, ...]  # one an image, in prompt order
     kept: tuple[Kept, ...]
+    columns: tuple[Tensor, ...] = ()  # for each prompt the columns of the untouched input_ids that are left, ascending
+    image_token: int | None = None  # token id of the placeholder
+
+    @cached_property
+    def origin(self) -> Origin:
+        """The way back from each column of the short prompt to its column, image, tile and patch."""
+        ids, mask = self.inputs["input_ids"], self.inputs.get("attention_mask")
+        first = [0] * len(ids) if mask is None else (mask != 0).long().argmax(-1).tolist()
+        column, image, tile, patch = (torch.full_like(ids, -1) for _ in range(4))
+        for row, (start, own) in enumerate(zip(first, self.columns, strict=True)):
+            column[row, start : start + len(own)] = own.to(ids.device)
+        visual = (ids == self.image_token) & (column >= 0)
+        slots = [s.grid.order[s.grid.on_slots(k.mask, k.newlines)] for s, k in zip(self.seen, self.kept, strict=True)]
+        if slots:
+            side = torch.cat([torch.full_like(o, s.valid.shape[1]) for o, s in zip(slots, self.seen, strict=True)])
+            number = torch.cat([torch.full_like(order, i) for i, order in enumerate(slots)])
+            order = torch.cat(slots)
+            image[visual] = number.to(image)
+            tile[visual] = torch.where(order >= 0, order // side, -1).to(image)
+            patch[visual] = torch.where(order >= 0, order % side, -1).to(image)
+        return Origin(column, image, tile, patch)
 
     def __getitem__(self, name: str) -> Any:
         value = self.inputs[name]

@@ -105,4 +105,4 @@ def test_a_plain_tile_is_raster_order_without_newlines() -> None:
 def test_on_slots_finds_patches_and_newlines() -> None:
     grid = Grid((1, 1), 1, torch.tensor([0, 1, -1, -2]), torch.tensor([[-1], [0]]), torch.tensor([True, True]))
     patches, newlines = torch.tensor([[False], [True]]), torch.tensor([True, False])
-    assert packing.on_slots(grid, patches, newlines).tolist() == [False, True, True, False]
+    assert grid.on_slots(patches, newlines).tolist() == [False, True, True, False]

@@ -192,8 +192,9 @@ class Adapter(ABC):
         made = [self._made(model, k) for k in kept]
         features = [_features(s, k, m, o, newline) for s, k, m, o in zip(seen, kept, made, slots, strict=True)]
         rest = {name: value for name, value in inputs.items() if name not in VISION_INPUTS}
+        columns = positions.columns(prompt, seen, slots)
         if not all(_whole(s, k) for s, k in zip(seen, kept, strict=True)):
-            rest = positions.shorten(rest, prompt, positions.columns(prompt, seen, slots), original)
+            rest = positions.shorten(rest, prompt, columns, original)
         samples = positions.samples_of(prompt, [s.positions for s in seen])
         # One tensor a prompt, not an image: generate() repeats the entries of this list for beams and return
         # sequences, and transformers 5.18 would repeat image by image and so mix the images of one prompt.
@@ -202,7 +203,7 @@ class Adapter(ABC):
             by_prompt.setdefault(row, []).append(embeddings)
         pooled = [torch.cat(parts) for parts in by_prompt.values()]
         rest["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
-        return Short(rest, tuple(seen), tuple(kept))
+        return Short(rest, tuple(seen), tuple(kept), tuple(columns), prompt.image)
 
     @torch.no_grad()
     def _made(self, model: PreTrainedModel, kept: Kept) -> Tensor | None:
@@ -264,7 +265,7 @@ def _checked_slots(seen: Seen, kept: Kept, original: bool) -> Tensor:
             "positions='original' with newlines of the padded canvas: the untouched prompt has no position for them; "
             "use positions='compact', or newlines='touched', 'all' or 'none'"
         )
-    return packing.on_slots(seen.grid, kept.mask, kept.newlines).nonzero().flatten()
+    return seen.grid.on_slots(kept.mask, kept.newlines).nonzero().flatten()
 
 
 def _features(seen: Seen, kept: Kept, made: Tensor | None, slots: Tensor, newline: Tensor | None) -> Tensor:

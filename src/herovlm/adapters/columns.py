@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from herovlm.adapters import packing, positions
+from herovlm.adapters import positions
 from herovlm.types import Cut, Kept, Seen, Short
 
 
@@ -58,7 +58,7 @@ def prompts_of(short: Short, config: Any) -> Prompts:
 
 def _labels(seen: Seen, kept: Kept) -> Tensor:
     """Cluster of each kept position in the order the LLM reads them; a newline has that of the patch before it."""
-    order = seen.grid.order[packing.on_slots(seen.grid, kept.mask, kept.newlines)]
+    order = seen.grid.order[seen.grid.on_slots(kept.mask, kept.newlines)]
     place = torch.arange(len(order), device=order.device)
     before = torch.where(order >= 0, place, 0).cummax(0).values
     return kept.why["cluster"].flatten()[order[before].clamp(min=0)]

@@ -63,13 +63,7 @@ def plain(side: int) -> Layout:
 
 def is_sent(grid: Grid, valid: Tensor) -> Tensor:
     """Say for every slot of `grid.order` whether the untouched model sends it: (slots,) bool."""
-    return on_slots(grid, valid, grid.sent)
-
-
-def on_slots(grid: Grid, patches: Tensor, newlines: Tensor) -> Tensor:
-    """Lay a (T, N) bool of patches and an (R,) bool of newlines out over the slots of `grid.order`."""
-    flat = torch.cat((patches.flatten(), newlines.flip(0)))  # newline r is reached by index -1 - r
-    return flat[grid.order]
+    return grid.on_slots(valid, grid.sent)
 
 
 def _layout(tiles: int, side: int, sent: Tensor, full: Tensor) -> Layout:

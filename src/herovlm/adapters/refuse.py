@@ -133,12 +133,14 @@ def no_pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
     """Check that inputs without pixel_values are plain text.
 
     Raises:
-        InputsError: placeholders without pictures.
+        InputsError: placeholders without pictures, or no input_ids.
         UnsupportedError: the pictures are hidden in other inputs.
     """
     _hidden(given)
     ids = given.get("input_ids")
-    count = int((ids == network.config.image_token_id).sum()) if isinstance(ids, Tensor) else 0
+    if not isinstance(ids, Tensor) or ids.ndim != 2:
+        raise InputsError("input_ids must be a tensor (batch, length): call the processor with return_tensors='pt'")
+    count = int((ids == network.config.image_token_id).sum())
     if count:
         raise InputsError(f"input_ids hold {count:,} image placeholders, but there are no pixel_values; pass both")
 
