@@ -1,4 +1,4 @@
-"""`Short.columns` and `Short.origin`: from every column of the short prompt back to the prompt, image, tile and patch."""
+"""`Short.columns` and `Short.origin`: from each column of the short prompt back to the prompt and the picture."""
 
 from __future__ import annotations
 
