@@ -20,6 +20,7 @@ import record
 import torch
 
 import herovlm
+from herovlm.adapters.compat import cache_in
 from herovlm.cost import memory, shapes, theory
 from herovlm.cost.count import held
 
@@ -62,7 +63,7 @@ def one(args: argparse.Namespace, keep: float) -> dict[str, Any]:
     result = {
         "visual_positions": short.kept[0].positions,
         "positions": positions,
-        "cache_bytes": held(out.past_key_values),
+        "cache_bytes": held(cache_in(out)),
         "cache_bytes_in_theory": counted,
         "peak_bytes": peak.bytes,
         "above_bytes": peak.above,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
-from herovlm.adapters import relevance
+from herovlm.adapters import compat, relevance
 from herovlm.methods.base import Method
 from herovlm.types import Kept, Needs, Newlines, Seen
 
@@ -41,6 +42,9 @@ VISION = {
     "model_type": "clip_vision_model",
 }
 FAMILIES = ("llava_next", "llava")
+CACHE = next(
+    name for name in compat.CACHES if name in inspect.signature(LlavaForConditionalGeneration.forward).parameters
+)
 
 
 @dataclass

@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.generation import utils as generation
 
-from herovlm.adapters import refuse
+from herovlm.adapters import compat, refuse
 from herovlm.adapters.inside import Cutter
 from herovlm.adapters.positions import GATHERED
 from herovlm.errors import InputsError, UnsupportedError
@@ -110,7 +109,7 @@ class Generate:
             return self.inner(*args, **kwargs)
         record = self.records[-1]
         _refuse(self.model, given, record)
-        names = {*inspect.signature(type(self.model).forward).parameters, *GATHERED} - {"use_cache"}
+        names = {*inspect.signature(type(self.model).forward).parameters, *GATHERED, *compat.CACHES} - {"use_cache"}
         short = dict(record.apply({name: value for name, value in given.items() if name in names}))
         short.pop("use_cache", None)  # _refuse has looked at it
         splice = Splice(given["input_ids"], short["input_ids"].shape[1])
@@ -137,10 +136,10 @@ class Generate:
             return True
         ids = given.get("input_ids")
         turn = isinstance(ids, Tensor) and bool((ids == self.model.config.image_token_id).any())
-        if turn and refuse.cached(given.get("past_key_values")) and given.get("mm_encoder_outputs") is None:
+        if turn and refuse.cached(given) and given.get("mm_encoder_outputs") is None:
             raise UnsupportedError(
-                "past_key_values hold a shortened prompt, input_ids the full one: generate() would cut it at the wrong "
-                "place; start each turn with the whole conversation, its images, and no cache"
+                "the cache (past_key_values) holds a shortened prompt, input_ids the full one: generate() would cut "
+                "it at the wrong place; start each turn with the whole conversation, its images, and no cache"
             )
         return False
 
@@ -254,7 +253,7 @@ def _refuse(model: PreTrainedModel, given: Mapping[str, Any], record: Record) ->
     if _setting(model, given, "token_healing"):
         raise UnsupportedError("token_healing rewrites the end of the prompt, which is put back; turn it off")
     chunks = _setting(model, given, "prefill_chunk_size")
-    if chunks is not None and not hasattr(generation, "_slice_mm_encoder_output"):
+    if chunks is not None and not compat.chunks_keep_images_apart():
         raise UnsupportedError(
             f"prefill_chunk_size={chunks} mixes up image features in this version of transformers; "
             "update transformers, or set prefill_chunk_size=None"

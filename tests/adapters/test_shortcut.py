@@ -60,7 +60,7 @@ def batch(small: tiny.Tiny) -> Any:
 
 def same(a: Seen, b: Seen, exactly: bool) -> None:
     """All fields are equal; a CLS state behind one row instead of all differs by float32 rounding."""
-    how = {"atol": 0, "rtol": 0} if exactly else {"atol": 1e-6, "rtol": 1e-5}
+    how = {"atol": 0, "rtol": 0} if exactly else {"atol": 1e-5, "rtol": 1e-5}
     for name, mine in vars(a).items():
         other = getattr(b, name)
         for one, two in zip(mine.values(), other.values(), strict=True) if isinstance(mine, dict) else [(mine, other)]:

@@ -14,6 +14,7 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 
 import herovlm
 from herovlm import BudgetError, InputsError, MethodError, ModelError, UnsupportedError, UsageError
+from herovlm.adapters.compat import CACHES
 from herovlm.methods.base import Method
 from herovlm.types import Kept, Needs, Newlines, Seen
 
@@ -259,13 +260,14 @@ def swapped(inputs: Any) -> dict[str, Any]:
     return {name: inputs[name].flip(0) for name in ("pixel_values", "image_sizes")}
 
 
-def test_a_cache_that_holds_a_prompt_is_refused(small: tiny.Tiny, inputs: Any) -> None:
+@pytest.mark.parametrize("name", CACHES)
+def test_a_cache_that_holds_a_prompt_is_refused(small: tiny.Tiny, inputs: Any, name: str) -> None:
     cache = DynamicCache(config=small.model.config.get_text_config())
-    herovlm.drop(small.model, {**inputs, "past_key_values": cache}, method="random")
+    herovlm.drop(small.model, {**inputs, name: cache}, method="random")
     with torch.no_grad():
-        small.model(**inputs, past_key_values=cache)
+        small.model(**inputs, **{tiny.CACHE: cache})
     with pytest.raises(UnsupportedError, match="past_key_values"):
-        herovlm.drop(small.model, {**inputs, "past_key_values": cache}, method="random")
+        herovlm.drop(small.model, {**inputs, name: cache}, method="random")
 
 
 class Wrapped(torch.nn.Module):

@@ -11,6 +11,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria, TextStreamer, pipeline
 
 import herovlm
+from herovlm.adapters.compat import CACHES, cache_in
 from herovlm.errors import BudgetError, InputsError, ModelError, UnsupportedError
 
 GREEDY = {"max_new_tokens": 5, "do_sample": False}
@@ -261,11 +262,12 @@ def test_refuses_what_goes_silently_wrong(small: tiny.Tiny, inputs: Any, options
             small.model.generate(**inputs, generation_config=GenerationConfig(max_new_tokens=3, **options))
 
 
-def test_refuses_the_cache_of_a_shortened_prompt(small: tiny.Tiny, inputs: Any) -> None:
+@pytest.mark.parametrize("name", CACHES)
+def test_refuses_the_cache_of_a_shortened_prompt(small: tiny.Tiny, inputs: Any, name: str) -> None:
     with herovlm.dropping(small.model, method="random", keep=0.3):
         out = small.model.generate(**inputs, **GREEDY, return_dict_in_generate=True)
         mask = torch.ones_like(out.sequences)
         with pytest.raises(UnsupportedError, match="past_key_values"):
-            small.model.generate(out.sequences, attention_mask=mask, past_key_values=out.past_key_values)
+            small.model.generate(out.sequences, attention_mask=mask, **{name: cache_in(out)})
         with pytest.raises(UnsupportedError, match="past_key_values"):
-            small.model.generate(**inputs, past_key_values=out.past_key_values)
+            small.model.generate(**inputs, **{name: cache_in(out)})

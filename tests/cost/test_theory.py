@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, CLIPVisionConfig, CLIPVisionModel, LlamaConfig
 
 from herovlm.adapters import shortcut
+from herovlm.adapters.compat import cache_in
 from herovlm.cost import shapes, theory
 from herovlm.cost.count import held
 from herovlm.types import Needs
@@ -53,21 +54,21 @@ def test_prefill_and_decode_are_what_torch_counts(kind: str) -> None:
     ids = torch.arange(n)[None]
     masked = config.num_hidden_layers * 2 * theory.matmul(n * (n - 1) // 2, 32, 1)  # eager works through the mask
     assert flops(lambda: model(ids, logits_to_keep=1)) == theory.prefill(config, n) + masked
-    cache = model(ids).past_key_values
-    assert flops(lambda: model(ids[:, :1], past_key_values=cache)) == theory.decode(config, n)
+    cache = cache_in(model(ids))
+    assert flops(lambda: model(ids[:, :1], **{tiny.CACHE: cache})) == theory.decode(config, n)
 
 
 @pytest.mark.parametrize("kind", TEXTS)
 def test_the_cache_holds_what_is_counted(kind: str) -> None:
     model = causal_lm(kind)
     assert model.config.num_key_value_heads < model.config.num_attention_heads
-    cache = model(torch.arange(13)[None]).past_key_values
+    cache = cache_in(model(torch.arange(13)[None]))
     assert held(cache) == theory.cache(model.config, 13, 4) < theory.cache(model.config, 14, 4)
 
 
 def test_a_window_bounds_cache_and_attention() -> None:
     model = causal_lm("mistral", sliding_window=5)
-    cache = model(torch.arange(13)[None]).past_key_values
+    cache = cache_in(model(torch.arange(13)[None]))
     assert held(cache) == theory.cache(model.config, 13, 4) == theory.cache(model.config, 50, 4)
     whole = theory.prefill(causal_lm("mistral").config, 13) - theory.prefill(model.config, 13)
     unseen = sum(max(0, position + 1 - 5) for position in range(13))

@@ -12,6 +12,7 @@ import torch
 from transformers import DynamicCache
 
 import herovlm
+from herovlm.adapters.compat import cache_in
 from herovlm.methods.inside.base import Inside
 from herovlm.types import Cut, Look, Reads
 
@@ -85,7 +86,7 @@ def test_equals_the_reference(
     assert short is not None
     assert cuts
     want = reference.logits(small.model, short, cuts, tokens[:, :0])
-    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-5)
     assert torch.equal(tokens, reference.greedy(small.model, short, cuts, GREEDY["max_new_tokens"]))
     with torch.no_grad():
         plain = small.model(**short).logits[:, -1]
@@ -102,7 +103,7 @@ def test_a_method_is_shown_what_the_model_computes(models: Any, monkeypatch: pyt
     cache = DynamicCache()
     with torch.no_grad():
         wanted = {"output_attentions": True, "output_hidden_states": True}
-        plain = eager(**inputs, past_key_values=cache, use_cache=True, **wanted)
+        plain = eager(**inputs, **{tiny.CACHE: cache}, use_cache=True, **wanted)
     assert [look.layer for look, _ in seen] == [at for at in range(1, LAYERS) for _ in range(2)]
     for number, (look, _) in enumerate(seen):
         row, at = number % 2, look.layer
@@ -126,7 +127,7 @@ def test_a_method_is_shown_what_the_model_computes(models: Any, monkeypatch: pyt
             (look.entered[0], plain.hidden_states[0][row, real[visual]]),
             (look.entered[1], plain.hidden_states[0][row, real[words]]),
         ):
-            torch.testing.assert_close(got, want, atol=1e-5 * max(1, float(want.abs().max())), rtol=1e-5)
+            torch.testing.assert_close(got, want, atol=1e-4 * max(1, float(want.abs().max())), rtol=1e-5)
         assert (look.back > 0).any() == (row == 0)  # only the second image of two stands behind text
 
 
@@ -165,7 +166,7 @@ def test_keeping_all_inside_is_the_untouched_model_too(small: tiny.Tiny, spec: s
 def test_the_cache_holds_what_the_record_says(small: tiny.Tiny, spec: str, keep: float, inputs_of: Any) -> None:
     inputs = inputs_of(small)
     with herovlm.dropping(small.model, method=spec, keep=keep) as record, torch.no_grad():
-        cache = small.model(**inputs, use_cache=True).past_key_values
+        cache = cache_in(small.model(**inputs, use_cache=True))
     assert record.last is not None
     short, text = record.last, small.model.config.text_config
     words = (short["input_ids"] != small.model.config.image_token_id) & (short["attention_mask"] == 1)
@@ -253,13 +254,13 @@ def test_a_loop_of_ones_own(small: tiny.Tiny) -> None:
         want = small.model.generate(**inputs, **GREEDY)[:, inputs["input_ids"].shape[1] :]
         out = small.model(**inputs, use_cache=True)
         assert record.last is not None
-        mask, cache, new = record.last["attention_mask"], out.past_key_values, []
+        mask, cache, new = record.last["attention_mask"], cache_in(out), []
         for _ in range(GREEDY["max_new_tokens"]):
             new.append(out.logits[:, -1].argmax(-1, keepdim=True))
             mask = torch.cat([mask, torch.ones_like(new[-1])], 1)
-            out = small.model(input_ids=new[-1], attention_mask=mask, past_key_values=cache)
-        two = small.model(**inputs, use_cache=True).past_key_values
-        together = small.model(input_ids=torch.cat(new[:3], 1), attention_mask=mask[:, :-3], past_key_values=two)
+            out = small.model(input_ids=new[-1], attention_mask=mask, **{tiny.CACHE: cache})
+        two = cache_in(small.model(**inputs, use_cache=True))
+        together = small.model(input_ids=torch.cat(new[:3], 1), attention_mask=mask[:, :-3], **{tiny.CACHE: two})
         assert torch.equal(together.logits.argmax(-1), torch.cat(new[1:4], 1))  # several tokens in one pass
     assert torch.equal(torch.cat(new, 1), want)
 
@@ -294,7 +295,7 @@ def test_positions_as_in_the_authors_code(small: tiny.Tiny, spec: str) -> None:
             hook.remove()
     assert record.last is not None
     length = record.last["input_ids"].shape[1]
-    for at, layer in enumerate(out.past_key_values.layers):
+    for at, layer in enumerate(cache_in(out).layers):
         columns = layer.keys.shape[2] - GREEDY["max_new_tokens"] + 1
         if "pyramiddrop" in spec:
             assert given[at][0] == list(range(columns))
@@ -314,5 +315,5 @@ def test_bfloat16(small: tiny.Tiny, spec: str) -> None:
     with torch.inference_mode(), herovlm.dropping(half.model, method=spec, keep=0.6) as coarse:
         out = half.model.generate(**inputs, **GREEDY, output_logits=True, return_dict_in_generate=True)
     assert [kept.positions for kept in coarse.inside] == [kept.positions for kept in fine.inside]
-    assert all(layer.keys.dtype == torch.bfloat16 for layer in out.past_key_values.layers)
+    assert all(layer.keys.dtype == torch.bfloat16 for layer in cache_in(out).layers)
     assert all(logits.isfinite().all() for logits in out.logits)

@@ -14,6 +14,7 @@ from transformers import DynamicCache, GenerationConfig, StaticCache
 import herovlm
 from herovlm import api
 from herovlm.adapters import refuse
+from herovlm.adapters.compat import cache_in
 from herovlm.errors import BudgetError, InputsError, MethodError, UnsupportedError
 from herovlm.methods.inside.fastv import FastV
 
@@ -126,7 +127,7 @@ def test_a_prompt_shortened_once_is_read_again_and_again(small: tiny.Tiny, input
         want = small.model.generate(**inputs, **GREEDY)[:, inputs["input_ids"].shape[1] :]
     with api.shortened(small.model, inputs, method="random + fastv", keep=0.5) as (short, record), torch.no_grad():
         for _ in range(2):
-            cache = small.model(**short, use_cache=True).past_key_values
+            cache = cache_in(small.model(**short, use_cache=True))
             lengths = [layer.keys.shape[2] for layer in cache.layers]
             left = short["input_ids"].shape[1] - record.inside[0].positions[0] + record.inside[0].positions[-1]
             assert lengths == [short["input_ids"].shape[1]] * 2 + [left] * 3
@@ -168,13 +169,13 @@ def test_refuses_an_assistant(models: Any, small: tiny.Tiny, inputs: Any) -> Non
 
 def test_refuses_what_goes_wrong_in_a_call(small: tiny.Tiny, inputs: Any) -> None:
     full = DynamicCache()
-    small.model(small.processor.tokenizer("hi", return_tensors="pt")["input_ids"], past_key_values=full)
+    small.model(small.processor.tokenizer("hi", return_tensors="pt")["input_ids"], **{tiny.CACHE: full})
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("labels", {"labels": inputs["input_ids"]}),
         ("logits_to_keep", {"logits_to_keep": torch.tensor([3])}),
         ("no cache", {"use_cache": False}),
-        ("past_key_values", {"past_key_values": full}),
-        ("StaticCache", {"past_key_values": StaticCache(small.model.config, max_cache_len=300)}),
+        ("past_key_values", {tiny.CACHE: full}),
+        ("StaticCache", {tiny.CACHE: StaticCache(small.model.config, max_cache_len=300)}),
     ]
     with herovlm.dropping(small.model, method=SPEC):
         for message, options in wrong:
@@ -192,15 +193,15 @@ def test_refuses_a_prompt_in_pieces(small: tiny.Tiny, inputs: Any) -> None:
 
 def test_refuses_an_answer_that_does_not_fit_its_prompt(small: tiny.Tiny, inputs: Any) -> None:
     with torch.no_grad(), herovlm.dropping(small.model, method=SPEC):
-        cache = small.model(**inputs, use_cache=True).past_key_values
+        cache = cache_in(small.model(**inputs, use_cache=True))
         token = torch.tensor([[65], [66]])
         cache.batch_repeat_interleave(2)
         with pytest.raises(UnsupportedError, match="batch of 1"):
-            small.model(input_ids=token, past_key_values=cache)
+            small.model(input_ids=token, **{tiny.CACHE: cache})
         cache.batch_select_indices(torch.tensor([0]))
         cache.crop(-2)
         with pytest.raises(UnsupportedError, match="cropped"):
-            small.model(input_ids=token[:1], past_key_values=cache)
+            small.model(input_ids=token[:1], **{tiny.CACHE: cache})
 
 
 def test_refuses_a_window_that_slides(inputs: Any) -> None:

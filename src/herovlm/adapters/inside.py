@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from herovlm.adapters import columns, refuse
+from herovlm.adapters import columns, compat, refuse
 from herovlm.adapters.columns import Columns, Prompts
 from herovlm.adapters.look import Passing, look
 from herovlm.errors import UnsupportedError
@@ -127,7 +127,7 @@ class Cutter:
 
     def _start(self, hidden: Tensor, kwargs: Mapping[str, Any]) -> None:
         """Find out what this pass is: a prompt to cut, an answer behind one, or none of our business."""
-        cache = kwargs.get("past_key_values")
+        cache = compat.cache_in(kwargs)
         self.passing, self.read = None, None if cache is None else self.known.get(cache)
         if self.read is not None:
             refuse.answer(cache, len(hidden), hidden.shape[1], self.read.length, self.read.batch)
@@ -135,7 +135,8 @@ class Cutter:
             armed = self.armed.times(max(1, len(self.ids) // len(self.armed.ids))).to(hidden.device)
             if refuse.whole(self.ids.to(hidden.device), armed.ids):
                 refuse.prompt(cache, hidden.shape[1])
-                self.passing = Passing(armed, columns.all_of(armed), cache, hidden, kwargs["position_embeddings"])
+                rope = compat.of_layer(kwargs, "position_embeddings")
+                self.passing = Passing(armed, columns.all_of(armed), cache, hidden, rope)
             else:
                 self.armed = None  # another prompt, after an error kept ours away
 
@@ -174,7 +175,7 @@ class Cutter:
 
     def _given(self, left: Columns, hidden: Tensor, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Make what the layers behind a cut are given, from what they would have been given."""
-        ids, rope = kwargs["position_ids"], kwargs["position_embeddings"]
+        ids, rope = compat.of_layer(kwargs, "position_ids"), kwargs["position_embeddings"]
         if left.places is not None:
             ids, rope = left.places, self.language.rotary_emb(hidden, left.places)
         else:
@@ -188,7 +189,7 @@ class Cutter:
         stretch = read.stretches[number]
         if stretch is None:
             return
-        later = int(kwargs["past_key_values"].get_seq_length()) - read.length  # the first layer has the new tokens
+        later = int(compat.cache_in(kwargs).get_seq_length()) - read.length  # the first layer has the new tokens
         kwargs["attention_mask"] = columns.mask(stretch.real, later, hidden.shape[1], self._added(hidden))
         if stretch.shift is not None:
             kwargs["position_ids"] = kwargs["position_ids"] - stretch.shift[:, None].to(kwargs["position_ids"].device)

@@ -1,4 +1,4 @@
-"""What would go silently wrong is refused here, in one place (measured on transformers 5.18 .. 5.23)."""
+"""What would go silently wrong is refused here, in one place (measured on transformers 5.18 .. 5.24)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from herovlm.adapters import compat
 from herovlm.errors import InputsError, ModelError, UnsupportedError
 
 
@@ -145,10 +146,10 @@ def no_pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
         raise InputsError(f"input_ids hold {count:,} image placeholders, but there are no pixel_values; pass both")
 
 
-def cached(value: Any) -> bool:
-    """Say whether a cache already holds a prompt (an empty one, made for the next prompt, is fine)."""
-    length = getattr(value, "get_seq_length", None)
-    return value is not None and (length is None or int(length()) > 0)
+def cached(given: Mapping[str, Any]) -> bool:
+    """Return whether inputs bring a cache that holds a prompt (an empty one, made for the next prompt, is fine)."""
+    lengths = [getattr(cache, "get_seq_length", None) for cache in compat.caches_in(given)]
+    return any(length is None or int(length()) > 0 for length in lengths)
 
 
 def inputs(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
@@ -176,10 +177,10 @@ def _hidden(given: Mapping[str, Any]) -> None:
         raise UnsupportedError("mm_encoder_outputs: these inputs were encoded before; pass pixel_values alone")
     if given.get("pixel_values_videos") is not None:
         raise UnsupportedError("video inputs are not supported; pass images as pixel_values")
-    if cached(given.get("past_key_values")):
+    if cached(given):
         raise UnsupportedError(
-            "past_key_values already hold a prompt: generate() would cut the next prompt by the length of the short "
-            "one; start each turn with the whole conversation and no cache"
+            "the cache (past_key_values) already holds a prompt: generate() would cut the next prompt by the length of "
+            "the short one; start each turn with the whole conversation and no cache"
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from herovlm import api
+from herovlm.adapters.compat import cache_in
 from herovlm.cli import load
 from herovlm.cost.clock import Clock
 from herovlm.cost.count import held
@@ -167,7 +168,7 @@ def prefill(model: Any, short: Short) -> tuple[float, int]:
             out = model(**short, use_cache=True, logits_to_keep=1)
         _wait(model)
         times.append(time.perf_counter() - start)
-        cache = held(out.past_key_values)
+        cache = held(cache_in(out))
     return median(times), cache
 
 

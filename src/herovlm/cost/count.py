@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from herovlm import api, registry
-from herovlm.adapters import shortcut
+from herovlm.adapters import compat, shortcut
 from herovlm.cost import theory
 from herovlm.types import Needs
 
@@ -38,7 +38,8 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Opti
         cutter.arm(short, again=True)
         with cutter.installed():
             out = model(**short, use_cache=True, logits_to_keep=1)
-    lengths = [layer.get_seq_length() for layer in out.past_key_values.layers]
+    cache = compat.cache_in(out)
+    lengths = [layer.get_seq_length() for layer in cache.layers]
     batch, tiles = len(inputs["input_ids"]), sum(len(one.valid) for one in seen)
     needs = Needs() if options.all else options.method.needs(registry.adapter(model).depth(model))
     flops = {
@@ -54,7 +55,7 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Opti
         "first_token": sum(flops.values()),
         "decode": batch * theory.decode(text, lengths),
         "cache": batch * theory.cache(text, lengths, model.dtype.itemsize),
-        "cache_held": held(out.past_key_values),
+        "cache_held": held(cache),
     }
 
 

@@ -1,0 +1,44 @@
+"""What differs between the releases of transformers, and nothing else knows: asked of objects, never of a version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from transformers.cache_utils import Cache
+from transformers.generation import utils as generation
+
+from herovlm.errors import UnsupportedError
+
+CACHES = ("cache", "past_key_values")  # keywords and output fields: since 5.24, which still takes both; before
+
+
+def caches_in(given: Mapping[str, Any]) -> Iterator[Any]:
+    """Return every cache among keyword arguments, or in a model's output, under whatever name."""
+    return (
+        value for name, value in given.items() if value is not None and (name in CACHES or isinstance(value, Cache))
+    )
+
+
+def cache_in(given: Mapping[str, Any]) -> Any:
+    """Return the cache among keyword arguments, or in a model's output; None where there is none."""
+    return next(caches_in(given), None)
+
+
+def of_layer(given: Mapping[str, Any], name: str) -> Any:
+    """Return what the language model hands to each of its layers under a name.
+
+    Raises:
+        UnsupportedError: this release has another name for it.
+    """
+    if name not in given:
+        raise UnsupportedError(
+            f"the layers of this language model are called without {name}: a release of transformers that inside "
+            "methods do not know; use a method before the language model"
+        )
+    return given[name]
+
+
+def chunks_keep_images_apart() -> bool:
+    """Return whether `prefill_chunk_size` hands each chunk its own image features (since 5.23)."""
+    return hasattr(generation, "_slice_mm_encoder_output")
