@@ -49,15 +49,19 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
 def canvas_order(seen: Seen, kept: Kept) -> Tensor:
     """Kept slots of the canvas as the authors lay them out: (tile, patch), a newline (-1, -1).
 
-    herovlm closes every row where it stands; the authors' newlines of padded rows follow the other rows of their tiles.
+    They number the valid patches of a tile and take the number for the slot, so that these move up and left into the
+    padding; herovlm leaves every patch in its own row.
     """
-    patches, grid = kept.mask.shape[1], seen.grid
-    row = torch.arange(grid.rows)
-    lines = grid.order[patches:].view(grid.rows, -1)[(row // grid.side * 2 + ~grid.sent).argsort(stable=True)]
-    order = lines.flatten()
-    stays = torch.where(order >= 0, kept.mask.flatten()[order.clamp(min=0)], kept.newlines[(-1 - order).clamp(min=0)])
-    order = order[stays]
-    return torch.where(order[:, None] >= 0, torch.stack([order // patches, order % patches], 1), -1)
+    (rows, cols), side = seen.grid.tiles, seen.grid.side
+    slot = seen.valid[1:].cumsum(1) - 1  # (K, N), what stands in each cell
+    tile, patch = kept.mask[1:].nonzero().T
+    slot = slot[tile, patch]
+    down = tile // cols * side + slot // side
+    across = tile % cols * side + slot % side
+    line = torch.arange(rows * side)
+    places = torch.cat([down * (cols * side + 1) + across, line * (cols * side + 1) + cols * side])
+    codes = torch.cat([torch.stack([tile + 1, patch], 1), torch.full((rows * side, 2), -1)])
+    return codes[places.argsort()]
 
 
 def unpadded(high: int, wide: int, width: int, height: int) -> Tensor:
