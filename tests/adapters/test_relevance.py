@@ -69,12 +69,19 @@ def test_question_given_is_question_read(small: tiny.Tiny) -> None:
     assert not torch.equal(one[1].relevance, read[1].relevance)
 
 
-def test_a_long_question_is_cut_with_its_own_words_first(small: tiny.Tiny) -> None:
-    inputs = make_inputs(small)
-    long = "What is this? " * 5000
-    seen = herovlm.drop(small.model, inputs, question=long).seen[0]
-    want = by_hand(small.clip, inputs["pixel_values"][0][: len(seen.valid)], long[:18])  # 20 tokens with <s> and </s>
-    torch.testing.assert_close(seen.relevance, want, atol=1e-6, rtol=0)
+def test_of_a_long_question_the_end_counts(small: tiny.Tiny) -> None:
+    """A context of 20 tokens, with <s> and </s>, reads the last 18 letters; two questions behind it are two."""
+    inputs, found = make_inputs(small), []
+    for asked in ("What is this?", "Is it very green?"):
+        long = "Here is a long story about a sign. " * 2000 + asked
+        seen = herovlm.drop(small.model, inputs, question=long).seen[0]
+        read = small.inputs([[tiny.picture(60, 31)]], [f"USER: <image>\n{long[-1500:]} ASSISTANT:"])
+        of_prompt = herovlm.drop(small.model, read, processor=small.processor).seen[0]
+        want = by_hand(small.clip, inputs["pixel_values"][0][: len(seen.valid)], long[-18:])
+        for one in (seen, of_prompt):
+            torch.testing.assert_close(one.relevance, want, atol=1e-6, rtol=0)
+        found.append(want)
+    assert (found[0] - found[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("question", ["", "  \n", ["fine", ""]])

@@ -45,6 +45,7 @@ SHAPES = [
     (3, 1, 4, (5, 1)),  # more padding than a tile is high
     (2, 2, 3, (0, 0)),
     (0, 0, 6, (0, 0)),  # one tile: LLaVA-1.5
+    (1, 2, 4, (2, 0)),  # all padding but the thumbnail: a picture of 1000 x 10
 ]
 MAPS = ("attention", "received", "keys", "queries")
 TENSORS = ("features", "cls", "relevance", "affinity", "hidden")

@@ -1,8 +1,17 @@
-"""The user's own words out of a prompt: no template, no system prompt, no image placeholders."""
+"""The user's own words out of a prompt: no template, no system prompt, no image placeholders.
+
+A chat template that has tokens of its own (Llama 3, ChatML, Gemma, Phi, newer Mistral) is read by these, which no words
+can be.  One of plain words ("USER: ... ASSISTANT:") is read by position: the header that ends the prompt says how
+headers are spelled; the first of the user's opens a turn, and so does one right behind the end of a sequence or, where
+sequences do not end, one behind an answer.  Any other is the user's word.  A lone question that has both headers in the
+order of an answered turn ("is ASSISTANT: left of USER:?") looks like two turns there: give `question=`, which decides.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,17 +20,18 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from herovlm.errors import InputsError
 
-# Headers of common chat templates: (header of the user's turn, header of any other turn or end of a turn).
-# The first style whose user header occurs in the prompt is the prompt's style.
-STYLES: tuple[tuple[str, str], ...] = (
-    (r"<\|start_header_id\|>user<\|end_header_id\|>", r"<\|start_header_id\|>\w+<\|end_header_id\|>|<\|eot_id\|>"),
-    (r"<\|im_start\|>user\n?", r"<\|im_start\|>\w+|<\|im_end\|>"),
-    (r"<start_of_turn>user\n?", r"<start_of_turn>\w+|<end_of_turn>"),
-    (r"<\|user\|>\n?", r"<\|(?:assistant|system|end|endoftext)\|>"),
-    (r"\[INST\]", r"\[/INST\]"),
-    (r"(?i:(?:^|(?<=[\s>]))(?:###\s*)?(?:user|human):)", r"(?i:(?:^|(?<=[\s>]))(?:###\s*)?assistant:)"),
+# Chat templates: header of the user's turn, end of a turn, header of the answer.
+STYLES: tuple[tuple[str, str, str], ...] = (
+    ("<|start_header_id|>user<|end_header_id|>", "<|eot_id|>", "<|start_header_id|>assistant<|end_header_id|>"),
+    ("<|im_start|>user", "<|im_end|>", "<|im_start|>assistant"),
+    ("<start_of_turn>user", "<end_of_turn>", "<start_of_turn>model"),
+    ("<|user|>", "<|end|>", "<|assistant|>"),
+    ("<|START_OF_TURN_TOKEN|><|USER_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"),
+    ("[INST]", "</s>", "[/INST]"),
 )
-SYSTEM = re.compile(r"<<SYS>>.*?<</SYS>>|\[SYSTEM_PROMPT\].*?\[/SYSTEM_PROMPT\]", re.DOTALL)
+SIGN = r"<[^<>\s]+>|\[/?[A-Z_]+\]"  # how tokens of templates look
+ON, OFF = "\x1e", "\x1f"  # stand around what is one token; both are white space
+SYSTEM = re.compile(r"\s*<<SYS>>.*?<</SYS>>", re.DOTALL)  # Llama 2: at the start of the first turn
 
 
 def from_ids(ids: Tensor, mask: Tensor, image: int, tokenizer: Any) -> str:
@@ -31,29 +41,86 @@ def from_ids(ids: Tensor, mask: Tensor, image: int, tokenizer: Any) -> str:
         ids: (L,) token ids.
         mask: (L,) attention mask; padding is skipped.
         image: token id of the image placeholder.
-        tokenizer: anything with `decode` and `all_special_tokens`.
+        tokenizer: the tokenizer of the prompt.
     """
-    words = ids[(mask != 0) & (ids != image)]
-    return from_text(tokenizer.decode(words.tolist(), skip_special_tokens=False), tuple(tokenizer.all_special_tokens))
+    added = {number: str(token) for number, token in getattr(tokenizer, "added_tokens_decoder", {}).items()}
+    signs = {number: token for number, token in added.items() if re.fullmatch(SIGN, token)}
+    signs |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    parts = []
+    for sign, run in groupby(ids[mask != 0].tolist(), lambda number: image if number == image else signs.get(number)):
+        if sign == image:
+            parts.append(" ")
+        elif sign is None:
+            words = tokenizer.decode(list(run), skip_special_tokens=False)
+            parts.append(words.replace(ON, " ").replace(OFF, " "))
+        else:
+            parts.append(_as_token(sign) * len(list(run)))
+    return from_text("".join(parts))
 
 
-def from_text(prompt: str, special: tuple[str, ...] = ()) -> str:
-    """Read the last non-empty turn of the user out of a prompt; a prompt without a template is all the user's."""
-    prompt = SYSTEM.sub(" ", prompt)
-    turns = [prompt]
-    for user, other in STYLES:
-        if re.search(user, prompt):
-            turns = [re.split(f"{user}|{other}", part)[0] for part in re.split(user, prompt)[1:]]
-            break
-    cleaned = [_clean(turn, special) for turn in turns]
+def from_text(prompt: str) -> str:
+    """Read the last non-empty turn of the user out of a prompt; a prompt without a template is all the user's.
+
+    What is one token in the prompt stands between `ON` and `OFF`.
+    """
+    turns = _by_tokens(prompt) or _by_position(prompt)
+    turns[0] = re.sub(rf"\A{SYSTEM.pattern}", " ", turns[0], flags=re.DOTALL)
+    cleaned = [" ".join(re.sub(f"{ON}[^{OFF}]*{OFF}", " ", turn).split()) for turn in turns]
     return next((turn for turn in reversed(cleaned) if turn), "")
 
 
-def _clean(turn: str, special: tuple[str, ...]) -> str:
-    """Remove special tokens and fold white space."""
-    for token in sorted(special, key=len, reverse=True):
-        turn = turn.replace(token, " ")
-    return " ".join(turn.split())
+def _by_tokens(prompt: str) -> list[str]:
+    """Split a prompt at the tokens of its template; nothing where it has none."""
+    for user, end, answer in STYLES:
+        header, first = _marked(user), re.match(SIGN, user)
+        others = [_marked(end), _marked(answer), *([_as_token(first[0])] if first else [])]
+        turns = prompt.split(header)[1:]
+        if turns:
+            return [re.split("|".join(map(re.escape, others)), turn)[0] for turn in turns]
+    return []
+
+
+def _by_position(prompt: str) -> list[str]:
+    """Split a prompt whose template is plain words; all of it is one turn where there is no template."""
+    prompt = re.sub(f"(?:\\s|{ON}[^{OFF}]*{OFF})+\\Z", "", prompt)
+    user, answer = _headers(prompt)
+    headers = [] if user is None else list(re.finditer(user, prompt))
+    if not headers:
+        return [prompt]
+    firm = [one for one in headers[1:] if prompt[: one.start()].rstrip(" \n\t").endswith(OFF)]
+    opened = headers[:1]
+    for one in firm or headers[1:]:
+        if firm or re.search(answer, prompt[opened[-1].end() : one.start()]):
+            opened.append(one)
+    ends = [*(one.start() for one in opened[1:]), len(prompt)]
+    turns = [prompt[one.end() : end] for one, end in zip(opened, ends, strict=True)]
+    return [turn[: max((one.start() for one in re.finditer(answer, turn)), default=len(turn))] for turn in turns]
+
+
+def _headers(prompt: str) -> tuple[str | None, str]:
+    """Find how the headers of user and answer are spelled, by the one that ends the prompt, or else by its start."""
+    start = re.sub(f"{ON}[^{OFF}]*{OFF}", " ", prompt).lstrip()
+    for user, end, answer in STYLES:
+        if prompt.endswith(answer) or start.startswith(user):
+            return re.escape(user), rf"(?:{re.escape(end)}\s*)?{re.escape(answer)}"
+    found = re.search(r"(?i)(?P<mark>(?:###\s*)?)(?P<who>assistant):\Z", prompt)
+    line = "" if found is None or prompt[: found.start()][-1:] != "\n" else r"\n"  # then every answer has a line
+    found = found or re.match(r"(?i)(?P<mark>(?:###\s*)?)(?P<who>user|human):", start)
+    if found is None:
+        return None, ""
+    mark = r"###\s*" if found["mark"] else ""
+    who = found["who"]
+    case: Callable[[str], str] = str.upper if who.isupper() else str.lower if who.islower() else str.title
+    return rf"(?<!\S){mark}(?:{case('user')}|{case('human')}):", rf"{line}{mark}{case('assistant')}:"
+
+
+def _as_token(sign: str) -> str:
+    return f"{ON}{sign}{OFF}"
+
+
+def _marked(header: str) -> str:
+    """Mark what looks like a token as one."""
+    return re.sub(SIGN, lambda found: _as_token(found[0]), header)
 
 
 def tokenizer_of(processor: Any, model: PreTrainedModel | None = None) -> Any:

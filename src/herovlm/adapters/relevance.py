@@ -81,11 +81,13 @@ def _refuse_empty(questions: Sequence[str], prompts: Sequence[int]) -> None:
 
 
 def _text(clip: CLIPModel, tokenizer: Tokenize, question: str, device: torch.device) -> Tensor:
-    """Embed one question, (E,) of length 1; CLIP's own tokenizer cuts what does not fit its context."""
+    """Embed one question, (E,) of length 1; of one that is longer than CLIP reads, the end, which is what asks."""
     context = clip.config.text_config.max_position_embeddings
-    tokens = tokenizer(question, return_tensors="pt", truncation=True, max_length=context)
+    ids = tokenizer(question, return_tensors="pt", verbose=False)["input_ids"].to(device)  # (1, L), with both ends
+    if ids.shape[1] > context:
+        ids = torch.cat([ids[:, :1], ids[:, 1 - context :]], 1)
     clip.to(device)
-    features = clip.get_text_features(tokens["input_ids"].to(device))
+    features = clip.get_text_features(ids)
     return torch.nn.functional.normalize(features.pooler_output[0].float(), dim=-1)
 
 

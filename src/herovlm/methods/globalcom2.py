@@ -99,12 +99,13 @@ def stretched(thumbnail: Tensor, grid: Grid, valid: Tensor) -> Tensor:
     (rows, cols), side = grid.tiles, grid.side
     over = torch.zeros(valid.shape, device=valid.device)
     over[0] = thumbnail
-    if rows * cols:
-        cells = grid.order[grid.order >= side * side].view(rows * side, cols * side)  # flat patches of the canvas
-        there = valid.flatten()[cells]
-        cells = cells[there.any(1)][:, there.any(0)]
-        square = thumbnail.view(1, 1, side, side)
-        over.view(-1)[cells] = torch.nn.functional.interpolate(square, cells.shape, mode="bilinear")[0, 0]
+    if not valid[1:].any():  # one tile, or a picture so thin that un-padding leaves nothing of the canvas
+        return over
+    cells = grid.order[grid.order >= side * side].view(rows * side, cols * side)  # flat patches of the canvas
+    there = valid.flatten()[cells]
+    cells = cells[there.any(1)][:, there.any(0)]
+    square = thumbnail.view(1, 1, side, side)
+    over.view(-1)[cells] = torch.nn.functional.interpolate(square, cells.shape, mode="bilinear")[0, 0]
     return over
 
 
