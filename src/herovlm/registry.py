@@ -46,6 +46,7 @@ INSIDE = {  # methods that prune between the layers of the language model
     "vitcop_llm": "herovlm.methods.inside.vitcop:VitCopLlm",
     "todre_llm": "herovlm.methods.inside.todre:ToDreLlm",
     "sparsevlm": "herovlm.methods.inside.sparsevlm:SparseVlm",
+    "sparsevlm_plus": "herovlm.methods.inside.sparsevlm_plus:SparseVlmPlus",
 }
 ADAPTERS = {
     "llava_next": "herovlm.adapters.llava_next:LlavaNext",

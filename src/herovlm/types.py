@@ -171,6 +171,8 @@ class Reads:
     states: bool = False
     entered: bool = False
     groups: bool = False
+    heads: bool = False
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,13 +192,15 @@ class Look:
     states: Tensor | None = None  # (n, D) hidden states that the layer is about to read
     entered: tuple[Tensor, Tensor] | None = None  # states at the entry of the model: all visual positions, (Q, D) text
     groups: Tensor | None = None  # (V,) int64 clusters of the method before; a newline is where the patch before it is
+    heads: Tensor | None = None  # (H, Q, n) what `text` is the mean of
+    turned: Tensor | None = None  # (n, C) float32: vectors of ones, rotated as queries and keys of each column are
 
 
 @dataclass(frozen=True)
 class Cut:
     """What goes on from a layer of the language model."""
 
-    keep: Tensor  # (K,) int64, ascending: which of the V visual positions
+    keep: Tensor  # (K,) int64: which of the V visual positions, image by image, in the order in which they go on
     merged: Tensor | None = None  # (K,) bool: those that get a new state
     weights: Tensor | None = None  # (merged, V): that state, as a weighted sum of the V states
     positions: Literal["true", "before", "after"] = "true"  # or renumbered: the columns as they stood before this cut,

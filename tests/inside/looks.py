@@ -34,6 +34,8 @@ def make_look(
     signals: dict[str, Any] = {
         "last": (2 * draw(HEADS, n)).softmax(-1),
         "text": (2 * draw(words, n)).softmax(-1),
+        "heads": (2 * draw(HEADS, words, n)).softmax(-1),
+        "turned": turned(n),
         "back": draw(len(visual)).sigmoid() / 4,
         "keys": draw(GROUPS, n, CHANNELS),
         "ahead": (draw(HEADS, CHANNELS), draw(GROUPS, n, CHANNELS)),
@@ -45,10 +47,16 @@ def make_look(
     return Look(layer, depth, visual, image[visual], tuple(granted), **wanted)
 
 
+def turned(n: int) -> Tensor:
+    """A vector of ones at each of n positions, rotated: (n, CHANNELS)."""
+    angles = torch.arange(float(n))[:, None] / 100.0 ** (torch.arange(CHANNELS // 2) / (CHANNELS // 2))
+    return torch.cat([angles.cos() - angles.sin(), angles.cos() + angles.sin()], 1)
+
+
 def cast(look: Look, to: Callable[[Tensor], Tensor]) -> Look:
     """Change the signals of a prompt, not where things stand."""
     changed: dict[str, Any] = {}
-    for name in ("last", "text", "back", "keys", "states"):
+    for name in ("last", "text", "heads", "back", "keys", "states"):
         if (value := getattr(look, name)) is not None:
             changed[name] = to(value)
     for name in ("ahead", "entered"):

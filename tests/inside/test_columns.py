@@ -8,7 +8,7 @@ import torch
 from grids import make_grid
 
 from herovlm.adapters import columns
-from herovlm.types import Kept, Seen, Short
+from herovlm.types import Cut, Kept, Seen, Short
 
 CONFIG = SimpleNamespace(image_token_id=9, get_text_config=lambda: SimpleNamespace(pad_token_id=0))
 
@@ -27,6 +27,18 @@ def test_a_newline_is_in_the_cluster_of_the_patch_before_it() -> None:
     assert prompts.counts == ((6,),)
     bare = columns.prompts_of(Short({"input_ids": ids}, (seen,), (Kept(mask, kept.newlines),)), CONFIG)
     assert bare.groups is None
+
+
+def test_columns_go_on_in_the_order_of_the_cut() -> None:
+    """A method may put what it melts behind what it keeps."""
+    real = torch.tensor([[True] * 6, [False] + [True] * 5])
+    before = columns.Columns(torch.arange(6).expand(2, 6), real)
+    hidden = torch.arange(6.0).expand(2, 6)[..., None]
+    merged, weights = torch.tensor([False, False, True]), torch.tensor([[0.5, 0.5, 0, 0]])
+    cuts = [Cut(torch.tensor([2, 3, 0]), merged, weights), None]
+    left, states = columns.cut(before, hidden, [torch.arange(1, 5), torch.arange(2, 5)], cuts, left=True)
+    assert left.index.tolist() == [[0, 3, 4, 1, 5], [1, 2, 3, 4, 5]]
+    assert states[..., 0].tolist() == [[0, 3, 4, 1.5, 5], [1, 2, 3, 4, 5]]
 
 
 def test_the_mask_of_an_answer_shows_all_of_it() -> None:

@@ -114,7 +114,10 @@ def cut(
             on[where[made.keep]] = True
             if made.merged is not None and made.weights is not None:
                 hidden[row, where[made.keep[made.merged]]] = (made.weights @ hidden[row, where].float()).to(hidden)
-        stay.append(on.nonzero().flatten())
+        order = torch.arange(len(on), device=on.device)
+        if made is not None:
+            order[where[made.keep].sort().values] = where[made.keep]
+        stay.append(order[on])
     length = max(len(on) for on in stay)
     index = columns.index.new_zeros(len(stay), length)
     real = torch.zeros_like(index, dtype=torch.bool)

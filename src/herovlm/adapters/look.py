@@ -54,7 +54,8 @@ class Passing:
             positions = [count] * depth
             for layer, (alive, melted) in self.left[row].items():
                 own = (alive >= start) & (alive < start + count)
-                kept[layer], merged[layer] = alive[own] - start, melted[own]
+                order = alive[own].argsort()
+                kept[layer], merged[layer] = alive[own][order] - start, melted[own][order]
                 positions[layer:] = [int(own.sum())] * (depth - layer)
             found.append(KeptInside(tuple(positions), kept, merged))
             start += count
@@ -87,7 +88,11 @@ def look(layers: Any, layer: int, hidden: Tensor, row: int, passing: Passing, wa
         found["groups"] = passing.prompts.groups[row, where[visual]]
     if wanted.ahead:
         found["ahead"] = _ahead(layers[layer], hidden[row, on], _rope(passing.rope, row, on))
-    if not (wanted.last or wanted.text or wanted.back or wanted.keys):
+    if wanted.turned:
+        attention = layers[layer - 1].self_attn
+        ones = hidden.new_ones(len(on), attention.head_dim, dtype=torch.float32)
+        found["turned"] = _turned(attention, ones, _rope(passing.rope, row, on))[:, 0]
+    if not (wanted.last or wanted.text or wanted.heads or wanted.back or wanted.keys):
         return found
     keys = passing.cache.layers[layer - 1].keys[row, :, on]  # (G, n, C)
     found["keys"] = keys if wanted.keys else None
@@ -101,6 +106,8 @@ def look(layers: Any, layer: int, hidden: Tensor, row: int, passing: Passing, wa
         found["last"] = attend(queries(last), keys, last)[:, 0]
     if wanted.text:
         found["text"] = mean_of_heads(queries(words), keys, words)
+    if wanted.heads:
+        found["heads"] = attend(queries(words), keys, words)
     if wanted.back:  # only positions behind some text can see it
         back = torch.zeros(len(visual), device=hidden.device)
         late = visual > words.min() if len(words) else visual < 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn.functional import one_hot
@@ -12,11 +12,9 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import resolve
+from herovlm.methods.inside.common import SPARSE, raters, resolve
 from herovlm.ops.nearest import knn_peaks
 from herovlm.types import Cut, Look, Reads
-
-SHAPE = (300 / 576, 200 / 576, 110 / 576)  # the authors' counts for 192 tokens a layer, as shares of one tile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +25,26 @@ class SparseVlm(Inside):
     than to most: mean softmax of the products above its own mean.  Their attention in the layer before each cut rates
     the positions.  Of those that go, the best are grouped around dense ones, a tenth as many; the mean of each group
     stays at the place of its centre and counts.  The paper also has counts that follow the rank of the attention, so
-    the picture; these are fixed, in the proportions of the released LLaVA code.  Each image has its own count.
+    the picture; these are fixed, in the proportions of the released LLaVA code, whose own numbers are those that stay
+    as they are: `plain=(300, 200, 110)` for its 192 tokens, `(303, 110, 36)` for 128, `(66, 30, 17)` for 64.  Each
+    image has its own count.
     """
 
     layers: tuple[Layer, ...] = (0.09375, 0.21875, 0.5)  # cut before these; the code cuts behind layers 2, 6, 15 of 32
     keep: float | None = None  # share that stays behind the last cut; None: the call's mean, in a chain 110/576
+    plain: tuple[int, ...] | None = None  # instead of keep: positions that stay as they are at each cut, molten on top
     recycle: float = 0.3  # share of the dropped positions that are melted; 0: none
+    positions: Literal["true", "code"] = "true"  # "code": molten ones behind the kept ones, and renumber 0, 1, ...
 
     name = "sparsevlm"
     paper = "arXiv 2410.04417"
-    fidelity = "from the paper"
+    fidelity = "golden parity"
     formula = "kept = top n of mean_{raters, heads} A[text, visual]; raters: mean_v softmax_t(x[v]·y[t]) > its mean"
     published = (
-        "Molten positions stand behind all kept ones and the prompt is renumbered; density has a little random noise."
+        "Its counts are of positions that stay as they are, and molten ones come on top: 300, 200, 110 become 309, "
+        "204, 113; that is plain=(300, 200, 110).  Molten positions stand behind all kept ones and the prompt is "
+        "renumbered; that is positions='code'.  Density has a little random noise, which decides who is the centre "
+        "of one or two groups.  A lone word of text gives it no rater and no number; here it rates."
     )
 
     def __post_init__(self) -> None:
@@ -47,52 +52,68 @@ class SparseVlm(Inside):
         super().__post_init__()
         within(self, 1e-9, 1, "keep")
         within(self, 0, 1, "recycle")
-        if len(self.layers) != len(SHAPE):
-            raise MethodError(f"sparsevlm(layers={self.layers!r}): expected {len(SHAPE)} layers")
+        if len(self.layers) != len(SPARSE):
+            raise MethodError(f"sparsevlm(layers={self.layers!r}): expected {len(SPARSE)} layers")
+        if self.plain and (self.keep is not None or len(self.plain) != len(SPARSE) or min(self.plain) < 1):
+            raise MethodError(f"{self}: expected {len(SPARSE)} numbers from 1 as plain, and no keep beside them")
+
+    @property
+    def settled(self) -> bool:
+        """Whether its own fields say how many positions stay."""
+        return self.keep is not None or self.plain is not None
 
     def needs(self, depth: int) -> dict[int, Reads]:
         """Attention of the text, and states: as they entered, to find the raters, and now, to group them."""
         return {layer: Reads(text=True, states=True, entered=True) for layer in resolve(self.layers, depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
-        """Fewer at each cut, in the authors' proportions."""
-        share = SHAPE[-1] if self.keep is None else self.keep
-        return tuple(max(1, round(positions * min(1.0, share * n / SHAPE[-1]))) for n in SHAPE)
+        """Fewer at each cut, in the authors' proportions, or what their own counts come to."""
+        if self.plain is None:
+            share = SPARSE[-1] if self.keep is None else self.keep
+            return tuple(max(1, round(positions * min(1.0, share * n / SPARSE[-1]))) for n in SPARSE)
+        left = [positions]
+        for plain in self.plain:
+            left.append(self.with_molten(left[-1], min(plain, left[-1] - 1)))
+        return tuple(left[1:])
 
     def choose(self, look: Look) -> Cut:
         """Rate by the text that fits, then group what it rates next best."""
         text: Any = look.text  # (Q, n)
-        entered: Any = look.entered
+        rating = text[raters(look, self.name)].mean(0)[look.visual]  # (V,)
         states: Any = look.states
-        if not len(text):
-            raise MethodError(
-                "sparsevlm lets the text behind the image rate it, and there is none: put the question last"
-            )
-        fit = (entered[0].float() @ entered[1].float().T).softmax(1).mean(0)  # (Q,)
-        rating = text[fit >= fit.mean()].mean(0)[look.visual]  # (V,)
-        visual, keep, merged = states[look.visual].float(), rating < -1, rating < -1
-        rows = torch.zeros(len(rating), len(rating), device=rating.device)
+        visual, keep, merged, rows = states[look.visual].float(), [], [], []
         for image, count in enumerate(look.granted):
             own = (look.image == image).nonzero().flatten()
             order = own[rating[own].argsort(descending=True, stable=True)]
-            plain, molten = self.split(len(own), min(count, len(own)))
-            keep[order[:plain]] = True
+            plain, molten = self.split(len(own), min(count, len(own)), list(self.needs(look.depth)).index(look.layer))
+            stay, place = order[:plain].sort().values, torch.arange(plain + molten, device=own.device)
             if molten:
-                next_best = order[plain : plain + self.recycled(len(own) - plain)].sort().values
+                next_best = order[plain : plain + self.recycled(len(own) - plain)]
                 centre, owner = knn_peaks(visual[next_best], molten)
-                keep[next_best[centre]] = merged[next_best[centre]] = True
                 shares = one_hot(owner, molten).T.float()  # (molten, m)
-                rows[next_best[centre][:, None], next_best] = shares / shares.sum(1, keepdim=True)
-        return Cut(keep.nonzero().flatten(), merged[keep], rows[merged])
+                made = visual.new_zeros(molten, len(rating))
+                made[:, next_best] = shares / shares.sum(1, keepdim=True)
+                stay = torch.cat([stay, next_best[centre]])
+                if self.positions == "true":
+                    stay, place = stay.sort()
+                rows.append(made[place[place >= plain] - plain])
+            keep.append(stay)
+            merged.append(place >= plain)
+        weights = torch.cat([*rows, visual.new_zeros(0, len(rating))])
+        return Cut(torch.cat(keep), torch.cat(merged), weights, "true" if self.positions == "true" else "after")
 
-    def split(self, positions: int, count: int) -> tuple[int, int]:
+    def split(self, positions: int, count: int, stage: int) -> tuple[int, int]:
         """Divide `count` positions into kept and molten ones: a tenth of those recycled are groups, and one more."""
         if not self.recycle or count == positions:
             return count, 0
-        for plain in range(count, -1, -1):
-            if plain + self.recycled(positions - plain) // 10 + 1 <= count:
-                return plain, count - plain
-        return 0, count
+        plain = next((n for n in range(count, -1, -1) if self.with_molten(positions, n) <= count), 0)
+        named = min(self.plain[stage], positions - 1) if self.plain else plain  # two numbers may come to one count
+        plain = named if self.with_molten(positions, named) == count else plain
+        return plain, count - plain
+
+    def with_molten(self, positions: int, plain: int) -> int:
+        """Count what is left of `positions` when `plain` stay as they are."""
+        return plain + (self.recycled(positions - plain) // 10 + 1 if self.recycle else 0)
 
     def recycled(self, dropped: int) -> int:
         """Count the dropped positions that are melted."""
