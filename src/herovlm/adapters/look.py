@@ -89,9 +89,7 @@ def look(layers: Any, layer: int, hidden: Tensor, row: int, passing: Passing, wa
     if wanted.ahead:
         found["ahead"] = _ahead(layers[layer], hidden[row, on], _rope(passing.rope, row, on))
     if wanted.turned:
-        attention = layers[layer - 1].self_attn
-        ones = hidden.new_ones(len(on), attention.head_dim, dtype=torch.float32)
-        found["turned"] = _turned(attention, ones, _rope(passing.rope, row, on))[:, 0]
+        found["turned"] = _ones(layers[layer - 1].self_attn, _rope(passing.rope, row, on))
     if not (wanted.last or wanted.text or wanted.heads or wanted.back or wanted.keys):
         return found
     keys = passing.cache.layers[layer - 1].keys[row, :, on]  # (G, n, C)
@@ -135,6 +133,11 @@ def _ahead(layer: Any, states: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
     last = (rope[0][-1:], rope[1][-1:])
     query = _turned(attention, attention.q_proj(normed[-1:]), last)
     return query[0], _turned(attention, attention.k_proj(normed), rope).transpose(0, 1)
+
+
+def _ones(attention: Any, rope: Rope) -> Tensor:
+    """Rotate vectors of ones by position: (n, C) float32."""
+    return _turned(attention, rope[0].new_ones(len(rope[0]), attention.head_dim, dtype=torch.float32), rope)[:, 0]
 
 
 def _turned(attention: Any, projected: Tensor, rope: Rope) -> Tensor:
