@@ -86,8 +86,81 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> Non
     assert np.abs(values - np.linspace(0, 255, values.size).reshape(values.shape)).max() <= 1
 
 
-def test_a_dark_sixteen_bit_picture_stays_dark(tmp_path: Path) -> None:
-    assert grey(save(ramp(13_107, "uint16"), tmp_path / "a.png")).max() == 51  # a fifth of white
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_sixteen_bits_need_not_all_be_used(tmp_path: Path, bits: int, suffix: str) -> None:
+    """White of a 12-bit detector is 4095, and in a file of 16 bits it is white all the same."""
+    path = save(ramp(2**bits - 1, "uint16"), tmp_path / f"a.{suffix}")
+    values = grey(path)
+    assert np.abs(values - np.linspace(0, 255, values.size).reshape(values.shape)).max() <= 1
+    if bits > 8:
+        assert 63 <= grey(save(ramp(2 ** (bits - 2) + 1, "uint16"), path)).max() <= 65, "a dark one stays dark"
+
+
+def test_a_format_that_says_what_white_is_is_believed(tmp_path: Path) -> None:
+    values = np.linspace(0, 1000, 64 * 32).astype(">u2")
+    (tmp_path / "a.pgm").write_bytes(b"P5 64 32 4095\n" + values.tobytes())
+    assert grey(tmp_path / "a.pgm").max() == 62
+    assert grey(save(ramp(13_107, "uint16"), tmp_path / "b.pgm")).max() == 51
+
+
+def odd_pictures() -> dict[str, Image.Image]:
+    """Pictures that are something else before and after they are made eight bits, upright and on white."""
+    clear = Image.new("RGBA", (30, 20), (0, 0, 0, 0))
+    clear.paste((200, 0, 0, 128), (4, 0, 18, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.new("RGB", (30, 20), BLUE)
+    turned.paste(RED, (0, 0, 10, 10))
+    turned.info["exif"] = exif.tobytes()
+    return {
+        "clear": clear,
+        "grey and clear": clear.convert("LA"),
+        "clear palette": clear.quantize(4),
+        "12 bits": ramp(4095, "uint16"),
+        "16 bits": ramp(65535, "uint16"),
+        "turned": turned,
+        "palette": turned.convert("P"),
+        "one bit": turned.convert("1"),
+    }
+
+
+@pytest.mark.parametrize("kind", odd_pictures())
+def test_a_picture_in_memory_is_the_picture_in_the_file(tmp_path: Path, kind: str) -> None:
+    image = odd_pictures()[kind]
+    more = {"exif": image.info["exif"]} if "exif" in image.info else {}
+    path = save(image, tmp_path / "a.png", **more)
+    wanted = open_picture(path)
+    with Image.open(path) as opened:
+        found = open_picture(opened)
+    loaded = Image.open(path)
+    loaded.load()
+    for one in (found, open_picture(loaded), open_picture(loaded.copy())):
+        assert (one.mode, one.size) == ("RGB", wanted.size)
+        assert one.tobytes() == wanted.tobytes()
+    assert kind != "turned" or wanted.size == (20, 30)
+
+
+def test_a_picture_in_memory_that_is_none(tmp_path: Path) -> None:
+    path = save(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)), tmp_path / "a.png")
+    path.write_bytes(path.read_bytes()[:2000])
+    with Image.open(path) as image, pytest.raises(PictureError, match="the picture given is broken"):
+        open_picture(image)
+    with pytest.raises(PictureError, match="pixels, more than the limit"):
+        open_picture(Image.new("L", (10, 10)), limit=99)
+    for thing in (b"bytes", np.zeros((4, 4, 3)), None, 3):
+        with pytest.raises(PictureError, match=f"{type(thing).__name__} is no picture"):
+            open_picture(thing)  # type: ignore[arg-type]
+
+
+def test_the_picture_given_is_not_touched(tmp_path: Path) -> None:
+    image = odd_pictures()["clear"]
+    before = image.tobytes()
+    open_picture(image).paste(RED, (0, 0, 5, 5))
+    assert (image.tobytes(), image.mode) == (before, "RGBA")
+    plain = Image.new("RGB", (5, 5))
+    open_picture(plain).paste(RED, (0, 0, 5, 5))
+    assert plain.getpixel((1, 1)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(

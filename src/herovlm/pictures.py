@@ -1,4 +1,7 @@
-"""Open a picture file as a person would see it: upright, on white, eight bits a colour, and never a trap."""
+"""Open a picture as a person would see it: upright, on white, eight bits a colour, and never a trap.
+
+Every entry reads by this one function, so a file and the same picture in memory are the same to the model.
+"""
 
 from __future__ import annotations
 
@@ -16,33 +19,51 @@ LIMIT = 100_000_000  # pixels; more is refused from the header, before anything 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000", "QOI")
 
 
-def open_picture(path: str | Path, *, limit: int = LIMIT) -> Image.Image:
-    """Open the picture at `path` as an upright RGB image.
+# Depths of cameras, scanners and detectors.  A file of 16 bits seldom says how many of them are used.
+DEPTHS = (8, 10, 12, 14, 16)
 
-    EXIF rotation is applied, transparency is laid on white, 16-bit and float values are scaled (not clipped),
-    and an animation gives its first frame.  `limit` is in pixels and is checked before anything is decoded.
+
+def open_picture(source: str | Path | Image.Image, *, limit: int = LIMIT) -> Image.Image:
+    """Open a picture, the path of a file or an image in memory, as an upright RGB image.
+
+    EXIF rotation is applied, transparency is laid on white, and an animation gives its first frame (an image in memory
+    the frame where it stands).  Grey values of 16 bits are read by the smallest of 8, 10, 12, 14 and 16 bits that holds
+    the brightest: 12-bit data are not nearly black, and no picture is brightened more than four times beyond that.
+    Wider and float values are scaled, not clipped.  `limit` is in pixels and is checked before anything is decoded.
 
     Raises:
-        PictureError: there is no such file, or it is not a whole picture of a known format within the limit.
+        PictureError: it is not a whole picture of a known format within the limit.
     """
-    if str(path).startswith(("http://", "https://")):
-        raise PictureError(f"{path} is a web address; download the picture and give the path of the file")
-    path = Path(path)
-    _check_file(path)
+    if isinstance(source, Image.Image):
+        return _read("the picture given", source, limit)
+    if not isinstance(source, str | Path):
+        raise PictureError(f"{type(source).__name__} is no picture; give the path of a file, or an image of Pillow")
+    if str(source).startswith(("http://", "https://")):
+        raise PictureError(f"{source} is a web address; download the picture and give the path of the file")
+    return _read(Path(source), None, limit)
+
+
+def _read(name: Path | str, image: Image.Image | None, limit: int) -> Image.Image:
+    """Read a file, or the image given; `name` is what errors call it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our limit replaces Pillow's warning
-            with Image.open(path, formats=_formats()) as image:
-                _check_size(path, image, limit)
+            if image is not None:
+                _check_size(name, image, limit)
                 return _as_rgb(_upright(image))
+            path = Path(name)
+            _check_file(path)
+            with Image.open(path, formats=_formats()) as found:
+                _check_size(path, found, limit)
+                return _as_rgb(_upright(found))
     except PictureError:
         raise
     except UnidentifiedImageError:
-        raise PictureError(f"{path} is not a picture that can be read; give a file of {_names()}") from None
+        raise PictureError(f"{name} is not a picture that can be read; give a file of {_names()}") from None
     except Image.DecompressionBombError:
-        raise PictureError(f"{path} has far more than {limit:,} pixels; make it smaller first") from None
+        raise PictureError(f"{name} has far more than {limit:,} pixels; make it smaller first") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
-        raise PictureError(f"{path} is broken or cut off ({_cause(error)}); save or download it again") from error
+        raise PictureError(f"{name} is broken or cut off ({_cause(error)}); save or download it again") from error
 
 
 def _check_file(path: Path) -> None:
@@ -63,11 +84,11 @@ def _check_file(path: Path) -> None:
         raise PictureError(f"{path} cannot be opened ({_cause(error)}); check the path and its permissions") from None
 
 
-def _check_size(path: Path, image: Image.Image, limit: int) -> None:
+def _check_size(name: Path | str, image: Image.Image, limit: int) -> None:
     width, height = image.size
     if width * height > limit:
         raise PictureError(
-            f"{path} has {width:,} x {height:,} = {width * height:,} pixels, more than the limit of {limit:,}; "
+            f"{name} has {width:,} x {height:,} = {width * height:,} pixels, more than the limit of {limit:,}; "
             "make it smaller first (the model reads far fewer)"
         )
 
@@ -75,14 +96,16 @@ def _check_size(path: Path, image: Image.Image, limit: int) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
     try:
-        return ImageOps.exif_transpose(image)
+        turned = ImageOps.exif_transpose(image)
     except Exception:  # broken EXIF says nothing about the pixels: show them as they are
         return image
+    turned.format = image.format
+    return turned
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(np.asarray(image), image.mode)).convert("RGB")
+        return Image.fromarray(_eight_bits(np.asarray(image), _white(image))).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
@@ -90,14 +113,23 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
-    """Scale one grey channel to 0..255 by what its type can hold, or by its own range where that is unknown."""
+def _white(image: Image.Image) -> float:
+    """The value of white in one grey channel: what the format says, or what values of this kind are wont to have."""
+    high = float(np.nan_to_num(np.asarray(image), nan=0.0, posinf=0.0, neginf=0.0).max())
+    if image.mode == "F":
+        return 1.0 if high <= 1.0 else 255.0
+    if image.format == "PPM":  # the header has the value of white, and Pillow has scaled by it
+        return 65535.0
+    return float(next((2**bits - 1 for bits in DEPTHS if high <= 2**bits - 1), 65535))
+
+
+def _eight_bits(values: np.ndarray, white: float) -> np.ndarray:
+    """Scale one grey channel to 0..255 by the value of white, or by its own range where values lie outside that."""
     grey = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(grey.min()), float(grey.max())
-    full = 65535.0 if mode.startswith("I") else (1.0 if high <= 1.0 else 255.0)
-    if low < 0.0 or high > full:
-        grey, full = grey - low, (high - low) or 1.0
-    return np.round(grey * (255.0 / full)).astype(np.uint8)
+    if low < 0.0 or high > white:
+        grey, white = grey - low, (high - low) or 1.0
+    return np.round(grey * (255.0 / white)).astype(np.uint8)
 
 
 def _formats() -> list[str]:

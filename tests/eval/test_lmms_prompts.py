@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from jinja2 import Template
@@ -115,3 +116,16 @@ def test_real_templates_are_read(models: Callable[..., tiny.Tiny], tmp_path: Pat
 
     real = AutoProcessor.from_pretrained(tmp_path)
     assert prompt_of([user(tiny.picture(9, 9), "Hi?")], real).text == "USER: <image>\nHi? ASSISTANT:"
+
+
+def test_a_picture_is_the_same_as_a_file_and_in_memory(processor: Any, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear = Image.new("RGBA", (30, 20), (0, 0, 0, 0))
+    clear.paste((200, 0, 0, 128), (4, 0, 18, 8))
+    twelve = Image.fromarray(np.linspace(0, 4095, 600).reshape(20, 30).astype("uint16"))
+    for image, more in ((clear, {}), (twelve, {}), (tiny.picture(30, 20), {"exif": exif})):
+        image.save(tmp_path / "a.png", **more)
+        with Image.open(tmp_path / "a.png") as opened:
+            memory, file = (prompt_of([user(url)], processor).pictures[0] for url in (opened, tmp_path / "a.png"))
+        assert (memory.size, memory.tobytes()) == (file.size, file.tobytes())

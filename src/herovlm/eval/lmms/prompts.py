@@ -40,7 +40,7 @@ def prompt_of(messages: Sequence[Mapping[str, Any]], processor: Any) -> Prompt:
                 content.append({"type": "text", "text": part["text"]})
             elif part["type"] == "image":
                 content.append({"type": "image"})
-                pictures.append(_picture(part["url"]))
+                pictures.append(open_picture(part["url"]))
             else:
                 raise UnsupportedError(f"the task shows a {part['type']}; herovlm serves tasks of pictures and text")
         turns.append({"role": message["role"], "content": content})
@@ -81,11 +81,6 @@ def cut(text: str, until: Iterable[str]) -> str:
     text = text.strip()
     ends = [text.find(end) for end in until if end and end in text]
     return text[: min(ends, default=len(text))].strip()
-
-
-def _picture(url: Any) -> Image.Image:
-    """Open a picture that a task gives as itself or as a file."""
-    return url.convert("RGB") if isinstance(url, Image.Image) else open_picture(url)
 
 
 def _question(turns: Sequence[Mapping[str, Any]]) -> str:
