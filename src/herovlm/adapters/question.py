@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import groupby
+from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -142,12 +143,14 @@ def tokenizer_of(processor: Any, model: PreTrainedModel | None = None) -> Any:
 
 def _beside(model: PreTrainedModel) -> Any:
     """Load the tokenizer that lies beside the weights of a model, once and never from the network; None without one."""
-    if model not in _found:
-        try:
-            _found[model] = AutoTokenizer.from_pretrained(model.name_or_path, local_files_only=True)
-        except (OSError, ValueError):
-            _found[model] = None
-    return _found[model]
+    with _loading:
+        if model not in _found:
+            try:
+                _found[model] = AutoTokenizer.from_pretrained(model.name_or_path, local_files_only=True)
+            except (OSError, ValueError):
+                _found[model] = None
+        return _found[model]
 
 
+_loading = Lock()
 _found: WeakKeyDictionary[PreTrainedModel, Any] = WeakKeyDictionary()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,6 +30,7 @@ TOWERS: dict[tuple[int, int, int, int], str] = {
 
 Tokenize = Callable[..., Any]
 _found: WeakKeyDictionary[PreTrainedModel, dict[str, tuple[CLIPModel, Tokenize]]] = WeakKeyDictionary()
+_loading = Lock()  # a CLIP is loaded, and moved, by one thread at a time; a tokenizer is set up by one
 
 
 def attach(model: PreTrainedModel, clip: CLIPModel, tokenizer: Tokenize) -> None:
@@ -83,10 +85,12 @@ def _refuse_empty(questions: Sequence[str], prompts: Sequence[int]) -> None:
 def _text(clip: CLIPModel, tokenizer: Tokenize, question: str, device: torch.device) -> Tensor:
     """Embed one question, (E,) of length 1; of one that is longer than CLIP reads, the end, which is what asks."""
     context = clip.config.text_config.max_position_embeddings
-    ids = tokenizer(question, return_tensors="pt", verbose=False)["input_ids"].to(device)  # (1, L), with both ends
+    with _loading:
+        ids = tokenizer(question, return_tensors="pt", verbose=False)["input_ids"].to(device)  # (1, L), with both ends
+        if clip.device != device:
+            clip.to(device)
     if ids.shape[1] > context:
         ids = torch.cat([ids[:, :1], ids[:, 1 - context :]], 1)
-    clip.to(device)
     features = clip.get_text_features(ids)
     return torch.nn.functional.normalize(features.pooler_output[0].float(), dim=-1)
 
@@ -105,12 +109,14 @@ def _look(clip: CLIPModel, pixels: Tensor) -> Tensor:
 
 def _find(model: PreTrainedModel, kind: Relevance) -> tuple[CLIPModel, Tokenize]:
     """Return the CLIP of a model, loaded at most once; "tower" does without its image encoder, "clip" serves both."""
-    known = _found.setdefault(model, {})
-    pair = known.get("clip") or known.get(kind)
-    if pair is None:
-        pair = known[kind] = _load(model)
-        if kind == "tower":
-            pair[0].vision_model.encoder = nn.Identity()  # 300 million numbers that are not needed
+    with _loading:
+        known = _found.setdefault(model, {})
+        pair = known.get("clip") or known.get(kind)
+        if pair is None:
+            pair = _load(model)
+            if kind == "tower":
+                pair[0].vision_model.encoder = nn.Identity()  # 300 million numbers that are not needed
+            known[kind] = pair
     width, channels = pair[0].config.vision_config.hidden_size, model.config.vision_config.hidden_size
     if kind == "tower" and width != channels:
         raise TextTowerError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from herovlm.adapters import hooks
 from herovlm.errors import ModelError, UnsupportedError
 from herovlm.types import Needs
 
@@ -71,7 +72,7 @@ def wanted(needs: Needs) -> dict[str, tuple[int, ...]]:
 
 @contextmanager
 def recorded(tower: nn.Module, blocks_of: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, dict[int, Tensor]]]:
-    """Record what `READS` names of the wanted blocks while the body runs the tower once.
+    """Record what `READS` names of the wanted blocks while the body runs the tower once, and of no other thread's run.
 
     A CLS row costs O(H * N) memory a block and tile: the attention of the other queries is never formed, so sdpa and
     FlashAttention stay in use.  Everything is float32.
@@ -84,15 +85,12 @@ def recorded(tower: nn.Module, blocks_of: Mapping[str, tuple[int, ...]]) -> Iter
     """
     attention = attention_blocks(tower)
     found: dict[str, dict[int, Tensor]] = {name: {} for name in blocks_of}
-    handles: list[RemovableHandle] = []
-    try:
+    with ExitStack() as hooked:
         for block in sorted({block for blocks in blocks_of.values() for block in blocks}):
             names = [name for name, blocks in blocks_of.items() if block in blocks]
-            handles += _watch(attention[block], block, {name: found[name] for name in names})
+            for handle in _watch(attention[block], block, {name: found[name] for name in names}):
+                hooked.callback(handle.remove)
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
     missing = sorted({block for name, blocks in blocks_of.items() for block in blocks if block not in found[name]})
     if missing:
         raise UnsupportedError(
@@ -113,16 +111,19 @@ def cls_rows(tower: nn.Module, blocks: tuple[int, ...]) -> Iterator[dict[int, Te
 def inputs_of(module: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
     """Record the first argument of each call of a module (the projector's: states as the tower gives them)."""
     seen: list[Tensor] = []
-    handle = module.register_forward_pre_hook(lambda _module, args: seen.append(args[0].detach())) if wanted else None
-    try:
+
+    def keep(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0].detach())
+
+    with ExitStack() as hooked:
+        if wanted:
+            hooked.callback(hooks.before(module, keep, hooks.this_thread()).remove)
         yield seen
-    finally:
-        if handle is not None:
-            handle.remove()
 
 
-def _watch(attention: Any, block: int, into: Mapping[str, dict[int, Tensor]]) -> list[RemovableHandle]:
+def _watch(attention: Any, block: int, into: Mapping[str, dict[int, Tensor]]) -> Iterator[RemovableHandle]:
     """Hook the query and key projections of one block and read what is wanted when both have been seen."""
+    mine = hooks.this_thread()
     seen: dict[str, Tensor] = {}
 
     def put(side: str, output: Tensor) -> None:
@@ -132,10 +133,8 @@ def _watch(attention: Any, block: int, into: Mapping[str, dict[int, Tensor]]) ->
                 blocks[block] = READS[name](seen["q"], seen["k"], attention.num_heads)
             seen.clear()
 
-    return [
-        attention.q_proj.register_forward_hook(lambda _module, _args, output: put("q", output)),
-        attention.k_proj.register_forward_hook(lambda _module, _args, output: put("k", output)),
-    ]
+    yield hooks.after(attention.q_proj, lambda _module, _args, output: put("q", output), mine)
+    yield hooks.after(attention.k_proj, lambda _module, _args, output: put("k", output), mine)
 
 
 def _heads(projected: Tensor, heads: int) -> Tensor:
