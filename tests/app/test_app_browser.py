@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import os
 import shutil
 import signal
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 120_000  # milliseconds; for a machine that has other things to do
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync"]
+ATTACK = """async url => {
+  const form = new FormData();
+  form.append("files", new Blob(["a lot"]), "a.png");
+  await fetch(url + "/gradio_api/upload", {method: "POST", mode: "no-cors", body: form}).catch(() => "");
+  return {read: await fetch(url + "/config").then(r => r.text()).catch(() => "failed")};
+}"""
 PICTURE = 'img[data-testid="detailed-image"], [data-testid="image"] img, .image-frame img'
 
 
@@ -184,7 +193,7 @@ def status(app: Served, path: str, body: object = None, **headers: str) -> int:
 def test_no_other_file_can_be_read(app: Served, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(b"secret")
     (own,) = app.folder.glob("herovlm-app-*")
-    assert status(app, f"/gradio_api/file={own}/town%20map.png") == 200
+    assert status(app, f"/gradio_api/file={own}/examples/town%20map.png") == 200
     for path in ("/etc/passwd", tmp_path / "secret.png", f"{own}/../stderr", f"{own}/%2e%2e/stderr", Path(__file__)):
         assert status(app, f"/gradio_api/file={path}") == 403
     file = {"path": str(tmp_path / "secret.png"), "meta": {"_type": "gradio.FileData"}}
@@ -196,8 +205,69 @@ def test_what_is_too_large_or_comes_under_another_name_is_refused(app: Served) -
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     assert status(app, "/gradio_api/upload", b"x", **form, **{"Content-Length": "20100000"}) == 413
     assert status(app, "/", Host="evil.example") == 421
+    assert status(app, "/", Host="LOCALHOST") == 200
     assert status(app, "/monitoring") in (403, 404)
     assert status(app, "/study") == 200
+
+
+def test_a_request_without_sense_is_refused_and_nothing_else(app: Served) -> None:
+    asked = {"data": [], "session_hash": "x"}
+    for path, body in (
+        ("queue/join", {**asked, "fn_index": 99}),
+        ("run/predict", {**asked, "fn_index": 99}),
+        ("call/nothing", asked),
+        ("component_server", {**asked, "component_id": 99, "fn_name": "x"}),
+    ):
+        assert status(app, f"/gradio_api/{path}", body) in range(400, 500)
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    nameless = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\nwords\r\n--x--\r\n'
+    assert status(app, "/gradio_api/upload", nameless, **form) == 400
+    assert status(app, "/openapi.json") == 404
+    assert "Traceback" not in (app.folder / "stderr").read_text()
+
+
+def test_examples_stay_and_a_picture_that_was_removed_is_asked_for_again(
+    browser: Browser, app: Served, tmp_path: Path
+) -> None:
+    Image.new("RGB", (300, 200), "blue").save(tmp_path / "mine.png")
+    with opened(browser, app) as page:
+        put_in(page, tmp_path / "mine.png")
+        page.get_by_label("Question").fill("Is there a blue star?")
+        for path in app.folder.glob("herovlm-app-*/**/*"):
+            os.utime(path, (0, 0))
+        with opened(browser, app) as other:
+            put_in(other, tmp_path / "mine.png")  # makes room
+            other.get_by_role("button", name="Clear").click()
+        (mine,) = app.folder.glob("herovlm-app-*/*/mine.png")
+        mine.unlink()
+        page.locator("#ask").click()
+        page.locator("[role=alert]", has_text="mine.png was removed after an hour").wait_for()
+    with opened(browser, app) as page:
+        thumbs = page.locator("#examples img")
+        thumbs.last.wait_for()
+        assert page.evaluate("[...document.querySelectorAll('#examples img')].every(i => i.naturalWidth > 0)")
+        take(page, "price list")
+        page.locator("#ask").click()
+        card(page, "hero").wait_for()
+
+
+def test_another_site_can_neither_put_in_nor_read_nor_frame(browser: Browser, app: Served) -> None:
+    """A page on another port of this machine, which to Gradio is a friend."""
+    site = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{site.server_port}/")
+    before = {*app.folder.rglob("*")}
+    tried = page.evaluate(ATTACK, app.url)
+    assert tried["read"] == "failed"
+    assert {*app.folder.rglob("*")} == before
+    page.evaluate("url => document.body.innerHTML = `<iframe src=${url}></iframe>`", app.url)
+    page.wait_for_timeout(500)
+    assert [frame.url for frame in page.frames if frame.url.startswith(app.url)] == []
+    context.close()
+    site.shutdown()
+    site.server_close()
 
 
 def test_ctrl_c_ends_it_and_nothing_is_left(app: Served) -> None:

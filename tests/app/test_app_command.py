@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from herovlm.app import serve
+from herovlm.app import folder, serve
 from herovlm.cli.main import app
 from herovlm.cli.methods import described
 
@@ -43,7 +43,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_port_that_is_taken_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "require", lambda *_, **__: None)
+    monkeypatch.setattr(folder, "require", lambda *_, **__: None)
     for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "GRADIO_MCP_SERVER"):
         monkeypatch.setenv(name, "before")
     with serve.bound("127.0.0.1", 0) as sock:

@@ -9,16 +9,29 @@ from typing import Any
 
 import pytest
 
+from herovlm.app import gate
 from herovlm.app.gate import FORM, WORDS, Gate
 
 UPLOAD = 1000
 FORMS = {"content-type": "multipart/form-data; boundary=x", "content-length": "10"}
 
 
-def through(
-    folder: Path, path: str, body: bytes | None = None, method: str = "", hosts: Any = None, **headers: str
-) -> tuple[int, bytes]:
+def through(folder: Path, path: str, body: bytes | None = None, **how: Any) -> tuple[int, bytes]:
     """The status of a request, 200 from behind the gate, and the body that arrived there."""
+    sent, arrived = answered(folder, path, body, **how)
+    return sent[0]["status"], arrived
+
+
+def answered(
+    folder: Path,
+    path: str,
+    body: bytes | None = None,
+    method: str = "",
+    hosts: Any = None,
+    page: Any = None,
+    **headers: str,
+) -> tuple[list[Any], bytes]:
+    """All that is sent, and the body that arrived behind the gate."""
     arrived = b""
     heads = {"host": "127.0.0.1:80", "content-length": str(len(body or b"")), **headers}
     scope = {
@@ -38,7 +51,7 @@ def through(
     async def send(event: Any) -> None:
         sent.append(event)
 
-    async def page(_: Any, receive: Any, send: Any) -> None:
+    async def behind(_: Any, receive: Any, send: Any) -> None:
         nonlocal arrived
         event = await receive()
         arrived += event["body"]
@@ -47,8 +60,8 @@ def through(
             arrived += event["body"]
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    asyncio.run(Gate(page, folder, UPLOAD, hosts)(scope, receive, send))
-    return sent[0]["status"], arrived
+    asyncio.run(Gate(page or behind, folder, UPLOAD, hosts)(scope, receive, send))
+    return sent, arrived
 
 
 def asking(*paths: object) -> bytes:
@@ -145,3 +158,79 @@ def test_a_server_of_this_machine_answers_to_no_other_name(tmp_path: Path) -> No
         name: through(tmp_path, "/", hosts=hosts, host=name)[0] for name in ("127.0.0.1", "[::1]:9", "evil.example:80")
     }
     assert found == {"127.0.0.1": 200, "[::1]:9": 200, "evil.example:80": 421}
+
+
+@pytest.mark.parametrize("name", ["LOCALHOST", "LocalHost:7860"])
+def test_the_name_of_a_server_may_be_written_in_any_case(tmp_path: Path, name: str) -> None:
+    assert through(tmp_path, "/", hosts=frozenset({"localhost"}), host=name)[0] == 200
+
+
+SITES = {
+    "an old browser": ({}, 200),
+    "the page itself": ({"sec-fetch-site": "same-origin", "origin": "https://proxy.example"}, 200),
+    "the address bar": ({"sec-fetch-site": "none"}, 200),
+    "the page itself, old": ({"origin": "http://127.0.0.1:80"}, 200),
+    "another port": ({"origin": "http://127.0.0.1:81"}, 403),
+    "another port, new": ({"sec-fetch-site": "same-site"}, 403),
+    "another site": ({"origin": "https://evil.example"}, 403),
+    "nobody": ({"origin": "null"}, 403),
+    "another site, opaque": ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
+    "inside another site": (
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+        403,
+    ),
+}
+
+
+@pytest.mark.parametrize(("headers", "status"), SITES.values(), ids=SITES)
+def test_pages_of_other_sites_may_neither_ask_nor_put_in(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    assert through(tmp_path, "/config", **headers)[0] == status
+    assert through(tmp_path, "/gradio_api/queue/join", b"{}", **headers)[0] == status
+    assert through(tmp_path, "/gradio_api/upload", b"--x", **FORMS, **headers)[0] == status
+
+
+def test_a_link_of_another_site_opens_the_page_and_a_form_of_it_does_not(tmp_path: Path) -> None:
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert through(tmp_path, "/", **link)[0] == 200
+    assert through(tmp_path, "/gradio_api/upload", b"--x", **FORMS, **link)[0] == 403
+
+
+def test_no_site_may_show_the_page_inside_its_own(tmp_path: Path) -> None:
+    for path, method in (("/", ""), ("/gradio_api/proxy=x", ""), ("/", "PUT")):
+        sent = answered(tmp_path, path, method=method)[0]
+        assert (b"content-security-policy", b"frame-ancestors 'none'") in sent[0]["headers"]
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/gradio_api/openapi.json", "/gradio_api/openapi.json/"])
+def test_the_interface_is_not_described(tmp_path: Path, path: str) -> None:
+    assert through(tmp_path, path)[0] == 404
+
+
+def test_an_upload_makes_room_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(gate, "make_room", lambda *given: asked.append(given))
+    through(tmp_path, "/gradio_api/queue/join", b"{}")
+    assert asked == []
+    assert through(tmp_path, "/gradio_api/upload", b"--x", **FORMS)[0] == 200
+    assert asked == [(tmp_path, 10)]
+
+
+def test_only_so_many_pictures_come_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "UPLOADS", 0)
+    assert through(tmp_path, "/gradio_api/upload", b"--x", **FORMS)[0] == 503
+    assert through(tmp_path, "/gradio_api/queue/join", b"{}")[0] == 200
+
+
+def test_what_fails_behind_the_gate_is_one_line_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        raise RuntimeError("no \x1b[31m such session")
+
+    sent, _ = answered(tmp_path, "/gradio_api/queue/data", page=broken)
+    assert sent[0]["status"] == 400
+    (line,) = caplog.messages
+    assert "RuntimeError" in line
+    assert "\x1b" not in line
+    assert caplog.records[0].exc_info is None

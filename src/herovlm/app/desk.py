@@ -109,7 +109,10 @@ class Desk:
         """Open a picture, and name its content."""
         if not path:
             raise PictureError("there is no picture yet; put one in, or take an example")
-        size = Path(path).stat().st_size
+        try:
+            size = Path(path).stat().st_size
+        except FileNotFoundError:
+            raise PictureError(f"{name} was removed after an hour (or as too many came); put it in again") from None
         if size > self.limits.bytes:
             raise PictureError(
                 f"{name} has {size / 1e6:.0f} MB, more than {self.limits.bytes / 1e6:.0f}; make it smaller"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from herovlm.app.folder import EXAMPLES
 from herovlm.demo import scenes
 
 SEEDS = {"notice board": 43, "price list": 36, "town map": 33}
@@ -20,11 +21,12 @@ class Example:
 
 
 def draw(folder: Path) -> list[Example]:
-    """Draw the examples into a folder."""
-    found = []
+    """Draw the examples into a folder of their own below `folder`, where they stay."""
+    found, place = [], folder / EXAMPLES
+    place.mkdir()
     for name, seed in SEEDS.items():
         scene = scenes.make(seed)
-        path = folder / f"{name}.png"
+        path = place / f"{name}.png"
         scene.image.save(path)
         found.append(Example(name, str(path), tuple(question.text for question in scene.questions)))
     return found

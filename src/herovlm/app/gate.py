@@ -1,12 +1,21 @@
-"""The gate before the web page: small requests only, and none that names a file outside of the page's own folder."""
+"""The gate before the web page: small requests of the page itself only, none that names a file outside of its folder.
+
+Who asks is told by the browser, in headers that no page can forge: a page of another site may link to this one, and
+nothing else (https://developer.mozilla.org/docs/Web/HTTP/Headers/Sec-Fetch-Site).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from herovlm.app.folder import make_room
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -15,6 +24,13 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 WORDS = 1_000_000  # bytes of a request that is not an upload
 FORM = 10_000  # bytes around the file in an upload
+UPLOADS = 8  # at once
+HEADERS = [
+    (b"content-security-policy", b"frame-ancestors 'none'"),  # no site shows the page inside its own
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-content-type-options", b"nosniff"),
+]
+CLOSED = re.compile(r"/openapi\.json/?$")  # nobody needs to know
 NAMED = re.compile(r"/(file|proxy|stream)[=/](.*)", re.DOTALL)  # routes that read what they are told
 
 
@@ -26,12 +42,14 @@ class Gate:
         self.folder = folder.resolve()  # all that may be read
         self.upload = upload  # bytes
         self.hosts = hosts  # names that this server answers to; None is any
+        self.uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer with 4xx."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        send = _dressed(send)
         status = self._refused(scope)
         if not status and scope["method"] == "POST" and not _is_form(scope):
             body = await _whole(receive)
@@ -39,17 +57,44 @@ class Gate:
             receive = _again(body, receive)
         if status:
             await _answer(send, status)
+        elif _is_form(scope):
+            await self._upload(scope, receive, send)
         else:
+            await self._pass(scope, receive, send)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a picture in, where not too many come at once, and make room for it."""
+        if self.uploads >= UPLOADS:
+            await _answer(send, 503)
+            return
+        self.uploads += 1
+        try:
+            await asyncio.to_thread(make_room, self.folder, int(dict(scope["headers"])[b"content-length"]))
+            await self._pass(scope, receive, send)
+        finally:
+            self.uploads -= 1
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; what fails there is one line in the log, and the server goes on."""
+        try:
             await self.app(scope, receive, send)
+        except Exception as error:
+            logging.getLogger("uvicorn.error").error(
+                "%r: %s: %r", scope["path"], type(error).__name__, str(error)[:200]
+            )
 
     def _refused(self, scope: Scope) -> int:
         """The status of a request that can be refused by its head; 0 lets it through."""
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD", "POST"):
             return 405
         headers = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1")
+        host = headers.get(b"host", b"").decode("latin-1").lower()
         if self.hosts is not None and re.sub(r":\d+$", "", host) not in self.hosts:
             return 421
+        if _is_foreign(headers, host, scope["method"]):
+            return 403
+        if CLOSED.search(scope["path"]):
+            return 404
         if scope["method"] == "POST":
             length = headers.get(b"content-length", b"")
             if not length.isdigit():
@@ -82,6 +127,27 @@ def _paths(value: Any) -> Iterator[Any]:
     if isinstance(value, list):
         for one in value:
             yield from _paths(one)
+
+
+def _is_foreign(headers: dict[bytes, bytes], host: str, method: str) -> bool:
+    """Whether a page of another site asks for more than to be left for this one."""
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if site is None:  # an old browser, a network without encryption, or no browser at all
+        return origin is not None and urlsplit(origin.decode("latin-1").lower()).netloc != host
+    followed = (headers.get(b"sec-fetch-mode"), headers.get(b"sec-fetch-dest")) == (b"navigate", b"document")
+    return site not in (b"same-origin", b"none") and not (followed and method == "GET")
+
+
+def _dressed(send: Send) -> Send:
+    """Add the headers that every answer bears; what Gradio cannot make sense of is no fault of the server."""
+
+    async def dressed(event: MutableMapping[str, Any]) -> None:
+        if event["type"] == "http.response.start":
+            event["status"] = 400 if event["status"] == 500 else event["status"]
+            event["headers"] = [*event.get("headers", ()), *HEADERS]
+        await send(event)
+
+    return dressed
 
 
 def _is_form(scope: Scope) -> bool:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from herovlm.app import cards
 from herovlm.app.desk import Desk
 from herovlm.app.examples import Example
+from herovlm.app.folder import make_room
 from herovlm.errors import HeroError
 from herovlm.extras import require
 
 HINT = "Put in a picture or take an example, write a question, and press Ask."
-SWEEP = (600, 3600)  # every 10 minutes, files older than an hour are removed
+SWEEP = 600  # seconds between two looks for pictures that are too old
 FONTS = ("system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")  # of the system: none is fetched
 
 
 def application(
-    desk: Desk, examples: Sequence[Example], about: Sequence[tuple[str, str, str]], study: Path | None
+    desk: Desk, examples: Sequence[Example], about: Sequence[tuple[str, str, str]], study: Path | None, folder: Path
 ) -> Any:
     """Make the web application (ASGI).
 
@@ -27,11 +30,12 @@ def application(
         examples: pictures to begin with.
         about: what stands in the list of methods: name, what it does, paper.
         study: a page to link to, served as /study.
+        folder: where users' pictures lie.
     """
     gr, fastapi = require("gradio", extra="app"), require("fastapi", extra="app")
     page = blocks(desk, examples, about, study is not None)
     page.queue(max_size=desk.limits.waiting, default_concurrency_limit=1, api_open=False)
-    web = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    web = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_sweeping(folder))
     if study is not None:
         responses = require("fastapi.responses", extra="app")
         web.get("/study")(lambda: responses.FileResponse(study, media_type="text/html"))
@@ -57,7 +61,7 @@ def blocks(desk: Desk, examples: Sequence[Example], about: Sequence[tuple[str, s
     """Lay out the controls and wire them."""
     gr: Any = require("gradio", extra="app")
     limits = desk.limits
-    with gr.Blocks(title="herovlm", analytics_enabled=False, delete_cache=SWEEP) as page:
+    with gr.Blocks(title="herovlm", analytics_enabled=False) as page:
         gr.HTML(cards.head(desk.session.title, study))
         asked = gr.State(False)
         with gr.Row():
@@ -117,6 +121,25 @@ def answering(desk: Desk) -> Callable[..., tuple[str, bool]]:
             return cards.message(f"this could not be answered: unexpected {type(error).__name__}"), False
 
     return answer
+
+
+def _sweeping(folder: Path) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """Remove old pictures now and then while the page is served."""
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(SWEEP)
+            await asyncio.to_thread(make_room, folder)
+
+    @asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncIterator[None]:
+        task = asyncio.create_task(sweep())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    return lifespan
 
 
 def _taking(gr: Any, example: Example) -> Callable[[], tuple[str, str, Any]]:

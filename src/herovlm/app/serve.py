@@ -1,15 +1,12 @@
-"""The web server of the page: one address, one temporary folder, and a clean end."""
+"""The web server of the page: one address, a gate before it, and a clean end."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from herovlm.app.gate import App, Gate
@@ -18,19 +15,6 @@ from herovlm.extras import require
 
 PATIENCE = 2  # seconds that open connections are given at the end
 LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
-
-
-@contextmanager
-def own_folder() -> Iterator[Path]:
-    """Make the only folder that the page reads and writes, removed at the end, and keep Gradio from phoning home.
-
-    Raises:
-        MissingExtraError: Gradio is not installed.
-    """
-    with TemporaryDirectory(prefix="herovlm-app-") as folder:
-        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_MCP_SERVER": "False"}
-        require("gradio", extra="app")  # reads these when it is imported
-        yield Path(folder)
 
 
 @contextmanager
@@ -71,11 +55,6 @@ def run(page: App, sock: socket.socket, folder: Path, upload: int) -> None:
     uvicorn: Any = require("uvicorn", extra="app")
     local = ip_address(sock.getsockname()[0]).is_loopback
     gated = Gate(page, folder, upload, LOCAL if local else None)
-    config = uvicorn.Config(gated, log_level="error", access_log=False, timeout_graceful_shutdown=PATIENCE)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder is removed then, too
-    try:
+    config = uvicorn.Config(gated, log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=PATIENCE)
+    with suppress(KeyboardInterrupt):  # Ctrl-C, or what `own_folder` makes like it
         uvicorn.Server(config).run(sockets=[sock])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)

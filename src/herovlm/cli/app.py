@@ -35,8 +35,9 @@ def app(
     share, linked = options.narrow_of(narrow), _study(study)
     with ExitStack() as stack:
         from herovlm.app import serve
+        from herovlm.app.folder import own_folder
 
-        folder = stack.enter_context(serve.own_folder())
+        folder = stack.enter_context(own_folder())
         sock = stack.enter_context(serve.bound(host, port))
         with show.progress(3) as step:
             step("loading libraries")
@@ -48,7 +49,7 @@ def app(
             ready = stack.enter_context(session.opened(model, clip, download, step, share))
             step("drawing the page")
             desk = Desk(replace(ready, limit=seconds), options.every()[1:], limits)
-            web = page.application(desk, examples.draw(folder), methods.described(), linked)
+            web = page.application(desk, examples.draw(folder), methods.described(), linked, folder)
         typer.echo(f"herovlm app: {serve.address(sock)} (Ctrl-C stops it)")
         serve.run(web, sock, folder, limits.bytes)
 
