@@ -35,7 +35,7 @@ def test_exact_is_within_one_of_the_quota_when_nothing_is_full(weight: list[floa
 
 @given(tiles, st.integers(0, 9000))
 def test_a_heavier_tile_with_as_much_room_gets_no_less(pairs: list[tuple[float, int]], budget: int) -> None:
-    weight, capacity = tensors([(w if 0 < w < math.inf else 0.0, 300) for w, _ in pairs])
+    weight, capacity = tensors([(w if 1e-200 < w < 1e90 else 0.0, 300) for w, _ in pairs])
     granted = allocate.exact(weight, budget, capacity)
     order = weight.argsort(descending=True, stable=True)
     assert (granted[order].diff() <= 0).all()
@@ -96,3 +96,8 @@ def test_two_levels_spend_all_and_overflow_into_each_other(
     assert bool(((granted >= 0) & (granted <= capacity)).all())
     if first == 0 and budget <= sum(local):
         assert int(granted[0]) == 0
+
+
+def test_ties_by_capacity_go_to_the_first() -> None:  # quotas 58.5 and 6.5 beside tiles that are full
+    weight, capacity = torch.tensor([0.24, 0.0, 0.35, 0.0]), torch.tensor([423, 576, 4, 64])
+    assert allocate.exact(weight, 423 + 4 + 65, capacity).tolist() == [423, 59, 4, 6]

@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+NOTHING, FAINT = 1e-300, 1e-303  # less than this share of the largest weight is none; what none counts as
 
-def exact(weight: Tensor, budget: int, capacity: Tensor) -> Tensor:
+
+def exact(weight: Tensor, budget: int | Tensor, capacity: Tensor) -> Tensor:
     """Divide the whole budget by weight: largest remainder, and what a full tile cannot take goes to the others.
 
-    Tiles of equal claim are served in order of position.  Tiles without weight get patches only when all others are
-    full, then by their capacity.
+    Of equal remainders the heavier tile is served first, then the first one.  Tiles without weight get patches only
+    when all others are full, then by their capacity.  The level to which tiles are filled is found in closed form, so
+    that the host waits for nothing.
 
     Args:
-        weight: (T,) float; what is negative or not finite counts as 0.
+        weight: (T,) float; what is negative, not finite or less than 1e-300 of the largest counts as 0.
         budget: Number to hand out.
         capacity: (T,) int64, the most each tile can take.
 
     Returns:
         (T,) int64, 0 <= granted <= capacity and granted.sum() == min(budget, capacity.sum()).
     """
-    room = [int(c) for c in capacity.tolist()]
-    claim = [w if math.isfinite(w) and w > 0 else 0.0 for w in weight.tolist()]
-    granted = [0] * len(room)
-    left = max(0, min(budget, sum(room)))
-    for by in (claim, [float(c) for c in room]):  # by weight first, by capacity for what is left
-        tiles = [t for t in range(len(room)) if by[t] > 0 and granted[t] < room[t]]
-        spent = _divide([by[t] for t in tiles], left, [room[t] - granted[t] for t in tiles])
-        for t, n in zip(tiles, spent, strict=True):
-            granted[t] += n
-        left -= sum(spent)
-    return torch.tensor(granted, dtype=torch.int64, device=capacity.device)
+    if not capacity.numel():
+        return capacity.clone()
+    room = capacity.double()
+    left = room.sum().clamp(max=budget)
+    claim = weight.to(room).nan_to_num(0, 0, 0).clamp(min=0)
+    claim = claim / claim.max()
+    claim = torch.where(claim > NOTHING, claim, FAINT * room.clamp(min=1))  # also where all are 0, and claim NaN
+    order = (room / claim).argsort(stable=True)  # who is full first, when the level rises
+    held, open_ = room[order], claim[order].flip(0).cumsum(0).flip(0)  # open_: weight of those not full yet
+    level = (left - held.cumsum(0) + held) / open_  # if all before are full; the true one is the largest
+    quota = torch.minimum(claim * level.max(), room)
+    granted = quota.floor()
+    remainder = ((quota - granted) * 1e6).round()  # what differs by rounding alone is equal
+    heavy = claim.argsort(descending=True, stable=True)
+    served = heavy[remainder[heavy].argsort(descending=True, stable=True)].argsort()
+    return (granted + (served < left - granted.sum())).long()
 
 
-def nested(claim: Tensor, weight: Tensor, budget: int, capacity: Tensor) -> Tensor:
+def nested(claim: Tensor, weight: Tensor, budget: int | Tensor, capacity: Tensor) -> Tensor:
     """Divide the whole budget between the thumbnail and all local tiles, and the part of these by weight.
 
     Args:
@@ -49,10 +54,10 @@ def nested(claim: Tensor, weight: Tensor, budget: int, capacity: Tensor) -> Tens
         (1 + K,) int64, as `exact`.
     """
     first = exact(claim, budget, torch.stack([capacity[0], capacity[1:].sum()]))[:1]
-    return torch.cat([first, exact(weight, budget - int(first), capacity[1:])])
+    return torch.cat([first, exact(weight, budget - first[0], capacity[1:])])
 
 
-def floored(weight: Tensor, budget: int, capacity: Tensor) -> Tensor:
+def floored(weight: Tensor, budget: int | Tensor, capacity: Tensor) -> Tensor:
     """Give each tile `min(floor(weight * budget), capacity)`, as the authors of HERO do; what is cut off is lost.
 
     Args:
@@ -64,28 +69,3 @@ def floored(weight: Tensor, budget: int, capacity: Tensor) -> Tensor:
         (T,) int64, whose sum is at most the budget.
     """
     return torch.minimum((weight * budget).floor().to(torch.int64), capacity)
-
-
-def _divide(weight: Sequence[float], budget: int, room: Sequence[int]) -> list[int]:
-    """Largest remainder with caps; weights and room are positive."""
-    granted = [0] * len(room)
-    open_, left = list(range(len(room))), budget
-    while open_ and left:
-        top = max(weight[t] for t in open_)
-        total = math.fsum(weight[t] / top for t in open_)
-        quota = {t: left * (weight[t] / top / total) for t in open_}
-        full = [t for t in open_ if quota[t] >= room[t]]
-        if not full:
-            break
-        for t in full:  # a full tile is closed, and its overflow divided among the open ones
-            granted[t] = min(room[t], left)
-            left -= granted[t]
-        open_ = [t for t in open_ if t not in full]
-    if not open_ or not left:
-        return granted
-    for t in open_:
-        granted[t] = math.floor(quota[t])
-    rest = left - sum(granted[t] for t in open_)
-    for t in sorted(open_, key=lambda t: (granted[t] - quota[t], t))[:rest]:
-        granted[t] += 1
-    return granted
