@@ -64,6 +64,7 @@ def make_seen(
         queries={b: draw(tiles, 4 * heads) for b in needs.keys},
         received={b: draw(tiles, patches).softmax(-1) * patches for b in needs.received},
         hidden=draw(tiles, patches, channels) if needs.hidden else None,
+        words={kind: draw(5, channels) for kind in needs.words},
         depth=depth,
         heads=heads,
     )

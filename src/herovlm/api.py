@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from herovlm import registry, spec, splice
 from herovlm.adapters import positions as places
 from herovlm.adapters import question as questions
-from herovlm.adapters import refuse, relevance
+from herovlm.adapters import refuse, relevance, words
 from herovlm.adapters.base import Score, everything
 from herovlm.adapters.inside import Cutter
 from herovlm.adapters.narrow import Narrow, survivors
@@ -286,7 +286,8 @@ def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) ->
         return ()
     depth = adapter.depth(model)
     needs = options.needs(depth)
-    return adapter.see(model, inputs, needs, _score(model, inputs, needs, options), options.cut(depth))
+    seen = adapter.see(model, inputs, needs, _score(model, inputs, needs, options), options.cut(depth))
+    return _worded(model, inputs, needs, options, seen) if needs.words else seen
 
 
 def choose(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options, seen: tuple[Seen, ...]) -> Short:
@@ -314,6 +315,16 @@ def _score(model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, opti
         return relevance.score(model, kind, _questions(model, inputs, options), looked_at, prompt)
 
     return score
+
+
+def _worded(
+    model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, options: Options, seen: tuple[Seen, ...]
+) -> tuple[Seen, ...]:
+    """Put the words of its prompt's question beside what was seen of each image."""
+    asked, prompt = _questions(model, inputs, options), places.prompt_of(inputs, model.config)
+    rows = places.samples_of(prompt, [s.positions for s in seen])
+    found = {row: words.embed(model, options.processor, asked[row], needs.words) for row in set(rows)}
+    return tuple(replace(s, words=found[row]) for s, row in zip(seen, rows, strict=True))
 
 
 def _questions(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> list[str]:

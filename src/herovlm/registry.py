@@ -34,6 +34,7 @@ METHODS = {
     "todre": "herovlm.methods.todre:ToDre",
     "divprune": "herovlm.methods.divprune:DivPrune",
     "cdpruner": "herovlm.methods.cdpruner:CdPruner",
+    "mmtok": "herovlm.methods.mmtok:MmTok",
     "vitcop": "herovlm.methods.vitcop:VitCop",
     "visionzip": "herovlm.methods.visionzip:VisionZip",
     "prumerge": "herovlm.methods.prumerge:PruMerge",

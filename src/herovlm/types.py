@@ -18,6 +18,7 @@ from herovlm.errors import BudgetError
 
 Newlines = Literal["touched", "all", "none", "canvas"]
 Relevance = Literal["tower", "clip"]
+Words = Literal["keywords", "all"]  # of the question
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class Needs:
     keys: tuple[int, ...] = ()  # blocks whose key projections and CLS query are wanted
     received: tuple[int, ...] = ()  # blocks whose attention received by each patch is wanted (forms N x N maps)
     hidden: bool = False  # states of the patches before the projector, for methods that merge there
+    words: tuple[Words, ...] = ()  # which words of the question are wanted as the language model reads them
+
+    @property
+    def question(self) -> bool:
+        """Whether the question counts."""
+        return self.relevance is not None or self.affinity or bool(self.words)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class Seen:
     queries: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, C) query projection of the CLS token
     received: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, N) attention from all patches
     hidden: Tensor | None = None  # (T, N, C) before the projector
+    words: Mapping[Words, Tensor] = field(default_factory=dict)  # kind -> (m, D) input embeddings of the LLM
     through: Tensor | None = None  # (T, N) bool: the valid patches that went through a narrowed tower; None = all.
     # What is recorded behind the cut is 0 for the others, and so are features; `valid` and `positions` do not change.
     depth: int = 0  # blocks of the vision tower, so that relative layers can be resolved

@@ -36,6 +36,8 @@ SPECS = [
     'todre(objective="k_center")',
     'divprune(scope="tile")',
     'cdpruner(scope="image")',
+    'mmtok(scope="image", keywords=False)',
+    'mmtok(padding="covered")',
     'vitcop(variant="official")',
 ]
 # rows, columns, side, padding (top and bottom, left and right)
@@ -47,7 +49,7 @@ SHAPES = [
     (0, 0, 6, (0, 0)),  # one tile: LLaVA-1.5
     (1, 2, 4, (2, 0)),  # all padding but the thumbnail: a picture of 1000 x 10
 ]
-MAPS = ("attention", "received", "keys", "queries")
+MAPS = ("attention", "received", "keys", "queries", "words")
 TENSORS = ("features", "cls", "relevance", "affinity", "hidden")
 RULES: list[Newlines | None] = [None, "touched", "all", "none"]
 
@@ -231,6 +233,7 @@ def test_signals_that_are_missing_are_named(method: Method) -> None:
         "relevance": None,
         "affinity": None,
         "hidden": None,
+        "words": {},
     }
     for field in without:
         if getattr(needs, field):

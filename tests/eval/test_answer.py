@@ -17,7 +17,10 @@ from herovlm.eval.answer import Reader, Row, chunks
 from herovlm.prompt import prompt
 
 QUESTIONS = ["what is it?", "is there a very red star in the corner?", "why?"]
-METHODS = ["random", "hero", "prumerge", "cdpruner", "hero(variant='official')", "hero + fastv(layer=1, keep=0.5)"]
+METHODS = [
+    *("random", "hero", "prumerge", "cdpruner", "hero(variant='official')", "hero + fastv(layer=1, keep=0.5)"),
+    *("mmtok", "mmtok(keywords=False, text_temperature=0.2)"),
+]
 PICTURE = tiny.picture(60, 31)
 
 
@@ -28,7 +31,7 @@ def reader(made: tiny.Tiny, **more: Any) -> Reader:
 def alone(made: tiny.Tiny, question: str, config: plan.Config) -> tuple[str, float, int]:
     """The answer to one question, asked as any user asks: text, positions, of how many."""
     inputs = made.processor(images=PICTURE, text=prompt(made.processor, question), return_tensors="pt")
-    how = {"method": config.method, "keep": config.keep, "question": question}
+    how = {"method": config.method, "keep": config.keep, "question": question, "processor": made.processor}
     positions = "original" if config.original else "compact"
     with herovlm.dropping(made.model, **how, positions=positions) as record:
         out = made.model.generate(**inputs, max_new_tokens=5, do_sample=False)

@@ -122,7 +122,9 @@ class Adapter(ABC):
             looked_at = self.tiles(model, inputs).to(cls.device) if needs.relevance == "clip" else cls
             relevance = _relevance(partial(score, needs.relevance), looked_at, counts, samples)
         affinity = _affinity(score, ran.states[:, 1:].float(), counts, samples) if needs.affinity and score else None
-        parts = {name: {b: torch.split(x, counts) for b, x in blocks.items()} for name, blocks in ran.found.items()}
+        parts: dict[str, Any] = {
+            name: {b: torch.split(x, counts) for b, x in blocks.items()} for name, blocks in ran.found.items()
+        }
         before = None if ran.hidden is None else torch.split(ran.hidden, counts)
         through = None if ran.through is None else torch.split(ran.through.to(cls.device), counts)
         blocks, seen = watch.attention_blocks(self.tower(model)), []

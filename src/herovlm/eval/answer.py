@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from herovlm import api, registry
-from herovlm.adapters import relevance
+from herovlm.adapters import relevance, words
 from herovlm.adapters.base import everything
 from herovlm.errors import HeroError, InputsError
 from herovlm.eval.plan import Config
@@ -162,7 +162,7 @@ class Reader:
             return relevance.score(self.model, kind, questions[:1], looked_at, rows)
 
         (first,) = registry.adapter(self.model).see(self.model, inputs, needs, score)
-        seen = [first]
+        seen = [replace(first, words=words.embed(self.model, self.processor, questions[0], needs.words))]
         for question in questions[1:]:
             cosines: dict[str, Any] = {
                 "affinity" if looked_at.ndim == 3 else "relevance": relevance.score(
@@ -170,7 +170,8 @@ class Reader:
                 )
                 for kind, looked_at, rows in scored
             }
-            seen.append(replace(first, **cosines))
+            named = words.embed(self.model, self.processor, question, needs.words)
+            seen.append(replace(first, **cosines, words=named))
         return seen
 
     def _rows(self, config: Config, looks: dict[Relevance | None, list[Seen]], mask: Tensor) -> list[Row]:
@@ -180,7 +181,7 @@ class Reader:
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         rows: list[Row] = []
         for question, seen in enumerate(looks[needs.relevance]):
-            if question == 0 or needs.relevance or needs.affinity:
+            if question == 0 or needs.question:
                 start = self._clock()
                 kept = choose(options, seen)
                 seconds = self._clock() - start
@@ -257,6 +258,7 @@ def union(needs: Sequence[Needs]) -> Needs:
         keys=blocks("keys"),
         received=blocks("received"),
         hidden=any(need.hidden for need in needs),
+        words=tuple(dict.fromkeys(kind for need in needs for kind in need.words)),
     )
 
 
