@@ -8,22 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import (
-    AutoConfig,
-    CLIPConfig,
-    CLIPModel,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaNextConfig,
-    LlavaNextForConditionalGeneration,
-    LlavaNextProcessor,
-    LlavaProcessor,
-    PreTrainedTokenizerFast,
-)
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers import AutoConfig, CLIPConfig, CLIPModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from herovlm.adapters import compat, relevance
 from herovlm.methods.base import Method
@@ -41,7 +29,11 @@ VISION = {
     "projection_dim": 24,
     "model_type": "clip_vision_model",
 }
-FAMILIES = ("llava_next", "llava")
+# model_type of the registry -> what the classes of its config and model, and those of its processors, begin with
+FAMILIES = {
+    "llava_next": ("LlavaNext", "LlavaNext"),
+    "llava": ("Llava", "Llava"),
+}
 CACHE = next(
     name for name in compat.CACHES if name in inspect.signature(LlavaForConditionalGeneration.forward).parameters
 )
@@ -118,20 +110,17 @@ def make(
         "image_token_index": words.convert_tokens_to_ids("<image>"),
         "attn_implementation": attention,
     }
-    if family == "llava_next":
-        config = LlavaNextConfig(vision_config=dict(VISION), image_grid_pinpoints=PINPOINTS, **shared)
-        model: Any = LlavaNextForConditionalGeneration(config)
-        images: Any = LlavaNextImageProcessorPil(
-            size={"shortest_edge": TILE}, crop_size={"height": TILE, "width": TILE}, image_grid_pinpoints=PINPOINTS
-        )
-        kind: Any = LlavaNextProcessor
-    else:
-        config = LlavaConfig(vision_config=dict(VISION), **shared)
-        model = LlavaForConditionalGeneration(config)
-        images = LlavaImageProcessorPil(size={"shortest_edge": TILE}, crop_size={"height": TILE, "width": TILE})
-        kind = LlavaProcessor
+    name, processors_of = FAMILIES[family]
+    configure: Any = getattr(transformers, f"{name}Config")
+    tiles = {"image_grid_pinpoints": PINPOINTS} if hasattr(configure(), "image_grid_pinpoints") else {}
+    model: Any = getattr(transformers, f"{name}ForConditionalGeneration")(
+        configure(vision_config=dict(VISION), **tiles, **shared)
+    )
+    images = getattr(transformers, f"{processors_of}ImageProcessorPil")(
+        size={"shortest_edge": TILE}, crop_size={"height": TILE, "width": TILE}, **tiles
+    )
     how = {"patch_size": PATCH, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
-    processor = kind(images, words, **how)
+    processor = getattr(transformers, f"{processors_of}Processor")(images, words, **how)
     clip = make_clip(model.model.vision_tower)
     relevance.attach(model, clip, clip_tokenizer())
     # spread the weights, so that attention and logits are far from uniform
