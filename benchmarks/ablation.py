@@ -1,8 +1,8 @@
-"""What each field and part of HERO is worth, on development scenes: `python benchmarks/ablation.py --json FILE|-`.
+"""What fields of `hero_plus` and parts of HERO are worth: `python benchmarks/ablation.py --json FILE|-`.
 
-One field is varied at a time around today's defaults; parts are left out or swapped.  Answers are judged by teacher
-forcing (right = greedy decoding would say it), with the language model in bfloat16 for speed.  Resumable: one line a
-scene in --records.  Every difference is paired by scene, with its 95 % bootstrap interval.
+On development scenes.  One field is varied at a time around today's defaults; parts are left out or swapped.  Answers
+are judged by teacher forcing (right = greedy decoding would say it), with the language model in bfloat16 for speed.
+Resumable: one line a scene in --records.  Every difference is paired by scene, with its 95 % bootstrap interval.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from herovlm.eval.likelihood import judge
 from herovlm.eval.plan import Config, config
 
 KEEPS = (0.4, 0.2, 0.1, 0.05)
-BASE = "hero"
+BASE = "hero_plus"
 DEPTHS = (
     0.09,
     0.18,
@@ -47,14 +47,11 @@ FIELDS: dict[str, Sequence[object]] = {
     "density": (0.0, 0.1, 0.4),
     "thumbnail": (0.0, 0.1, 0.2, 0.4),
     "novelty": (0.0, 0.5, 2.0),
-    "gist": (0.0, 4.0, 8.0, 16.0),
-    "double_softmax": (True,),
-    "allocation": ("floored",),
+    "overview": (0.0, 4.0, 8.0, 16.0),
     "newlines": ("touched", "all"),
 }
-PRINTED = "paper, as printed"
-PAPER = {  # what each part of the paper's rule is worth: the same, without our two rules
-    "as printed": "",
+HERO = "hero, as it is"
+PARTS = {  # what each part of the paper's rules is worth, alone (hero) and with our two rules (hero_plus)
     "without saliency": "alpha=0.0",
     "without relevance": "alpha=1.0",
     "without saliency and relevance": "density=1.0",
@@ -65,14 +62,11 @@ PAPER = {  # what each part of the paper's rule is worth: the same, without our 
 
 
 def plan(small: bool) -> dict[str, str]:
-    """Name of every variation -> its method and whether positions stay: "novelty=0.5" -> "hero(novelty=0.5)"."""
+    """Name of every variation -> its method and whether positions stay: "novelty=0.5" -> "hero_plus(novelty=0.5)"."""
     told = {BASE: BASE, "positions=original": f"{BASE}:original"}
     told |= {f"{name}={value!r}": f"{BASE}({name}={value!r})" for name, values in FIELDS.items() for value in values}
-    variant = "variant='paper'"
-    for part, fields in PAPER.items():
-        told[f"paper, {part}"] = f"{BASE}({', '.join(filter(None, [variant, fields]))})"
-    for part, fields in list(PAPER.items())[1:]:
-        told[f"hero, {part}"] = f"{BASE}({fields})"
+    told[HERO] = "hero"
+    told |= {f"{method}, {part}": f"{method}({fields})" for method in ("hero", BASE) for part, fields in PARTS.items()}
     return dict(list(told.items())[:3]) if small else told
 
 
@@ -124,7 +118,7 @@ def summary(lines: Sequence[dict[str, Any]], name: str, besides: dict[str, str])
 def _besides(name: str, keep: float) -> dict[str, str]:
     """What a variation is compared with."""
     others = [BASE] if name != BASE else []
-    others += [PRINTED] if name.startswith("paper, ") and name != PRINTED else []
+    others += [HERO] if name.startswith("hero, ") and name != HERO else []
     return {other: f"{other}@{keep}" for other in others}
 
 

@@ -24,7 +24,7 @@ from herovlm.eval import stats
 from herovlm.eval.answer import Reader
 from herovlm.eval.likelihood import judge
 from herovlm.eval.plan import Config, config
-from herovlm.methods.hero import Hero
+from herovlm.methods.hero_plus import HeroPlus
 
 EACH = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)  # positions for each different patch
 SHARES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8)
@@ -35,10 +35,10 @@ def measured(reader: Reader, seed: int) -> Line:
     """Judge a scene at every budget that is asked of it."""
     scene = scenes.make(seed)
     questions, answers = [q.text for q in scene.questions], [q.answer for q in scene.questions]
-    (row, *_) = reader.sheet(scene.image, questions[:1], [config("hero@0.5")]).rows
+    (row, *_) = reader.sheet(scene.image, questions[:1], [config("hero_plus@0.5")]).rows
     count, most = auto.different(row.seen), row.seen.positions
     asked: dict[str, Config] = {"full": config("full@1.0")}
-    asked |= {f"share {share}": Config(Hero(), share) for share in SHARES}
+    asked |= {f"share {share}": Config(HeroPlus(), share) for share in SHARES}
     asked |= {f"each {each}": _at(round(each * count), most) for each in EACH}
     found: dict[Config, list[Any]] = {}
     for one in judge(reader, scene.image, questions, answers, list(dict.fromkeys(asked.values()))):
@@ -63,7 +63,7 @@ def promised(reader: Reader, seed: int, curve: Sequence[tuple[float, float]]) ->
 
 
 def _at(budget: int, most: int) -> Config:
-    return config("full@1.0") if budget >= most else Config(Hero(), max(1, budget))
+    return config("full@1.0") if budget >= most else Config(HeroPlus(), max(1, budget))
 
 
 def summary(lines: Sequence[Line], name: str) -> dict[str, Any]:
@@ -110,6 +110,7 @@ def main() -> None:
     tested = run("held-out", lambda seed: promised(reader, seed, curve))
     result = {
         "benchmark": "auto",
+        "method": "hero_plus",
         "small": args.small,
         "scenes": count,
         "questions": sum(len(line["judged"]["full"]) for line in tested),

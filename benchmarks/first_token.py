@@ -36,14 +36,15 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     ways: dict[str, Way] = {}
     for keep, counts in theory.items():
         positions = budget_of(keep, counts["of"])
-        ways[f"hero@{keep}"] = answering(model, inputs, record.asked(METHOD, keep))
+        ways[f"{METHOD}@{keep}"] = answering(model, inputs, record.asked(METHOD, keep))
         ways[f"ideal@{keep}"] = ideal(model, inputs, positions)
     samples = race(ways, args.rounds)
     first = {name: of["first_token"] for name, of in samples.items()}
     return {
+        "method": METHOD,
         "ratios": {
-            "first_token_over_ideal": {k: ratio(first[f"hero@{k}"], first[f"ideal@{k}"]) for k in record.KEEPS},
-            "speedup": {k: ratio(first["hero@1.0"], first[f"hero@{k}"]) for k in record.KEEPS},
+            "first_token_over_ideal": {k: ratio(first[f"{METHOD}@{k}"], first[f"ideal@{k}"]) for k in record.KEEPS},
+            "speedup": {k: ratio(first[f"{METHOD}@1.0"], first[f"{METHOD}@{k}"]) for k in record.KEEPS},
             "speedup_in_theory": {k: theory[1.0]["first_token"] / theory[k]["first_token"] for k in record.KEEPS},
         },
         "theory": theory,

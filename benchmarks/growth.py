@@ -51,6 +51,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     fits = {kind: line(samples, kind) for kind in ("tiles", "batch")}
     return {
         "keep": KEEP,
+        "method": METHOD,
         "ratios": {
             "exponent_tiles": fits["tiles"]["exponent"],
             "exponent_batch": fits["batch"]["exponent"],

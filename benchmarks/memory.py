@@ -24,7 +24,7 @@ from herovlm.adapters.compat import cache_in
 from herovlm.cost import memory, shapes, theory
 from herovlm.cost.count import held
 
-NEW_TOKENS = 16
+NEW_TOKENS, METHOD = 16, "hero"
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -40,6 +40,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         results[keep] = json.loads(done.stdout)["result"]
     whole = results[1.0]
     return {
+        "method": METHOD,
         "new_tokens": NEW_TOKENS,
         "exact": all(each["cache_bytes"] == each["cache_bytes_in_theory"] for each in results.values()),
         "ratios": {
@@ -55,7 +56,7 @@ def one(args: argparse.Namespace, keep: float) -> dict[str, Any]:
     model = record.model(args)
     inputs = shapes.prompt(model)
     with memory.peak(model.device) as peak:
-        short = herovlm.drop(model, inputs, method="hero", keep=keep, question=shapes.QUESTION)
+        short = herovlm.drop(model, inputs, method=METHOD, keep=keep, question=shapes.QUESTION)
         length = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
         out = model.generate(**short, **length, do_sample=False, return_dict_in_generate=True)
     positions = short["input_ids"].shape[1] + NEW_TOKENS - 1  # the last token is never read

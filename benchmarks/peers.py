@@ -18,14 +18,14 @@ from herovlm.cost.clock import race
 from herovlm.cost.count import counted
 from herovlm.cost.run import answering
 
-KEEP, HERO, FULL = 0.2, "hero", "full"
+KEEP, BASE, FULL = 0.2, "hero", "full"
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Race all methods."""
     model = record.model(args)
     inputs, vision = shapes.prompt(model), model.config.vision_config
-    names = list(dict.fromkeys([HERO, FULL, *options.methods_of(args.methods)]))
+    names = list(dict.fromkeys([BASE, FULL, *options.methods_of(args.methods)]))
     asked = {name: record.asked(name, 1.0 if name == FULL else KEEP) for name in names}
     theory = {name: counted(model, inputs, each) for name, each in asked.items()}
     samples = race({name: answering(model, inputs, each) for name, each in asked.items()}, args.rounds)
@@ -33,14 +33,15 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "keep": KEEP,
         "image": {
-            "tiles": theory[HERO]["tiles"],
+            "tiles": theory[BASE]["tiles"],
             "patches": (vision.image_size // vision.patch_size) ** 2,
             "channels": vision.hidden_size,
             "heads": vision.num_attention_heads,
         },
+        "base": BASE,
         "ratios": {
-            "selection_over_hero": record.ratios(samples, "selection", HERO),
-            "first_token_over_hero": record.ratios(samples, "first_token", HERO),
+            f"selection_over_{BASE}": record.ratios(samples, "selection", BASE),
+            f"first_token_over_{BASE}": record.ratios(samples, "first_token", BASE),
             "first_token_over_full": record.ratios(samples, "first_token", FULL),
         },
         "theory": theory,

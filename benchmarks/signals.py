@@ -29,13 +29,13 @@ from herovlm.cost import shapes
 from herovlm.cost.clock import race, timed
 from herovlm.types import Seen, budget_of
 
-KEEP = 0.2
+KEEP, METHOD = 0.2, "hero"
 DTYPES = ("bfloat16", "float32")
 
 
 def ways(model: Any) -> dict[str, Callable[[], None]]:
     """The four ways to see one image."""
-    adapter, hero, inputs = registry.adapter(model), parse("hero"), shapes.prompt(model)
+    adapter, hero, inputs = registry.adapter(model), parse(METHOD), shapes.prompt(model)
     tower, tiles = adapter.tower(model), adapter.tiles(model, inputs).flatten(0, -4)  # (T, 3, height, width)
     layout = adapter.layouts(model, inputs)[0].to(tiles.device)
     needs = hero.needs(adapter.depth(model))
@@ -81,7 +81,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         results[dtype] = record.spreads(samples)
         over = record.ratios(samples, "seconds", "tower")
         ratios[dtype] = {f"{name}_over_tower": over[name] for name in ("signals", "drop", "authors")}
-    return {"tiles": 5, "ratios": {**ratios[DTYPES[0]], **ratios}, "results": results}
+    return {"tiles": 5, "method": METHOD, "ratios": {**ratios[DTYPES[0]], **ratios}, "results": results}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ MIB = 2**20
 Result = Mapping[str, Any]
 WAYS = {
     "tower": "vision tower, nothing recorded",
-    "signals": "the same, with HERO's signals and selection",
+    "signals": "the same, with the signals of `{method}` and its selection",
     "drop": "as `herovlm.drop` does it: the end that nobody reads is left out",
     "authors": "as the authors' code does it",
 }
@@ -24,17 +24,19 @@ def seeing(result: Result) -> list[str]:
         for way, about in WAYS.items():
             over = result["ratios"][dtype].get(f"{way}_over_tower", 1)
             memory = f"{ways[way]['above']['median'] / MIB:,.0f} MiB"
-            lines.append(_row(about, dtype, _seconds(ways[way]["seconds"]), f"{over:.3f}", memory))
+            lines.append(
+                _row(about.format(method=_method(result)), dtype, _seconds(ways[way]["seconds"]), f"{over:.3f}", memory)
+            )
     return lines
 
 
 def first_token(result: Result) -> list[str]:
-    """HERO beside the ideal, and the speed-up, at every keep."""
+    """A method beside the ideal, and the speed-up, at every keep."""
     ratios, results = result["ratios"], result["results"]
     columns = ("keep", "positions", "vision", "selection", "prefill", "first token", "ideal", "over the ideal")
     lines = [_measured(result), "", *_head(*columns, "faster", "in theory")]
     for keep, over in ratios["first_token_over_ideal"].items():
-        stages, ideal = results[f"hero@{keep}"], results[f"ideal@{keep}"]
+        stages, ideal = results[f"{_method(result)}@{keep}"], results[f"ideal@{keep}"]
         times = [_seconds(stages[stage]) for stage in ("vision", "selection", "prefill", "first_token")]
         faster = [f"{ratios[name][keep]:.2f}x" for name in ("speedup", "speedup_in_theory")]
         positions = f"{result['theory'][keep]['positions']:,}"
@@ -44,8 +46,9 @@ def first_token(result: Result) -> list[str]:
 
 def peers(result: Result) -> list[str]:
     """Every method's selection and first token, quickest first token first."""
-    ratios = result["ratios"]["first_token_over_hero"]
-    lines = [_measured(result), "", *_head("method", "selection", "first token", "over `hero`")]
+    base = result.get("base", "hero")
+    ratios = result["ratios"][f"first_token_over_{base}"]
+    lines = [_measured(result), "", *_head("method", "selection", "first token", f"over `{base}`")]
     for name, first in sorted(result["first_token"].items(), key=lambda pair: ratios[pair[0]]):
         lines.append(_row(f"`{name}`", _seconds(result["selection"][name]), _seconds(first), f"{ratios[name]:.2f}"))
     return lines
@@ -98,7 +101,13 @@ def _measured(result: Result, layers: bool = True) -> str:
     dtype = f"{result['dtype']}, {result['attention']}, " if layers else ""
     where = f"{result['threads']} CPU threads" if result["device"] == "cpu" else result["device"]
     rounds = f"medians of {result['rounds']} interleaved rounds" if result["rounds"] > 1 else "one round"
-    return f"Random weights of {small}{depth}{dtype}{where}, torch {result['torch']}; {rounds}."
+    weights = f"`{result['method']}`; random" if "method" in result else "Random"
+    return f"{weights} weights of {small}{depth}{dtype}{where}, torch {result['torch']}; {rounds}."
+
+
+def _method(result: Result) -> str:
+    """The method that was measured."""
+    return str(result.get("method", "hero"))
 
 
 def _head(*columns: str) -> list[str]:

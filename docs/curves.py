@@ -10,14 +10,14 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from herovlm.methods.hero import Hero
+from herovlm.methods.hero_plus import HeroPlus
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks/results"
-FIELDS = ("low_layers", "high_layers", "alpha", "thumbnail", "novelty", "gist")
+FIELDS = ("low_layers", "high_layers", "alpha", "thumbnail", "novelty", "overview")
 COLOURS = ("#1b4965", "#3e8e7e", "#c98b2b", "#b23a48")  # dark to warm: much kept to little kept
-HERO = Hero()
-TODAY = {"novelty": HERO.rules.novelty, "gist": HERO.rules.gist, "alpha": HERO.alpha}  # drawn as points of their own
+PLUS = HeroPlus()
+TODAY = {"novelty": PLUS.novelty, "overview": PLUS.overview, "alpha": PLUS.alpha}  # drawn as points of their own
 
 
 def value_of(name: str) -> float | None:
@@ -29,9 +29,9 @@ def value_of(name: str) -> float | None:
 
 
 def ablation(result: dict[str, Any]) -> None:
-    """A panel a field, a line a keep, today's HERO dotted."""
+    """A panel a field, a line a keep, today's `hero_plus` dotted."""
     figure, panels = plt.subplots(2, 3, figsize=(10, 5.6), sharey=True, layout="constrained")
-    base = result["variations"]["hero"]
+    base = result["variations"]["hero_plus"]
     for panel, field in zip(panels.flat, FIELDS, strict=True):
         points = {value_of(n): of for n, of in result["variations"].items() if n.startswith(f"{field}=")}
         points.pop(None, None)

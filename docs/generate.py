@@ -45,6 +45,7 @@ FIDELITY = {
     "golden parity": "equal to the authors' code index for index, on the committed cases of `tests/golden`",
     "from the paper": "written from the formulas of the paper; not compared with the code of its authors, case by case",
     "reconstruction": "the paper leaves something open; the page says what was filled in",
+    "of this library": "a paper's method and rules of this library, measured in [docs/ablation.md](../ablation.md)",
     "baseline": "no paper: a yardstick that any method has to beat",
 }
 

@@ -14,8 +14,8 @@ import tuned
 from herovlm.eval import tables
 
 RESULTS = Path(__file__).parents[1] / "benchmarks/results"
-ORDER = ("hero", "uniform", "random", "pool", "thumbnail")
-SHOWN = ("full@1.0", "hero@0.2", "hero@0.2:original", "uniform@0.2", "random@0.2", "thumbnail@0.2", "thumbnail@64")
+ORDER = ("hero", "hero_plus", "downsample", "uniform", "cls_topk", "random", "pool", "thumbnail")
+SHOWN = ("full@1.0", *(f"{name}@0.2" for name in ORDER), "thumbnail@64")
 INSIDE = (
     "Methods inside the LLM get the same mean number of positions over its layers; where that cannot be met there is "
     "no number.  A chain (+) sends what `keep` says and goes on from there: its mean is lower.  "
@@ -68,10 +68,10 @@ def accuracy(result: Mapping[str, Any]) -> list[str]:
         "| method | " + " | ".join(f"keep={keep}" for keep in keeps) + " |",
         "|---|" + "---|" * len(keeps),
     ]
-    for name, numbers in [(name, "") for name in ORDER] + [("hero", ":original")]:
-        cells = [_cell(configs.get(f"{name}@{keep}{numbers}")) for keep in keeps]
+    for name in ORDER:
+        cells = [_cell(configs.get(f"{name}@{keep}")) for keep in keeps]
         if any(cells):
-            lines.append(f"| `{name}{numbers}` | " + " | ".join(cells) + " |")
+            lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     lines += ["", "By kind of question:", "", "| | " + " | ".join(KINDS) + " |", "|---|" + "---|" * len(KINDS)]
     for name in SHOWN:
         if name in configs:
@@ -103,7 +103,7 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any], best: int | N
         "|---|" + "---|" * (len(keeps) + bool(seconds)),
     ]
     for rank, name in enumerate(sorted(names, key=lambda name: -at[name])):
-        if best is not None and rank >= best and name not in ("hero", "random"):
+        if best is not None and rank >= best and name not in ("hero", "hero_plus", "random"):
             continue
         cells = [_marked(configs.get(f"{name}@{keep}")) for keep in keeps]
         chosen = f"{1e3 * seconds[name]['median']:.1f}" if name in seconds else ""
@@ -113,9 +113,10 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any], best: int | N
 
 def signals(result: Mapping[str, Any]) -> list[str]:
     """What HERO's signals cost, one sentence."""
-    ratios = result["ratios"]
+    ratios, method = result["ratios"], result.get("method", "hero")
     return [
-        f"Seeing with HERO's signals takes {ratios['signals_over_tower']:.2f} times as long as the plain vision tower; "
+        f"Seeing with the signals of `{method}` takes {ratios['signals_over_tower']:.2f} times as long as the plain "
+        "vision tower; "
         f"the way of the authors' code takes {ratios['authors_over_tower']:.1f} times (CLIP ViT-L/14-336 shape, random "
         f"weights, 5 tiles, bfloat16, {result['threads']} CPU threads; medians of {result['rounds']} interleaved "
         f"rounds in one process)."
@@ -144,7 +145,8 @@ def _kinds(summary: Mapping[str, Any]) -> Mapping[str, float]:
 def _legend(configs: Mapping[str, Any]) -> str:
     """Explain the marks, where there are any."""
     marked = " ".join(_marked(summary) for summary in configs.values())
-    words = tables.ASCII.legend(" ".join(text for text in marked.split() if not text[0].isdigit()))
+    signs = " ".join(text for text in marked.split() if not text[0].isdigit())
+    words = tables.ASCII.legend(signs, tables.reference(configs))
     return f"{words} (paired tests over scenes, Holm, 5 %).  " if words else ""
 
 

@@ -1,4 +1,4 @@
-"""Tables of docs/ablation.md: what HERO's fields and parts are worth, and what `keep="auto"` promises."""
+"""Tables of docs/ablation.md: what fields and parts of HERO are worth, and what `keep="auto"` promises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 Result = Mapping[str, Any]
-BASE = "hero"
+BASE, HERO = "hero_plus", "hero, as it is"
 
 
 def ablation(result: Result) -> list[str]:
@@ -31,14 +31,14 @@ def ablation(result: Result) -> list[str]:
 
 def parts(result: Result) -> list[str]:
     """HERO without one of its parts, as the paper has it and with our two rules."""
-    lines = list(_head(result, "", "rules"))
-    for rules in ("paper", "hero"):
+    lines = list(_head(result, "", "method"))
+    for method in ("hero", BASE):
         for name in result["variations"]:
-            if name.startswith(f"{rules}, "):
-                beside = "paper, as printed" if rules == "paper" else BASE
-                lines.append(_row(result, name, name.partition(", ")[2], rules, beside))
-        if rules == "paper":
-            lines.append(_row(result, BASE, "as it is", BASE, BASE))
+            if name.startswith(f"{method}, "):
+                beside = HERO if method == "hero" else BASE
+                lines.append(_row(result, name, name.partition(", ")[2], f"`{method}`", beside))
+        if method == "hero":
+            lines.append(_row(result, BASE, "as it is", f"`{BASE}`", BASE))
     return lines
 
 

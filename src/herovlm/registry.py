@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 METHODS = {
     "hero": "herovlm.methods.hero:Hero",
+    "hero_plus": "herovlm.methods.hero_plus:HeroPlus",
     "full": "herovlm.methods.full:Full",
     "random": "herovlm.methods.random:Random",
     "uniform": "herovlm.methods.uniform:Uniform",
+    "cls_topk": "herovlm.methods.cls_topk:ClsTopK",
     "pool": "herovlm.methods.pool:Pool",
     "thumbnail": "herovlm.methods.thumbnail:Thumbnail",
     "vtc_cls": "herovlm.methods.vtc_cls:VtcCls",

@@ -52,6 +52,8 @@ def _made(name: str, values: dict[str, Any]) -> Method | Inside:
     kind = registry.inside(name) if name in registry.insides() else registry.method(name)
     known = [f.name for f in fields(kind) if f.init]
     for field in values:
+        if field in kind.moved:
+            raise MethodError(f"method {name!r} has no field {field!r} any more; write {kind.moved[field]}")
         if field not in known:
             raise MethodError(f"method {name!r} has no field {field!r}{registry.did_you_mean(field, known)}")
     return kind(**values)

@@ -18,7 +18,9 @@ DEPTH = 6
 SPECS = [
     *registry.METHODS,
     'hero(variant="official")',
-    'hero(variant="paper")',
+    "hero(double_softmax=True)",
+    "hero_plus(novelty=0)",
+    "hero_plus(overview=0)",
     "hero(alpha=1)",
     "hero(thumbnail=0.7)",
     "random(seed=7)",
@@ -85,7 +87,7 @@ def same(a: Kept, b: Kept) -> bool:
 def test_it_says_what_it_is(method: Method) -> None:
     assert registry.METHODS[method.name].endswith(f":{type(method).__name__}")
     assert method.paper
-    assert method.fidelity in ("golden parity", "from the paper", "reconstruction", "baseline")
+    assert method.fidelity in ("golden parity", "from the paper", "reconstruction", "of this library", "baseline")
     assert (type(method).__doc__ or "").strip()
     assert method.formula.strip()
     assert "\n" not in method.formula

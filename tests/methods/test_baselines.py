@@ -7,6 +7,7 @@ import torch
 from grids import make_seen
 
 from herovlm.errors import MethodError
+from herovlm.methods.cls_topk import ClsTopK
 from herovlm.methods.full import Full
 from herovlm.methods.pool import Pool
 from herovlm.methods.random import Random
@@ -40,14 +41,14 @@ def test_random_gives_every_valid_patch_the_same_chance() -> None:
     assert (chance - expected).abs().max() < 5 * (expected * (1 - expected) / 600) ** 0.5
 
 
-def test_uniform_gives_every_tile_the_same_share_of_its_valid_patches() -> None:
-    kept = Uniform(newlines="none").keep(SEEN, 66)
+def test_cls_topk_gives_every_tile_the_same_share_of_its_valid_patches() -> None:
+    kept = ClsTopK(newlines="none").keep(SEEN, 66)
     share = kept.granted / SEEN.valid.sum(1)
     assert (share - 0.5).abs().max() <= 1 / 24
 
 
-def test_uniform_keeps_what_the_deep_layer_looks_at() -> None:
-    kept = Uniform(layers=(5,)).keep(SEEN, 60)
+def test_cls_topk_keeps_what_the_deep_layer_looks_at() -> None:
+    kept = ClsTopK(layers=(5,)).keep(SEEN, 60)
     score = SEEN.attention[5].mean(1)
     for s, m, v in zip(score, kept.mask, SEEN.valid, strict=True):
         assert s[m].min() > s[v & ~m].max()
@@ -91,5 +92,5 @@ def test_pool_says_that_it_needs_features() -> None:
 
 
 def test_baselines_look_at_no_question() -> None:
-    for method in (Full(), Random(), Uniform(), Pool(), Thumbnail()):
+    for method in (Full(), Random(), Uniform(), ClsTopK(), Pool(), Thumbnail()):
         assert method.needs(6) == Needs(method.needs(6).attention)

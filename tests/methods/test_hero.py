@@ -6,12 +6,12 @@ import pytest
 import torch
 from grids import make_seen
 
+from herovlm import parse
 from herovlm.errors import BudgetError, MethodError
 from herovlm.methods.hero import Hero
 from herovlm.types import Needs, Seen
 
 HERO = Hero(low_layers=(1,), high_layers=(4,))
-PAPER = dataclasses.replace(HERO, variant="paper")
 OFFICIAL = Hero(variant="official", low_layers=(1,), high_layers=(4,))
 
 
@@ -20,8 +20,7 @@ def seen_of(hero: Hero = HERO, shape: tuple[int, int, int] = (2, 2, 6), pad: tup
 
 
 def test_it_asks_for_the_rows_of_its_layers_and_for_both_terms() -> None:
-    assert PAPER.needs(6) == Needs((1, 4), cls=True, relevance="tower")
-    assert HERO.needs(6) == Needs((1, 4), cls=True, relevance="tower", hidden=True)
+    assert HERO.needs(6) == Needs((1, 4), cls=True, relevance="tower")
     assert OFFICIAL.needs(6).relevance == "clip"
     relative = Hero(low_layers=(0.25,), high_layers=(0.95,))
     assert relative.needs(24).attention == (6, 22)
@@ -34,7 +33,7 @@ def test_what_has_no_weight_is_not_asked_for() -> None:
 
 def test_each_tile_keeps_the_patches_its_own_layers_look_at() -> None:
     seen = seen_of(pad=(2, 0))
-    kept = PAPER.keep(seen, seen.positions // 5)
+    kept = HERO.keep(seen, seen.positions // 5)
     for tile, block in ((0, 4), *((t, 1) for t in range(1, 5))):
         score = seen.attention[block][tile].mean(0)
         left = seen.valid[tile] & ~kept.mask[tile]
@@ -72,42 +71,10 @@ def test_a_full_tile_hands_its_overflow_on() -> None:
     assert kept.positions == 150
 
 
-def test_the_thumbnail_gets_its_fair_share_of_the_patches_in_the_paper() -> None:
+def test_the_thumbnail_gets_its_fair_share_of_the_patches() -> None:
     seen = seen_of(pad=(3, 0))  # thumbnail 36, local 72
-    kept = PAPER.keep(seen, 60)
+    kept = HERO.keep(seen, 60)
     assert abs(int(kept.granted[0]) - int(kept.mask.sum()) / 3) <= 2
-
-
-@pytest.mark.parametrize("share", [0.05, 0.1, 0.4])
-def test_the_claim_of_the_thumbnail_grows_with_the_budget(share: float) -> None:
-    seen = seen_of()  # thumbnail 36, local 144
-    budget = round(share * seen.positions)
-    claim = HERO.rules.gist * budget / seen.positions * 36
-    fair = budget * claim / (claim + 144)
-    assert abs(int(HERO.keep(seen, budget).granted[0]) - min(36, fair)) < 1
-    even = dataclasses.replace(HERO, gist=seen.positions / budget).keep(seen, budget)
-    assert torch.equal(even.mask, dataclasses.replace(HERO, gist=0.0).keep(seen, budget).mask)
-
-
-def test_a_twin_of_a_better_patch_waits() -> None:
-    seen = seen_of(shape=(0, 0, 6))
-    hidden, (best, second, third) = torch.eye(36)[None].clone(), seen.attention[4][0].mean(0).topk(3).indices
-    hidden[0, second] = 2 * hidden[0, best]
-    seen = dataclasses.replace(seen, hidden=hidden)
-    assert HERO.keep(seen, 2).mask.nonzero()[:, 1].tolist() == sorted([int(best), int(third)])
-    assert PAPER.keep(seen, 2).mask.nonzero()[:, 1].tolist() == sorted([int(best), int(second)])
-    assert HERO.keep(seen, 36).mask.all()
-
-
-def test_novelty_without_states_is_explained() -> None:
-    with pytest.raises(MethodError, match="novelty"):
-        HERO.keep(dataclasses.replace(seen_of(), hidden=None), 40)
-
-
-def test_the_paper_is_what_is_left_without_our_rules() -> None:
-    seen = seen_of(pad=(1, 0))
-    plain = dataclasses.replace(HERO, novelty=0.0, gist=0.0)
-    assert torch.equal(plain.keep(seen, 50).mask, PAPER.keep(seen, 50).mask)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.5, 20), (1.0, 36)])
@@ -120,7 +87,7 @@ def test_the_thumbnail_share_can_be_set(share: float, expected: int) -> None:
 
 def test_one_tile_alone_needs_neither_question_nor_saliency() -> None:
     seen = dataclasses.replace(seen_of(shape=(0, 0, 6)), relevance=None, cls=None)
-    kept = PAPER.keep(seen, 10)
+    kept = HERO.keep(seen, 10)
     assert kept.granted.tolist() == [10]
     best = seen.attention[4][0].mean(0).topk(10).indices
     assert kept.mask[0, best].all()
@@ -176,8 +143,6 @@ def test_the_second_softmax_is_a_choice_of_its_own() -> None:
         ("alpha", 1.1),
         ("density", 2.0),
         ("thumbnail", 1.5),
-        ("novelty", -1.0),
-        ("gist", -1.0),
         ("t_cls", 0.0),
         ("t_clip", -1.0),
         ("low_layers", ()),
@@ -198,3 +163,17 @@ def test_fields_out_of_range_are_refused(field: str, value: object) -> None:
 def test_layers_that_the_tower_does_not_have_are_refused() -> None:
     with pytest.raises(MethodError, match="layer 22 does not exist in a vision tower of 6 blocks"):
         Hero(high_layers=(22,)).needs(6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("hero(variant='herovlm')", "hero_plus"),
+        ("hero(gist=4.0)", r"hero_plus\(overview=...\)"),
+        ("hero(novelty=0)", r"hero_plus\(novelty=...\)"),
+        ("uniform(layers=(0.95,))", r"cls_topk\(layers=...\)"),
+    ],
+)
+def test_names_of_old_say_what_to_write_now(old: str, new: str) -> None:
+    with pytest.raises(MethodError, match=f"write {new}"):
+        parse(old)

@@ -7,7 +7,7 @@ import torch
 from grids import make_seen
 
 from herovlm.errors import MethodError
-from herovlm.methods.uniform import Uniform
+from herovlm.methods.cls_topk import ClsTopK
 from herovlm.methods.vitcop import VitCop
 from herovlm.types import Needs
 
@@ -16,7 +16,7 @@ SEEN = make_seen(2, 2, 6, (2, 0))
 
 def test_it_keeps_what_the_cls_token_looks_at_in_one_block() -> None:
     assert VitCop().needs(24) == Needs((22,), keys=(22,))
-    assert VitCop().keep(SEEN, 50).mask.equal(Uniform(layers=(4,)).keep(SEEN, 50).mask)
+    assert VitCop().keep(SEEN, 50).mask.equal(ClsTopK(layers=(4,)).keep(SEEN, 50).mask)
 
 
 @pytest.mark.parametrize("budget", [2, 5, 40, 90])

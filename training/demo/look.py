@@ -21,7 +21,7 @@ from herovlm.demo import WEIGHTS, load, scenes
 from herovlm.types import Needs, Seen, budget_of
 from training.demo import data, words
 
-METHODS = ("random", "uniform", "hero", "hero(low_layers=(0.27,))")
+METHODS = ("random", "cls_topk", "hero", "hero(low_layers=(0.27,))")
 KEEPS = (0.4, 0.2, 0.1, 0.05)
 
 

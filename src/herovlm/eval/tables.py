@@ -18,17 +18,17 @@ FEW = 20  # pictures; with fewer, a bootstrap by percentiles tells too little
 class Marks:
     """How a cell says what its difference to the references is worth."""
 
-    same: str  # not distinguishable from hero
+    same: str  # not distinguishable from the reference, which is hero
     better: str
     worse: str
     chance: str  # not distinguishable from random
 
-    def legend(self, marked: str) -> str:
+    def legend(self, marked: str, reference: str) -> str:
         """Explain the marks that stand in a table."""
         words = {
-            self.same: "not distinguishable from hero",
-            self.better: "better than hero",
-            self.worse: "worse than hero",
+            self.same: f"not distinguishable from {reference}",
+            self.better: f"better than {reference}",
+            self.worse: f"worse than {reference}",
             self.chance: "not distinguishable from random",
         }
         return ", ".join(f"{sign} {meaning}" for sign, meaning in words.items() if sign in marked)
@@ -67,12 +67,18 @@ def cell(config: Mapping[str, Any] | None, marks: Marks, intervals: bool) -> str
         return ""
     low, high = config["interval95"]
     parts = [f"{config['accuracy']:.1f}", f"[{low:.1f}, {high:.1f}]" if intervals else ""]
-    hero, random = config["against"].get("hero"), config["against"].get("random")
-    if hero:
-        parts.append(marks.same if hero["noise"] else marks.better if hero["difference"] > 0 else marks.worse)
+    random = config["against"].get("random")
+    for other in (test for name, test in config["against"].items() if name != "random"):
+        parts.append(marks.same if other["noise"] else marks.better if other["difference"] > 0 else marks.worse)
     if random and random["noise"]:
         parts.append(marks.chance)
     return " ".join(part for part in parts if part)
+
+
+def reference(configs: Mapping[str, Any]) -> str:
+    """Name the method that the others are compared with, random aside."""
+    tests = (name for config in configs.values() for name in config.get("against", {}) if name != "random")
+    return next(tests, "hero")
 
 
 def notes(table: Mapping[str, Any], marks: Marks = PRETTY) -> list[str]:
@@ -85,7 +91,8 @@ def notes(table: Mapping[str, Any], marks: Marks = PRETTY) -> list[str]:
         lines.append(f"The full model, {table['mean_positions_full']:,.0f} visual positions on average: {full}.")
     if some["scenes"] < FEW:
         lines.append(f"Fewer than {FEW} pictures: these intervals are too narrow.")
-    legend = marks.legend(" ".join(text for row in grid(table, marks)[1] for text in row[1:]))
+    signs = " ".join(text for row in grid(table, marks)[1] for text in row[1:])
+    legend = marks.legend(signs, reference(table["configs"]))
     if legend:
         lines.append(f"{legend} (paired permutation tests over pictures at the same keep, Holm, 5 %).")
     for name, refused in table["refused"].items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -20,9 +21,10 @@ class Described(ABC):
 
     name: ClassVar[str]
     paper: ClassVar[str]  # "arXiv 2509.13067", or "baseline"
-    fidelity: ClassVar[str]  # "golden parity", "from the paper", "reconstruction" or "baseline"
+    fidelity: ClassVar[str]  # "golden parity", "from the paper", "reconstruction", "of this library" or "baseline"
     formula: ClassVar[str]  # the idea in one line of mathematics, plain text; its page prints it
     published: ClassVar[str] = ""  # what the authors' code does differently, one sentence or more; "" = nothing known
+    moved: ClassVar[Mapping[str, str]] = {}  # fields of old -> what to write now
 
     def __post_init__(self) -> None:
         """Check the type of every field (subclasses add ranges and call this first)."""

@@ -1,4 +1,4 @@
-"""The thumbnail alone: how far the gist carries."""
+"""The thumbnail alone: how far the overview carries."""
 
 from __future__ import annotations
 

@@ -1,32 +1,60 @@
-"""Deep CLS attention with the same share in every tile: HERO without tile budgets and without its two stages."""
+"""Even spacing: a regular grid over the picture, whatever is in it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from herovlm.methods.base import Layer, Method, resolve
-from herovlm.ops import score, select
+import torch
+from torch import Tensor
+
+from herovlm.methods.base import Method
+from herovlm.ops import allocate, spread
 from herovlm.ops.fit import fit
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Grid, Kept, Needs, Newlines, Seen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform(Method):
-    """Keep the patches with the highest deep CLS attention, the same share of every tile's valid patches."""
+    """Keep patches at even distances: a regular grid over the canvas of local tiles, and one over the thumbnail.
 
-    layers: tuple[Layer, ...] = (0.95,)  # whose CLS attention is averaged; 5 is block 5, 0.25 a quarter of the way up
+    Thumbnail and canvas get the same share of their valid patches.  A grid's rows are as far apart as its columns; the
+    borders of tiles do not matter to it, and padding is not part of the canvas.
+    """
 
     name = "uniform"
     paper = "baseline"
     fidelity = "baseline"
-    formula = "kept[t] = top P·valid[t] / Σ valid of mean_{layers, heads} CLS row"
+    formula = "kept = n points, rows and columns √(h·w / n) patches apart, of a canvas of h × w valid patches"
+    moved: ClassVar[Mapping[str, str]] = {"layers": "cls_topk(layers=...)"}  # its name until 0.1.0
 
     def needs(self, depth: int) -> Needs:
-        """CLS rows of the named layers."""
-        return Needs(resolve(self.layers, depth))
+        """Nothing but the features, which are always there."""
+        return Needs()
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
-        """Score all tiles alike and divide the patches by the tiles' valid patches."""
-        scores = score.cls_rows(seen.attention, resolve(self.layers, seen.depth))  # (T, N)
-        patches = select.by_score(scores, seen.valid, "tile")
-        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why={"score": scores})
+        """Divide the budget between thumbnail and canvas, and lay a grid over each."""
+        grid, valid = seen.grid, seen.valid
+        thumbnail, canvas = valid[0].view(grid.side, grid.side), laid_out(valid[1:], grid)
+        room = torch.stack([thumbnail.sum(), canvas.sum()])
+
+        def patches(n: int) -> Tensor:
+            one, all_others = allocate.exact(room, n, room).tolist()
+            kept = [spread.lattice(thumbnail, one).view(1, -1), cut_up(spread.lattice(canvas, all_others), grid)]
+            return torch.cat(kept)
+
+        scores = torch.zeros(valid.shape, device=valid.device)  # a position that is left goes to the first patch
+        return Kept(*fit(patches, grid, valid, scores, budget, newlines))
+
+
+def laid_out(tiles: Tensor, grid: Grid) -> Tensor:
+    """Lay local tiles (K, N) side by side: (rows * side, columns * side)."""
+    rows, cols = grid.tiles
+    return tiles.view(rows, cols, grid.side, grid.side).transpose(1, 2).reshape(rows * grid.side, cols * grid.side)
+
+
+def cut_up(canvas: Tensor, grid: Grid) -> Tensor:
+    """Cut a canvas (rows * side, columns * side) into local tiles (K, N)."""
+    rows, cols = grid.tiles
+    return canvas.view(rows, grid.side, cols, grid.side).transpose(1, 2).reshape(rows * cols, grid.side**2)

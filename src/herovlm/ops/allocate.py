@@ -27,25 +27,25 @@ def exact(weight: Tensor, budget: int | Tensor, capacity: Tensor) -> Tensor:
         return capacity.clone()
     room = capacity.double()
     left = room.sum().clamp(max=budget)
-    claim = weight.to(room).nan_to_num(0, 0, 0).clamp(min=0)
-    claim = claim / claim.max()
-    claim = torch.where(claim > NOTHING, claim, FAINT * room.clamp(min=1))  # also where all are 0, and claim NaN
-    order = (room / claim).argsort(stable=True)  # who is full first, when the level rises
-    held, open_ = room[order], claim[order].flip(0).cumsum(0).flip(0)  # open_: weight of those not full yet
+    heft = weight.to(room).nan_to_num(0, 0, 0).clamp(min=0)
+    heft = heft / heft.max()
+    heft = torch.where(heft > NOTHING, heft, FAINT * room.clamp(min=1))  # also where all are 0, and these NaN
+    order = (room / heft).argsort(stable=True)  # who is full first, when the level rises
+    held, open_ = room[order], heft[order].flip(0).cumsum(0).flip(0)  # open_: weight of those not full yet
     level = (left - held.cumsum(0) + held) / open_  # if all before are full; the true one is the largest
-    quota = torch.minimum(claim * level.max(), room)
+    quota = torch.minimum(heft * level.max(), room)
     granted = quota.floor()
     remainder = ((quota - granted) * 1e6).round()  # what differs by rounding alone is equal
-    heavy = claim.argsort(descending=True, stable=True)
+    heavy = heft.argsort(descending=True, stable=True)
     served = heavy[remainder[heavy].argsort(descending=True, stable=True)].argsort()
     return (granted + (served < left - granted.sum())).long()
 
 
-def nested(claim: Tensor, weight: Tensor, budget: int | Tensor, capacity: Tensor) -> Tensor:
+def nested(parts: Tensor, weight: Tensor, budget: int | Tensor, capacity: Tensor) -> Tensor:
     """Divide the whole budget between the thumbnail and all local tiles, and the part of these by weight.
 
     Args:
-        claim: (2,) float, of the thumbnail and of all local tiles together.
+        parts: (2,) float, weights of the thumbnail and of all local tiles together.
         weight: (K,) float, of each local tile.
         budget: Number to hand out.
         capacity: (1 + K,) int64.
@@ -53,7 +53,7 @@ def nested(claim: Tensor, weight: Tensor, budget: int | Tensor, capacity: Tensor
     Returns:
         (1 + K,) int64, as `exact`.
     """
-    first = exact(claim, budget, torch.stack([capacity[0], capacity[1:].sum()]))[:1]
+    first = exact(parts, budget, torch.stack([capacity[0], capacity[1:].sum()]))[:1]
     return torch.cat([first, exact(weight, budget - first[0], capacity[1:])])
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
+import torch
 from torch import Tensor
 
 
@@ -34,3 +38,38 @@ def stepped(ok: Tensor, step: Tensor, start: Tensor, stop: Tensor) -> Tensor:
     """
     place = ok.cumsum(1) - 1 - start[:, None]
     return ok & (place >= 0) & (place % step.clamp(min=1)[:, None] == 0) & (place < (stop - start)[:, None])
+
+
+def lattice(ok: Tensor, count: int) -> Tensor:
+    """Choose cells of a map at even distances, as far apart in rows as in columns.
+
+    `count` points stand in rows at equal distances, in each row at equal distances, half a distance from the borders of
+    the rectangle around `ok`.  A point whose cell is not ok, or taken, moves to the nearest that is, ties by position.
+
+    Args:
+        ok: (h, w) bool.
+        count: How many, at most ok.sum().
+
+    Returns:
+        (h, w) bool, `count` of them True.
+    """
+    chosen, cells = torch.zeros_like(ok), ok.nonzero()  # cells (n, 2)
+    if not count:
+        return chosen
+    top, left = (int(edge) for edge in cells.amin(0))
+    high, wide = (int(edge) for edge in cells.amax(0) - cells.amin(0) + 1)
+    rows = min(high, count, max(-(-count // wide), round(math.sqrt(count * high / wide))))
+    ends = [(2 * i * count + rows) // (2 * rows) for i in range(rows + 1)]  # points before each row
+    points = [
+        (top + (2 * i + 1) * high // (2 * rows), left + (2 * j + 1) * wide // (2 * (end - start)))
+        for i, (start, end) in enumerate(pairwise(ends))
+        for j in range(end - start)
+    ]
+    grid = torch.tensor(points, device=ok.device)  # (count, 2)
+    there = ok[grid[:, 0], grid[:, 1]]
+    chosen[grid[there, 0], grid[there, 1]] = True
+    for point in grid[~there]:
+        free = (ok & ~chosen).nonzero()
+        row, column = free[(free - point).square().sum(1).argmin()]
+        chosen[row, column] = True
+    return chosen

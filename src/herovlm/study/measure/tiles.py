@@ -26,7 +26,7 @@ from herovlm.types import Kept, Seen
 if TYPE_CHECKING:
     from PIL import Image
 
-HERO = Hero(variant="paper")
+HERO = Hero()
 LOOK = Config(HERO, 0.5)  # what it keeps is not sent; it says what to record
 DIGITS = 5
 
@@ -76,7 +76,7 @@ def scores(seen: Seen) -> dict[str, list[float]]:
         "saliency": score.saliency(seen.cls),
         "relevance": seen.relevance[1:].float(),
         "density": density,
-        "weight": HERO.weigh(seen, density)["weight"][1:],
+        "weight": HERO.weigh(seen)["weight"][1:],
     }
     return {name: _listed(values) for name, values in found.items()}
 
