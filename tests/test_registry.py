@@ -78,7 +78,7 @@ def test_a_slip_of_the_pen_is_understood(typed: str, meant: str) -> None:
 
 
 def test_an_unknown_method_is_told_what_there_is() -> None:
-    with pytest.raises(MethodError, match="There are: hero, full, "):
+    with pytest.raises(MethodError, match="There are: hero, hero_plus, full, "):
         registry.method("zzz")
 
 

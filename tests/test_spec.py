@@ -17,7 +17,7 @@ from herovlm.methods.random import Random
 layers = st.lists(st.integers(-24, 23) | st.floats(0, 1), min_size=1, max_size=4).map(tuple)
 heroes = st.builds(
     Hero,
-    variant=st.sampled_from(["herovlm", "official"]),
+    variant=st.sampled_from(["paper", "official"]),
     low_layers=layers,
     high_layers=layers,
     alpha=st.floats(0, 1),

@@ -37,13 +37,13 @@ def test_the_ablation_compares_scene_by_scene_and_goes_on(tmp_path: Path) -> Non
     first = measured("ablation", tmp_path, "records.jsonl")
     assert (first["split"], first["scenes"]) == ("development", 2)
     assert first["questions"] == sum(len(scenes.make(s).questions) for s in scenes.SPLITS["development"][:2])
-    base = first["variations"]["hero"]
+    base = first["variations"]["hero_plus"]
     for name, by_keep in first["variations"].items():
         for keep, one in by_keep.items():
             low, high = one["interval95"]
             assert low <= one["accuracy"] <= high
-            if name != "hero":
-                change = one["against"]["hero"]["difference"]
+            if name != "hero_plus":
+                change = one["against"]["hero_plus"]["difference"]
                 assert change == pytest.approx(one["accuracy"] - base[keep]["accuracy"], abs=0.11)
     lines = (tmp_path / "records.jsonl").read_text("utf-8").splitlines()
     (tmp_path / "records.jsonl").write_text(lines[0] + "\n", "utf-8")
@@ -66,7 +66,7 @@ def test_auto_calibrates_on_one_split_and_is_tested_on_the_other(tmp_path: Path)
 
 
 def made_up(difference: float, low: float, high: float) -> dict[str, Any]:
-    against = {"hero": {"difference": difference, "difference95": [low, high]}}
+    against = {"hero_plus": {"difference": difference, "difference95": [low, high]}}
     return {"0.2": {"accuracy": 90.0 + difference, "against": against}}
 
 
@@ -77,11 +77,11 @@ def test_only_what_is_more_than_noise_is_bold(tuned: ModuleType, low: float, hig
         "scenes": 5,
         "questions": 30,
         "full": 98.0,
-        "variations": {"hero": base, "alpha=1.0": made_up(-2.0, low, high)},
+        "variations": {"hero_plus": base, "alpha=1.0": made_up(-2.0, low, high)},
     }
     head, rule, first, second = tuned.ablation(result)[2:]
     assert head.count("|") == rule.count("|") == first.count("|") == second.count("|")
-    assert first == "| `hero` | as it is | 90.0 |"
+    assert first == "| `hero_plus` | as it is | 90.0 |"
     assert second == f"| `alpha` | `1.0` | {expected} |"
 
 
