@@ -246,7 +246,7 @@ def options_of(
     asked, cut = spec.parse(method), narrow_of(narrow)
     if isinstance(asked, Method):
         return Options(asked, None, False, keep, question, processor, positions, newlines, cut)
-    if positions == "original" and getattr(asked.inside, "positions", "true") == "code":
+    if positions == "original" and getattr(asked.inside, "positions", "true") != "true":
         raise UnsupportedError(f"{asked.inside} renumbers positions, positions='original' keeps them; leave one out")
     if asked.before is None and cut is not None:
         raise UnsupportedError(f"narrow with {asked.inside} alone, which is sent everything; put a method before it")

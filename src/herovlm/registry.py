@@ -36,6 +36,7 @@ METHODS = {
     "todre": "herovlm.methods.todre:ToDre",
     "divprune": "herovlm.methods.divprune:DivPrune",
     "cdpruner": "herovlm.methods.cdpruner:CdPruner",
+    "tops": "herovlm.methods.tops:Tops",
     "mmtok": "herovlm.methods.mmtok:MmTok",
     "vitcop": "herovlm.methods.vitcop:VitCop",
     "visionzip": "herovlm.methods.visionzip:VisionZip",
@@ -48,6 +49,7 @@ INSIDE = {  # methods that prune between the layers of the language model
     "pyramiddrop": "herovlm.methods.inside.pyramiddrop:PyramidDrop",
     "vitcop_llm": "herovlm.methods.inside.vitcop:VitCopLlm",
     "todre_llm": "herovlm.methods.inside.todre:ToDreLlm",
+    "tops_llm": "herovlm.methods.inside.tops:TopsLlm",
     "sparsevlm": "herovlm.methods.inside.sparsevlm:SparseVlm",
     "sparsevlm_plus": "herovlm.methods.inside.sparsevlm_plus:SparseVlmPlus",
 }

@@ -40,6 +40,7 @@ SPECS = [
     'cdpruner(scope="image")',
     'mmtok(scope="image", keywords=False)',
     'mmtok(padding="covered")',
+    'tops(scope="tile", scale="minmax")',
     'vitcop(variant="official")',
 ]
 # rows, columns, side, padding (top and bottom, left and right)

@@ -26,6 +26,7 @@ SPECS = [
     "hero(alpha=1) + todre_llm(threshold=1.0)",
     "uniform + sparsevlm",
     "full + sparsevlm_plus(heads=2)",
+    "tops + tops_llm(layers=(1, 3), positions='true')",
 ]
 MODELS = [
     ("llava_next", "llama", "sdpa"),
@@ -293,11 +294,12 @@ def test_original_positions(small: tiny.Tiny, monkeypatch: pytest.MonkeyPatch) -
     [
         "pyramiddrop(layers=(1, 2, 3), positions='code')",
         "sparsevlm(layers=(1, 2, 3), positions='code')",
+        "tops_llm(layers=(1, 3))",
         "vitcop + vitcop_llm(positions='code')",
     ],
 )
 def test_positions_as_in_the_authors_code(small: tiny.Tiny, spec: str) -> None:
-    """PyramidDrop and SparseVLM renumber everything behind a cut, ViTCoP only the prompt behind its second."""
+    """PyramidDrop, SparseVLM and TOPS renumber everything behind a cut, ViTCoP only the prompt behind its second."""
     given: dict[int, list[Any]] = {}
 
     def watch(at: int) -> Any:

@@ -21,6 +21,8 @@ MORE = [
     'vitcop_llm(merge="code")',
     'sparsevlm(plain=(11, 9, 2), positions="code")',
     "sparsevlm(recycle=0)",
+    'tops_llm(by="last", positions="true", scale="minmax")',
+    'tops_llm(by="all", layers=(1, 2, 3))',
     "sparsevlm_plus(plain=(20, 9, 2), heads=1, floor=None)",
 ]
 
@@ -201,6 +203,7 @@ OUT_OF_RANGE = [
     *("fastv(keep=0.0)", "fastv(keep=1.5)", "fastv(keep=0)", "todre_llm(threshold=2)", "vitcop_llm(last=0)"),
     *("pyramiddrop(keep=2)", "pyramiddrop(ratios=(0.5, 0.6, 0.1))", "pyramiddrop(ratios=(0.5, 0.2))"),
     *("sparsevlm(plain=(3, 2))", "sparsevlm(keep=0.5, plain=(3, 2, 1))", "sparsevlm(plain=(3, 2, 0))"),
+    *("tops_llm(keep=2)", "tops_llm(alpha=-1)", "tops_llm(lam=-1)"),
     *("sparsevlm_plus(plain=(3, 2))", "sparsevlm_plus(heads=0)", "sparsevlm_plus(floor=2)"),
     *("sparsevlm_plus(layers=(1, 2))", "sparsevlm_plus(heads=1.5)"),
     *("pyramiddrop(keep=0.5, ratios=(0.5, 0.4, 0.3))", "sparsevlm(recycle=-1)", "sparsevlm(layers=(1, 2))"),

@@ -1,0 +1,66 @@
+"""TOPS, first stage: what the CLS token looks at, what differs from the picks, and what covers the rest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from herovlm.errors import MethodError
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.fields import within
+from herovlm.ops import diversity, score, select, threefold
+from herovlm.ops.fit import fit
+from herovlm.ops.select import Scope
+from herovlm.ops.threefold import Scale
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tops(Method):
+    """Pick by relevance, diversity and gain in coverage together, each over its mean, step by step (arXiv 2606.27161).
+
+    This is the paper's stage before the LLM; 'tops + tops_llm' is both, where it sends twice as many as are meant for a
+    layer.  Relevance is CLS attention, cosines are those of the features that the LLM reads.  All tiles are one
+    contest, as the paper speaks of none.  Which block's attention it takes the paper does not say: here that of the
+    block whose states the LLM reads in the LLaVA models.
+    """
+
+    alpha: float = 0.5  # weight of diversity, 1 - the cosine to the nearest pick
+    lam: float = 0.5  # weight of the gain in coverage
+    scale: Scale = "mean"  # "minmax": each term to [0, 1], as in the paper's text; its algorithms divide by the mean
+    layer: Layer = -2  # block whose CLS rows are the relevance: the one before the last
+    scope: Scope = "image"  # "tile": every tile on its own, with the same share of its patches
+
+    name = "tops"
+    paper = "arXiv 2606.27161"
+    fidelity = "from the paper"
+    formula = "pick = argmax_i r̃[i] + α·d̃[i] + λ·c̃[i], d = 1 − b, c[i] = Σ_j max(0, x̂[i]·x̂[j] − b[j]), b: nearest pick"
+    published = "No code of the authors was found."
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        within(self, 0, math.inf, "alpha", "lam")
+
+    def needs(self, depth: int) -> Needs:
+        """CLS rows of one block."""
+        return Needs(resolve((self.layer,), depth))
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Order the patches by the rule and take the first."""
+        if seen.features is None:
+            raise MethodError("method 'tops' compares features, and none were recorded")
+        attention = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth))  # (T, N)
+        features, relevance = seen.features.flatten(0, 1), attention.flatten()
+
+        def order(cells: Tensor, count: int) -> Tensor:
+            similar = diversity.cosines(features[cells])
+            how = {"alpha": self.alpha, "lam": self.lam}
+            return threefold.order(similar, relevance[cells], count, **how, scale=self.scale)
+
+        scores = diversity.scores(order, seen.valid, self.scope, budget)
+        patches = select.by_score(scores, seen.valid, self.scope)
+        why = {"score": scores, "attention": attention}
+        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why=why)
