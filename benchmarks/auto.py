@@ -19,6 +19,7 @@ import transformers
 from judging import Line
 
 from herovlm import auto
+from herovlm.budget import Share, Tokens
 from herovlm.demo import scenes
 from herovlm.eval import stats
 from herovlm.eval.answer import Reader
@@ -38,7 +39,7 @@ def measured(reader: Reader, seed: int) -> Line:
     (row, *_) = reader.sheet(scene.image, questions[:1], [config("hero_plus@0.5")]).rows
     count, most = auto.different(row.seen), row.seen.positions
     asked: dict[str, Config] = {"full": config("full@1.0")}
-    asked |= {f"share {share}": Config(HeroPlus(), share) for share in SHARES}
+    asked |= {f"share {share}": Config(HeroPlus(), Share(share)) for share in SHARES}
     asked |= {f"each {each}": _at(round(each * count), most) for each in EACH}
     found: dict[Config, list[Any]] = {}
     for one in judge(reader, scene.image, questions, answers, list(dict.fromkeys(asked.values()))):
@@ -63,7 +64,7 @@ def promised(reader: Reader, seed: int, curve: Sequence[tuple[float, float]]) ->
 
 
 def _at(budget: int, most: int) -> Config:
-    return config("full@1.0") if budget >= most else Config(HeroPlus(), max(1, budget))
+    return config("full@1.0") if budget >= most else Config(HeroPlus(), Tokens(max(1, budget)))
 
 
 def summary(lines: Sequence[Line], name: str) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from typing import Any
 
 import record
 
+from herovlm.budget import Share
 from herovlm.cost import shapes
 from herovlm.cost.clock import Way, race, ratio
 from herovlm.cost.count import counted
 from herovlm.cost.run import answering, ideal
-from herovlm.types import budget_of
 
 METHOD = "hero"
 
@@ -35,7 +35,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     theory = {keep: counted(model, inputs, record.asked(METHOD, keep)) for keep in record.KEEPS}
     ways: dict[str, Way] = {}
     for keep, counts in theory.items():
-        positions = budget_of(keep, counts["of"])
+        positions = Share(keep).of(counts["of"])
         ways[f"{METHOD}@{keep}"] = answering(model, inputs, record.asked(METHOD, keep))
         ways[f"ideal@{keep}"] = ideal(model, inputs, positions)
     samples = race(ways, args.rounds)

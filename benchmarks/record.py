@@ -78,9 +78,9 @@ def model(args: argparse.Namespace, **changes: Any) -> Any:
     return shapes.build(args.shape, device=args.device, attention=args.attention, **given)
 
 
-def asked(method: str, keep: float | int) -> api.Options:
+def asked(method: str, keep: float) -> api.Options:
     """Check a method and a keep, with a question to score."""
-    return api.options_of(method, keep, shapes.QUESTION, None, "compact", None)
+    return api.options_of(method, keep=keep, question=shapes.QUESTION)
 
 
 def spreads(samples: Mapping[str, Samples]) -> dict[str, dict[str, dict[str, float]]]:

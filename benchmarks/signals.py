@@ -25,9 +25,10 @@ import torch
 
 from herovlm import parse, registry
 from herovlm.adapters import relevance, shortcut, watch
+from herovlm.budget import Share
 from herovlm.cost import shapes
 from herovlm.cost.clock import race, timed
-from herovlm.types import Seen, budget_of
+from herovlm.types import Seen
 
 KEEP, METHOD = 0.2, "hero"
 DTYPES = ("bfloat16", "float32")
@@ -54,7 +55,7 @@ def ways(model: Any) -> dict[str, Callable[[], None]]:
         hidden = states[:, 1:] if states.shape[1] > 1 else like
         told = {"attention": rows, "cls": cls, "relevance": cosine, "hidden": hidden, "depth": adapter.depth(model)}
         seen = Seen(layout.grid, layout.valid, **told)
-        hero.keep(seen, budget_of(KEEP, seen.positions))
+        hero.keep(seen, Share(KEEP).of(seen.positions))
 
     def drop() -> None:
         features = max(shortcut.feature_blocks(model, inputs, adapter.depth(model)))

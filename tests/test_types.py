@@ -5,33 +5,8 @@ import dataclasses
 import pytest
 import torch
 from grids import make_grid, make_seen
-from hypothesis import given
-from hypothesis import strategies as st
 
-from herovlm.errors import BudgetError
-from herovlm.types import Kept, Short, budget_of, to_bool
-
-
-@given(st.floats(0, 1, exclude_min=True), st.integers(1, 10_000))
-def test_a_share_is_at_least_one_and_at_most_all(keep: float, positions: int) -> None:
-    assert 1 <= budget_of(keep, positions) <= positions
-    assert abs(budget_of(keep, positions) - keep * positions) <= max(0.5, 1 - keep * positions) + 1e-9
-
-
-@given(st.integers(1, 10_000), st.integers(1, 10_000))
-def test_a_whole_number_is_that_many(keep: int, positions: int) -> None:
-    assert budget_of(keep, positions) == min(keep, positions)
-
-
-def test_one_and_one_point_zero_differ() -> None:
-    assert budget_of(1, 2928) == 1
-    assert budget_of(1.0, 2928) == 2928
-
-
-@pytest.mark.parametrize("keep", [0, -1, 0.0, -0.5, 1.5, float("nan"), float("inf"), "abc", "0.2", None, True, [0.2]])
-def test_anything_else_is_explained(keep: object) -> None:
-    with pytest.raises(BudgetError, match="keep="):
-        budget_of(keep, 2928)  # type: ignore[arg-type]
+from herovlm.types import Kept, Short, to_bool
 
 
 def test_counts_include_newlines() -> None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from herovlm import registry, spec, splice
+from herovlm import auto, budget, registry, spec, splice
 from herovlm.adapters import positions as places
 from herovlm.adapters import question as questions
 from herovlm.adapters import refuse, relevance, words
 from herovlm.adapters.base import Score, everything
 from herovlm.adapters.inside import Cutter
 from herovlm.adapters.narrow import Narrow, survivors
-from herovlm.auto import Auto, read
+from herovlm.budget import Auto, Budget
 from herovlm.errors import InputsError, UnsupportedError, UsageError
 from herovlm.methods.base import Method, resolve
 from herovlm.methods.full import Full
 from herovlm.methods.inside.base import Chain, Inside
-from herovlm.types import Needs, Newlines, Relevance, Seen, Short, budget_of
+from herovlm.types import Kept, Needs, Newlines, Relevance, Seen, Short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,8 @@ MIDDLE = 0.5  # the depth of the tower behind which it is narrowed, where no blo
 AnyNarrow = float | tuple[float | int, float]
 Positions = Literal["compact", "original"]
 AnyMethod = str | Method | Inside | Chain
-AnyKeep = float | int | str | Auto
+AnyKeep = float | Sequence[float] | str | Budget
+AnyTokens = int | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Options:
     method: Method  # before the language model
     inside: Inside | None  # in it
     alone: bool  # whether only the inside method was asked for
-    keep: float | int | Auto
+    budget: Budget
     question: str | Sequence[str] | None
     processor: Any
     positions: Positions
@@ -50,21 +51,29 @@ class Options:
     def all(self) -> bool:
         """Whether everything is kept by request: the untouched model ("full + fastv" asks for something else)."""
         goes_on = self.inside is not None and not self.alone and isinstance(self.method, Full)
-        return isinstance(self.keep, float) and self.keep == 1.0 and not goes_on
+        return self.budget.whole and not goes_on
 
     def needs(self, depth: int) -> Needs:
         """Say what to record of a vision tower with `depth` blocks."""
         needs = Needs() if self.all else self.method.needs(depth)
-        return replace(needs, hidden=True) if isinstance(self.keep, Auto) else needs
+        return replace(needs, hidden=True) if isinstance(self.budget, Auto) else needs
 
-    def budget(self, seen: Seen) -> int:
-        """Number of positions for one image."""
-        return self.keep.budget(seen) if isinstance(self.keep, Auto) else budget_of(self.keep, seen.positions)
+    def on(self, model: PreTrainedModel) -> Options:
+        """Look up what depends on the model: the calibration that keep="auto" goes by.
 
-    @property
-    def share(self) -> float | None:
-        """The share that was asked for, if it was one."""
-        return self.keep if isinstance(self.keep, float) else None
+        Raises:
+            BudgetError: there is none for this model and method.
+        """
+        if not isinstance(self.budget, Auto):
+            return self
+        asked = str(self.method) if self.inside is None else str(Chain(self.method, self.inside))
+        return replace(self, budget=auto.calibrated(self.budget, model, asked))
+
+    def spend(self, image: int, seen: Seen) -> int:
+        """Number of positions for an image of the call, counted from 0."""
+        if isinstance(self.budget, Auto):
+            return cast("auto.Calibrated", self.budget).spend(seen)
+        return self.budget.of(seen.positions, image)
 
     def cut(self, depth: int) -> Narrow | None:
         """Say where the vision tower is narrowed, if at all: who keeps everything keeps it there too."""
@@ -78,7 +87,8 @@ def drop(
     inputs: Mapping[str, Any],
     *,
     method: AnyMethod = "hero",
-    keep: AnyKeep = 0.2,
+    keep: AnyKeep | None = None,
+    tokens: AnyTokens | None = None,
     question: str | Sequence[str] | None = None,
     processor: Any = None,
     positions: Positions = "compact",
@@ -92,11 +102,11 @@ def drop(
     Args:
         model: a LLaVA-NeXT or LLaVA-1.5 of transformers >= 5.18, any language model behind it.
         inputs: what the model's processor returned (a batch of mixed sizes and several images a prompt are fine).
-        method: a method object, or its spec: "hero", "hero(alpha=0.3)", "random(seed=1)".  Methods that go on inside
-            the language model ("hero + fastv") need `dropping`.
-        keep: float in (0, 1]: share of the visual positions that the untouched model would send for an image,
-            newlines counted; int: that many positions an image.  1.0 is the untouched model, whatever the method.
-            "auto(loss=0.05)": by what is in the picture, for a loss measured on the demo model (`herovlm.auto`).
+        method: a method object, or its spec: "hero", "hero(alpha=0.3)"; "hero + fastv" needs `dropping`.
+        keep: share in (0, 1] of the visual positions that the untouched model sends for an image, newlines counted, or
+            a list with one an image in prompt order; 0.2 by default, 1.0 is the untouched model.  "auto(loss=0.05)": by
+            what is in the picture, for a loss that `herovlm calibrate` measured on this model.
+        tokens: instead: whole number of positions an image (who has fewer keeps all), or a list with one an image.
         question: the user's words, one for all or one a prompt; None reads them from input_ids.
         processor: a processor or tokenizer to read the question with; None takes the one beside the model's weights.
         positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's numbers.
@@ -109,14 +119,13 @@ def drop(
         The shorter inputs, with `.kept` and `.seen`: one record an image, in prompt order.
 
     Raises:
-        BudgetError: keep is out of range or too small.
-        MethodError: unknown method.
-        ModelError: unsupported model.
+        BudgetError: keep or tokens is out of range, too small, or a list of another length.
+        MethodError, ModelError: unknown method, unsupported model.
         InputsError: inputs that do not fit, or no question.
         UnsupportedError: a combination that would go silently wrong.
         TextTowerError: the method scores the question and there is no CLIP text tower.
     """
-    options = options_of(method, keep, question, processor, positions, newlines, narrow)
+    options = options_of(method, keep, tokens, question, processor, positions, newlines, narrow)
     if options.inside is not None:
         raise UnsupportedError(
             f"drop() only shortens inputs, and {options.inside.name!r} goes on inside the language model; use "
@@ -130,7 +139,8 @@ def dropping(
     model: PreTrainedModel,
     *,
     method: AnyMethod = "hero",
-    keep: AnyKeep = 0.2,
+    keep: AnyKeep | None = None,
+    tokens: AnyTokens | None = None,
     question: str | Sequence[str] | None = None,
     processor: Any = None,
     positions: Positions = "compact",
@@ -154,9 +164,10 @@ def dropping(
     Raises:
         HeroError: as `drop`; options and model are checked on entry, inputs on each call.
     """
-    options = options_of(method, keep, question, processor, positions, newlines, narrow)
+    options = options_of(method, keep, tokens, question, processor, positions, newlines, narrow)
     registry.adapter(model)
     refuse.model(model)
+    options = options.on(model)
     record = splice.Record(
         lambda inputs: shorten(model, inputs, options),
         original=positions == "original",
@@ -180,8 +191,7 @@ def shortened(
     Raises:
         HeroError: as `drop`.
     """
-    given = {"method": "hero", "keep": 0.2, "question": None, "processor": None, "positions": "compact"}
-    checked = options_of(**{**given, "newlines": None, **options})
+    checked = options_of(**options)
     short = shorten(model, inputs, checked)
     with reading(model, short, checked) as record:
         yield short, record
@@ -219,20 +229,21 @@ def cutter_of(model: PreTrainedModel, options: Options) -> Cutter | None:
         return None
     depth = len(refuse.language_model(model).layers)
 
-    def plan(positions: int) -> Mapping[int, int]:
-        keep = None if isinstance(options.keep, Auto) or not options.alone else options.keep
-        return inside.plan(positions, depth, None if keep is None else budget_of(keep, positions))
+    def plan(positions: int, image: int) -> Mapping[int, int]:
+        asked = None if isinstance(options.budget, Auto) or not options.alone else options.budget
+        return inside.plan(positions, depth, None if asked is None else asked.of(positions, image))
 
     return Cutter(model, inside.needs(depth), plan, inside.cut)
 
 
 def options_of(
-    method: AnyMethod,
-    keep: AnyKeep,
-    question: Any,
-    processor: Any,
-    positions: Any,
-    newlines: Any,
+    method: AnyMethod = "hero",
+    keep: Any = None,
+    tokens: Any = None,
+    question: Any = None,
+    processor: Any = None,
+    positions: Any = "compact",
+    newlines: Any = None,
     narrow: Any = None,
 ) -> Options:
     """Check the options before any work is done."""
@@ -240,20 +251,19 @@ def options_of(
         raise UsageError(f"positions={positions!r} is unknown; use 'compact' or 'original'")
     if newlines not in (None, "touched", "all", "none", "canvas"):
         raise UsageError(f"newlines={newlines!r} is unknown; use 'touched', 'all', 'none' or 'canvas'")
-    keep = read(keep) if isinstance(keep, str) else keep
-    if not isinstance(keep, Auto):
-        budget_of(keep, 1)
-    asked, cut = spec.parse(method), narrow_of(narrow)
+    amount, asked, cut = budget.read(keep, tokens), spec.parse(method), narrow_of(narrow)
+    if isinstance(amount, Auto) and cut is not None:
+        raise UnsupportedError(f"keep='{amount}' was measured without narrow, which loses more; leave one out")
     if isinstance(asked, Method):
-        return Options(asked, None, False, keep, question, processor, positions, newlines, cut)
+        return Options(asked, None, False, amount, question, processor, positions, newlines, cut)
     if positions == "original" and getattr(asked.inside, "positions", "true") != "true":
         raise UnsupportedError(f"{asked.inside} renumbers positions, positions='original' keeps them; leave one out")
     if asked.before is None and cut is not None:
         raise UnsupportedError(f"narrow with {asked.inside} alone, which is sent everything; put a method before it")
-    if asked.before is None and isinstance(keep, Auto):
-        raise UnsupportedError(f"keep={str(keep)!r} with {asked.inside} alone, which is sent everything; give a number")
+    if asked.before is None and isinstance(amount, Auto):
+        raise UnsupportedError(f"keep='{amount}' with {asked.inside} alone, which is sent everything; give a number")
     before = Full() if asked.before is None else asked.before
-    return Options(before, asked.inside, asked.before is None, keep, question, processor, positions, newlines, cut)
+    return Options(before, asked.inside, asked.before is None, amount, question, processor, positions, newlines, cut)
 
 
 def narrow_of(narrow: Any) -> tuple[float | int, float] | None:
@@ -274,6 +284,7 @@ def narrow_of(narrow: Any) -> tuple[float | int, float] | None:
 
 def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> Short:
     """Do what `drop` says, with options already checked."""
+    options = options.on(model)
     return choose(model, inputs, options, look(model, inputs, options))
 
 
@@ -281,9 +292,13 @@ def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) ->
     """Run the vision tower and record what the method needs: the first half of `shorten`."""
     adapter = registry.adapter(model)
     refuse.model(model)
+    options = options.on(model)
     if inputs.get("pixel_values") is None:
         refuse.no_pictures(model, inputs)
+        budget.fits(options.budget, 0)
         return ()
+    if options.budget.listed:
+        budget.fits(options.budget, len(adapter.prompts(model, inputs)[0]))  # before the tower runs
     depth = adapter.depth(model)
     needs = options.needs(depth)
     seen = adapter.see(model, inputs, needs, _score(model, inputs, needs, options), options.cut(depth))
@@ -295,15 +310,18 @@ def choose(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options, 
     if not seen:
         prompt = places.prompt_of(inputs, model.config)
         return Short(dict(inputs), (), (), tuple(places.columns(prompt, (), ())), prompt.image)
-    if options.all:
-        kept = [everything(s) for s in seen]
-    else:
-        budgets = [options.budget(s) for s in seen]
-        left = [survivors(s, b if options.method.exact else 0) for s, b in zip(seen, budgets, strict=True)]
-        kept = [
-            options.method.keep(s, b, options.newlines, share=options.share) for s, b in zip(left, budgets, strict=True)
-        ]
+    kept = [everything(s) for s in seen] if options.all else chosen(options.on(model), seen)
     return registry.adapter(model).rebuild(model, inputs, seen, kept, original=options.positions == "original")
+
+
+def chosen(options: Options, seen: Sequence[Seen]) -> list[Kept]:
+    """Choose for every image of a call, each by its own budget."""
+    found = []
+    for image, one in enumerate(seen):
+        count = options.spend(image, one)
+        left = survivors(one, count if options.method.exact else 0)
+        found.append(options.method.keep(left, count, options.newlines, share=options.budget.share(image)))
+    return found
 
 
 def _score(model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, options: Options) -> Score | None:

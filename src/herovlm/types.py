@@ -14,8 +14,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from herovlm.errors import BudgetError
-
 Newlines = Literal["touched", "all", "none", "canvas"]
 Relevance = Literal["tower", "clip"]
 Words = Literal["keywords", "all"]  # of the question
@@ -231,19 +229,6 @@ class KeptInside:
     def mean(self) -> float:
         """Visual positions in a layer, on average."""
         return sum(self.positions) / len(self.positions)
-
-
-def budget_of(keep: float | int, positions: int) -> int:
-    """Turn `keep` (share or count) into a number of positions; see `herovlm.drop` for the meaning."""
-    if isinstance(keep, bool) or not isinstance(keep, (int, float)):
-        raise BudgetError(f"keep={keep!r} is not a number; give a share in (0, 1] or a whole number of positions")
-    if isinstance(keep, int):
-        if keep < 1:
-            raise BudgetError(f"keep={keep} keeps nothing; give a share in (0, 1] or at least 1 position")
-        return min(keep, positions)
-    if not 0.0 < keep <= 1.0:
-        raise BudgetError(f"keep={keep} is not in (0, 1]; a share of 1.0 keeps all {positions:,} visual positions")
-    return max(1, round(keep * positions))
 
 
 def to_bool(indices: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -43,15 +44,60 @@ def set_to(thing: Any, **values: Any) -> Iterator[None]:
             setattr(thing, name, value)
 
 
-@pytest.mark.parametrize("keep", [0.05, 0.2, 0.5, 0.77, 1, 2, 20, 10_000])
-def test_hero_spends_the_budget(small: tiny.Tiny, inputs: Any, keep: float | int) -> None:
-    short = herovlm.drop(small.model, inputs, keep=keep, processor=small.processor)
-    for seen, kept in zip(short.seen, short.kept, strict=True):
-        want = min(keep, seen.positions) if isinstance(keep, int) else max(1, round(keep * seen.positions))
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({"keep": keep} for keep in (0.05, 0.2, 0.77, [0.9, 0.1], (1.0, 0.3), np.float32(0.5), np.array([0.2, 0.4]))),
+        *({"tokens": tokens} for tokens in (1, 2, 20, 10_000, [10_000, 3], (7, 8), np.int64(5), torch.tensor([3, 9]))),
+    ],
+    ids=str,
+)
+def test_hero_spends_the_budget(small: tiny.Tiny, inputs: Any, asked: Any) -> None:
+    short = herovlm.drop(small.model, inputs, **asked, processor=small.processor)
+    ((name, value),) = asked.items()
+    each = value if np.ndim(value) else [value, value]
+    for seen, kept, one in zip(short.seen, short.kept, each, strict=True):
+        want = min(one, seen.positions) if name == "tokens" else max(1, round(one * seen.positions))
         assert kept.positions == want
     removed = [s.positions - k.positions for s, k in zip(short.seen, short.kept, strict=True)]
     lengths = inputs["attention_mask"].sum(1) - short["attention_mask"].sum(1)
     assert lengths.tolist() == removed
+
+
+def test_each_image_is_kept_as_if_it_were_alone(small: tiny.Tiny, inputs: Any) -> None:
+    """A query picture keeps all, an example little: each image as with that share for all."""
+    how = {"method": "random", "processor": small.processor}
+    mixed = herovlm.drop(small.model, inputs, keep=[1.0, 0.1], **how).kept
+    for image, keep in enumerate((1.0, 0.1)):
+        alike = herovlm.drop(small.model, inputs, keep=keep, **how).kept[image]
+        assert torch.equal(mixed[image].mask, alike.mask)
+        assert torch.equal(mixed[image].newlines, alike.newlines)
+
+
+@pytest.mark.parametrize("asked", [{"keep": 1.0}, {"keep": [1.0, 1.0]}, {"tokens": 10_000}, {"tokens": [10_000, 999]}])
+def test_keeping_all_is_the_untouched_prompt(small: tiny.Tiny, inputs: Any, asked: Any) -> None:
+    short = herovlm.drop(small.model, inputs, **asked, processor=small.processor)
+    assert torch.equal(short["input_ids"], inputs["input_ids"])
+    want = small.model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert torch.equal(small.model.generate(**short, max_new_tokens=4, do_sample=False), want)
+
+
+def test_a_length_that_does_not_fit_is_told_before_the_tower_runs(small: tiny.Tiny, inputs: Any) -> None:
+    runs: list[int] = []
+    handle = small.model.model.vision_tower.register_forward_hook(lambda *_: runs.append(1))
+    try:
+        with pytest.raises(BudgetError, match="has 3 values for 2 images"):
+            herovlm.drop(small.model, inputs, keep=[0.5, 0.5, 0.5])
+    finally:
+        handle.remove()
+    assert not runs
+
+
+def test_a_list_for_a_prompt_without_pictures_is_an_error(small: tiny.Tiny) -> None:
+    words = small.processor(text=["USER: Hi? ASSISTANT:"], return_tensors="pt")
+    assert herovlm.drop(small.model, words, keep=0.5).kept == ()
+    with pytest.raises(BudgetError, match="has 1 value for 0 images"):
+        herovlm.drop(small.model, words, keep=[0.5])
 
 
 def test_a_method_object_will_do(small: tiny.Tiny, inputs: Any) -> None:
@@ -204,7 +250,15 @@ def test_one_prompt_needs_no_mask(small: tiny.Tiny) -> None:
 
 
 BAD_OPTIONS = [
-    ({"keep": 0}, BudgetError, "keeps nothing"),
+    ({"keep": 0.0}, BudgetError, r"not in \(0, 1\]"),
+    ({"keep": 1}, BudgetError, r"tokens=1; all of them are keep=1\.0"),
+    ({"keep": 64}, BudgetError, "tokens=64"),
+    ({"tokens": 0}, BudgetError, "keeps nothing"),
+    ({"tokens": 0.2}, BudgetError, r"keep=0\.2"),
+    ({"keep": 0.2, "tokens": 64}, BudgetError, "give one"),
+    ({"keep": [0.2]}, BudgetError, "has 1 value for 2 images"),
+    ({"keep": [1.0] * 3}, BudgetError, "has 3 values for 2 images"),
+    ({"tokens": [1, 2, 3]}, BudgetError, r"tokens=\[1, 2, 3\] has 3 values for 2 images"),
     ({"keep": 1.5}, BudgetError, r"not in \(0, 1\]"),
     ({"keep": "abc"}, BudgetError, "not a number"),
     ({"method": "heroo"}, MethodError, "did you mean 'hero'"),

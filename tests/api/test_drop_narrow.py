@@ -10,7 +10,7 @@ import torch
 
 import herovlm
 from herovlm import BudgetError, UnsupportedError, UsageError, registry
-from herovlm.types import budget_of
+from herovlm.budget import Share
 
 EXACT = [name for name in registry.METHODS if registry.method(name)().exact]
 NARROW = (0.34, 0.5)  # behind block 1 of 4; features come from block 2
@@ -31,7 +31,7 @@ def test_every_method_spends_the_budget_among_the_survivors(models: Any, family:
     plain = herovlm.drop(small.model, batch(small), **how)
     for mine, kept, other in zip(short.seen, short.kept, plain.seen, strict=True):
         assert torch.equal(mine.valid, other.valid)
-        assert kept.positions == budget_of(0.3, other.positions)
+        assert kept.positions == Share(0.3).of(other.positions)
         assert not (kept.mask & ~mine.through).any()
     assert short["input_ids"].shape == plain["input_ids"].shape
     assert torch.isfinite(small.model(**short).logits).all()
@@ -92,10 +92,10 @@ def test_more_than_went_through_is_an_error_that_says_how_many(models: Any) -> N
     inputs = small.inputs([[tiny.picture(33, 33)]], ["<image> a"])
     left = herovlm.drop(small.model, inputs, method="random", keep=0.1, narrow=NARROW).seen[0]
     room = int(left.through.sum()) + int(left.grid.sent.sum())
-    kept = herovlm.drop(small.model, inputs, method="random", keep=room, narrow=NARROW).kept[0]
+    kept = herovlm.drop(small.model, inputs, method="random", tokens=room, narrow=NARROW).kept[0]
     assert torch.equal(kept.mask, left.through)
     with pytest.raises(BudgetError, match=rf"{room + 1} of {left.positions} .* tower: {room},"):
-        herovlm.drop(small.model, inputs, method="random", keep=room + 1, narrow=NARROW)
+        herovlm.drop(small.model, inputs, method="random", tokens=room + 1, narrow=NARROW)
 
 
 @pytest.mark.parametrize("narrow", [0, -0.5, 1.5, "0.5", (0.5,), (0.5, 0.5, 0.5), True, (0.5, True), (0.5, 0)])

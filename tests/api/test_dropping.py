@@ -220,7 +220,7 @@ def test_text_only_calls_pass(small: tiny.Tiny) -> None:
 
 
 def test_options_are_checked_on_entry(small: tiny.Tiny) -> None:
-    with pytest.raises(BudgetError), herovlm.dropping(small.model, keep=0):
+    with pytest.raises(BudgetError), herovlm.dropping(small.model, tokens=0):
         pass
     with pytest.raises(ModelError), herovlm.dropping(small.clip):
         pass

@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"registry"}),
     frozenset({"methods", "adapters", "decoding"}),
     frozenset({"ops"}),
-    frozenset({"types", "pictures", "prompt", "extras"}),
+    frozenset({"types", "pictures", "prompt", "extras", "budget"}),
     frozenset({"errors"}),
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}

@@ -13,8 +13,8 @@ import pytest
 from tree import ROOT
 
 from herovlm import registry
+from herovlm.budget import Share
 from herovlm.cost import shapes, theory
-from herovlm.types import budget_of
 
 SAID = {"small", "rounds", "shape", "llm_layers", "dtype", "attention", "device", "machine", "threads", "memory"}
 OF = 2928  # positions of 2 x 2 tiles of 24 x 24 patches, newlines included
@@ -81,16 +81,14 @@ def test_first_token(tmp_path: Path) -> None:
     found = measured("first_token", tmp_path / "a.json")
     ratios, results = found["ratios"], found["results"]
     for keep in map(str, KEEPS):
-        assert found["theory"][keep]["positions"] == budget_of(float(keep), OF)
+        assert found["theory"][keep]["positions"] == Share(float(keep)).of(OF)
         assert ratios["first_token_over_ideal"][keep] == over(results, f"hero@{keep}", f"ideal@{keep}", "first_token")
         assert ratios["speedup"][keep] == over(results, "hero@1.0", f"hero@{keep}", "first_token")
     in_theory = [ratios["speedup_in_theory"][str(keep)] for keep in KEEPS]
     assert in_theory == sorted(in_theory)
     assert in_theory[0] == 1
     check_spreads(results)
-    assert [row[:2] for row in rows("first_token", found)] == [
-        [str(keep), f"{budget_of(keep, OF):,}"] for keep in KEEPS
-    ]
+    assert [row[:2] for row in rows("first_token", found)] == [[str(keep), f"{Share(keep).of(OF):,}"] for keep in KEEPS]
 
 
 def test_peers(tmp_path: Path) -> None:
@@ -101,7 +99,7 @@ def test_peers(tmp_path: Path) -> None:
     for name in names:
         ratios, results = found["ratios"], found["results"]
         assert ratios["first_token_over_hero"][name] == over(results, name, "hero", "first_token")
-        assert found["theory"][name]["positions"] == (OF if name == "full" else budget_of(0.2, OF))
+        assert found["theory"][name]["positions"] == (OF if name == "full" else Share(0.2).of(OF))
     assert found["image"] == {"tiles": 5, "patches": 576, "channels": 128, "heads": 4}
     check_spreads(found["results"])
     shown = [row[0].strip("`") for row in rows("peers", found)]
@@ -121,7 +119,7 @@ def test_memory(tmp_path: Path) -> None:
     assert found["exact"] is True
     text = shapes.config_of("small", 2).text_config
     for keep, one in found["results"].items():
-        kept = budget_of(float(keep), OF)
+        kept = Share(float(keep)).of(OF)
         assert (one["visual_positions"], one["positions"]) == (kept, kept + 60 + found["new_tokens"] - 1)
         assert one["cache_bytes"] == one["cache_bytes_in_theory"] == theory.cache(text, one["positions"], 2)
         assert found["ratios"]["cache_bytes"][keep] == pytest.approx(
@@ -160,7 +158,7 @@ def test_gpu_runs_small_without_a_gpu(tmp_path: Path) -> None:
     for name, one in results.items():
         assert one["batch"] == int(name.split()[-1])
         whole, fifth = (row["theory"] for row in one["rows"])
-        assert (fifth["positions"], fifth["of"]) == (budget_of(0.2, whole["positions"]), whole["of"])
+        assert (fifth["positions"], fifth["of"]) == (Share(0.2).of(whole["positions"]), whole["of"])
         for row in one["rows"]:
             assert row["theory"]["cache"] == row["theory"]["cache_held"]
 

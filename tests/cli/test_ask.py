@@ -14,6 +14,7 @@ from PIL import Image
 from saved import Cli, save
 
 import herovlm
+from herovlm.budget import Tokens
 from herovlm.cli.load import load
 
 QUESTION = "what is it?"
@@ -26,7 +27,7 @@ def read(result: Any) -> dict[str, Any]:
 
 
 def by_hand(
-    folder: Path, pictures: list[Path], keep: float | int, method: str = "hero", **more: Any
+    folder: Path, pictures: list[Path], keep: Any, method: str = "hero", **more: Any
 ) -> tuple[str, herovlm.Short]:
     """The same answer from the public API."""
     model, processor = load(str(folder))
@@ -38,11 +39,13 @@ def by_hand(
     return processor.tokenizer.decode(new, skip_special_tokens=True).strip(), short
 
 
-@pytest.mark.parametrize(("typed", "keep"), [("0.3", 0.3), ("25", 25), ("1.0", 1.0)])
+@pytest.mark.parametrize(
+    ("typed", "keep"), [("--keep=0.3", 0.3), ("--tokens=25", Tokens(25)), ("--keep=1.0", 1.0), ("--keep=1", 1.0)]
+)
 def test_the_answer_and_the_numbers_are_those_of_the_library(
-    cli: Cli, folder: Path, photo: Path, typed: str, keep: float | int
+    cli: Cli, folder: Path, photo: Path, typed: str, keep: Any
 ) -> None:
-    words = ("ask", photo, QUESTION, "--model", folder, "--keep", typed, "--max-new-tokens", 6, "--json")
+    words = ("ask", photo, QUESTION, "--model", folder, typed, "--max-new-tokens", 6, "--json")
     (asked,) = read(cli(*words))["questions"]
     (answer,) = asked["answers"]
     text, short = by_hand(folder, [photo], keep)
@@ -55,13 +58,18 @@ def test_the_answer_and_the_numbers_are_those_of_the_library(
     assert answer["prefill_seconds"] > 0
 
 
-def test_several_pictures_are_one_prompt(cli: Cli, folder: Path, photo: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "keep"), [((), 0.2), (("--keep", "1,0.3"), [1.0, 0.3]), (("--tokens", "5,9"), Tokens((5, 9)))]
+)
+def test_several_pictures_are_one_prompt(
+    cli: Cli, folder: Path, photo: Path, tmp_path: Path, asked: tuple[str, ...], keep: Any
+) -> None:
     second = tmp_path / "second.png"
     tiny.picture(30, 90, seed=1).save(second)
     words = ("ask", photo, second, QUESTION, "--model", folder, "--max-new-tokens", 6, "--json", "--html", "a.html")
-    report = read(cli(*words))
+    report = read(cli(*words, *asked))
     (answer,) = report["questions"][0]["answers"]
-    text, short = by_hand(folder, [photo, second], 0.2)
+    text, short = by_hand(folder, [photo, second], keep)
     assert answer["answer"] == text
     assert [x["granted"] for x in answer["pictures"]] == [kept.granted.tolist() for kept in short.kept]
     assert [x["name"] for x in report["pictures"]] == ["photo.png", "second.png"]

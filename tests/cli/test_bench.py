@@ -12,14 +12,27 @@ QUICK = ("--rounds", 1, "--new-tokens", "1,3")
 
 
 def test_a_model_is_measured_at_every_keep_and_batch(cli: Cli, folder: Path) -> None:
-    words = ("bench", "--model", folder, *QUICK, "--methods", "hero,random", "--keep", "1,0.5,20", "--batch", "1,2")
+    words = (
+        "bench",
+        "--model",
+        folder,
+        *QUICK,
+        "--methods",
+        "hero,random",
+        "--keep",
+        "1,0.5",
+        "--tokens",
+        "20",
+        "--batch",
+        "1,2",
+    )
     found = json.loads(cli(*words, "--json").stdout)
     assert (found["model"], found["rounds"], found["attention"]) == (str(folder), 1, "sdpa")
     assert {"dtype", "device", "threads", "torch", "memory", "llm_layers"} < {*found}
     assert [one["batch"] for one in found["batches"]] == [1, 2]
     for one in found["batches"]:
         pairs = [(row["method"], row["keep"]) for row in one["rows"]]
-        assert pairs == [("full", 1.0), ("hero", 0.5), ("hero", 20), ("random", 0.5), ("random", 20)]
+        assert pairs == [("full", 1.0), ("hero", 0.5), ("hero", "20t"), ("random", 0.5), ("random", "20t")]
         for row in one["rows"]:
             assert row["theory"]["cache"] == row["theory"]["cache_held"]
             assert row["seconds"]["answer 3"]["median"] >= row["seconds"]["answer 1"]["median"] > 0

@@ -28,7 +28,7 @@ def questions(tmp_path: Path) -> Path:
 
 def words(folder: Path, questions: Path) -> list[object]:
     what = ["--task", questions, "--metric", "anls", "--model", folder, "--max-new-tokens", 2]
-    return ["eval", *what, "--methods", "hero,random,fastv(layer=1)", "--keep", "0.5,6", "--out", "run"]
+    return ["eval", *what, "--methods", "hero,random,fastv(layer=1)", "--keep", "0.5", "--tokens", "6", "--out", "run"]
 
 
 def lines_of(run: Path) -> list[dict[str, object]]:
@@ -41,20 +41,27 @@ def test_records_and_a_table(cli: Cli, folder: Path, questions: Path, tmp_path: 
     assert result.exit_code == 0, result.stderr
     records = [line for line in lines_of(tmp_path / "run") if "done" not in line]
     told = {(r["method"], r["keep"]) for r in records}
-    early = {("full", 1.0), ("hero", 0.5), ("hero", 6), ("random", 0.5), ("random", 6)}
+    early = {("full", 1.0), ("hero", 0.5), ("hero", "6t"), ("random", 0.5), ("random", "6t")}
     assert early <= told
     for method, keep in early:
         found = [r for r in records if (r["method"], r["keep"]) == (method, keep)]
         assert [(r["picture"], r["kind"]) for r in found] == [(f"{n}.png", kind) for n in range(3) for kind in KINDS]
         for r in found:
-            assert r["kept"] == (keep if isinstance(keep, int) else round(keep * r["of"]))
+            assert r["kept"] == (6 if isinstance(keep, str) else round(keep * r["of"]))
             assert 0 <= r["score"] <= 1
             assert r["wanted"] == ["a", r["picture"][0]]
             assert (r["task"], r["model"], r["positions"], r["seed"]) == ("mine", str(folder), "compact", None)
             assert set(r["seconds"]) == {"select", "generate"}
-    for word in ("hero", "random", "keep=0.5", "keep=6", "ANLS, percent, 6 questions about 3 pictures", "records: run"):
+    for word in (
+        "hero",
+        "random",
+        "keep=0.5",
+        "tokens=6",
+        "ANLS, percent, 6 questions about 3 pictures",
+        "records: run",
+    ):
         assert word in result.stdout
-    assert "fastv(layer=1)@6 cannot on 3 of 3 pictures" in result.stdout
+    assert "fastv(layer=1)@6t cannot on 3 of 3 pictures" in result.stdout
 
 
 def test_json_is_the_summary_and_asking_again_asks_nothing(
@@ -118,8 +125,10 @@ def test_a_run_goes_on_only_as_it_was(cli: Cli, folder: Path, questions: Path, t
         (("--task", "lost.jsonl"), "line 1: there is no picture"),
         (("--metric", "anl"), "did you mean 'anls'"),
         (("--split", "test"), "no split 'test'"),
-        (("--keep", "0"), "keep=0"),
-        (("--keep", "1.5"), "keep=1.5"),
+        (("--keep", "0"), "--keep 0"),
+        (("--keep", "1.5"), "--keep 1.5"),
+        (("--keep", "150"), "--tokens 150"),
+        (("--tokens", "0.2"), "--tokens '0.2'"),
         (("--methods", "heroo"), "did you mean 'hero'"),
         (("--positions", "old"), "'compact' or 'original'"),
         (("--part", "2/2"), "--part 0/2"),

@@ -7,27 +7,35 @@ from pathlib import Path
 import pytest
 
 from herovlm import registry
+from herovlm.budget import Auto, Share, Tokens
 from herovlm.cli import options
 from herovlm.errors import BudgetError, MethodError, UsageError
 
 
-@pytest.mark.parametrize(
-    ("text", "keep"), [("0.2", 0.2), ("1.0", 1.0), (".05", 0.05), ("150", 150), ("1", 1), ("2e-1", 0.2)]
-)
-def test_a_number_with_a_point_is_a_share_and_without_a_count(text: str, keep: float | int) -> None:
-    read = options.keep_of(text)
-    assert read == keep
-    assert type(read) is type(keep)
+def test_one_answer_keeps_what_one_option_says() -> None:
+    assert options.budget_of(None, None) == Share(0.2)
+    assert options.budget_of("1", None) == Share(1.0)
+    assert options.budget_of("1,0.1", None) == Share((1.0, 0.1))
+    assert options.budget_of(None, "64") == Tokens(64)
+    assert options.budget_of("auto(loss=0.1)", None) == Auto(0.1)
+    with pytest.raises(BudgetError, match="--tokens 64 are both given"):
+        options.budget_of("0.2", "64")
 
 
-@pytest.mark.parametrize("text", ["abc", "", "0", "0.0", "1.5", "-1", "-0.2", "nan", "inf", "1e400", "20%", "0,2", "½"])
-def test_what_is_no_amount_says_what_is(text: str) -> None:
-    with pytest.raises(BudgetError, match=r"keep=.*0\.2.*150"):
-        options.keep_of(text)
+@pytest.mark.parametrize("text", ["abc", "", "0", "1.5", "-1", "nan", "20%", "½", "0.2,", "autumn", "64t"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    for read in (lambda: options.budget_of(text, None), lambda: options.budgets_of(text, None, "0.2")):
+        with pytest.raises(BudgetError, match="keep"):
+            read()
 
 
-def test_several_amounts_keep_their_order_and_come_once() -> None:
-    assert options.keeps_of("0.2, 0.1,150,0.2") == [0.2, 0.1, 150]
+def test_several_budgets_keep_their_order_and_come_once() -> None:
+    assert options.budgets_of(None, None, "0.4,0.2") == [Share(0.4), Share(0.2)]
+    assert options.budgets_of("0.2, 0.1,auto(loss=0.1, file='a,b'),0.2", "64,32", "0.4") == [
+        *(Share(0.2), Share(0.1), Auto(0.1, "a,b")),
+        *(Tokens(64), Tokens(32)),
+    ]
+    assert options.budgets_of(None, "64", "0.4,0.2") == [Tokens(64)]
 
 
 def test_methods_part_at_the_commas_outside_brackets() -> None:
@@ -42,9 +50,10 @@ def test_methods_that_are_none_are_refused(text: str) -> None:
 
 
 def test_full_keeps_all_so_it_comes_once() -> None:
-    plan = options.plan_of(["full", "hero"], [0.2, 50])
-    assert plan == [("full", 1.0), ("hero", 0.2), ("hero", 50)]
-    assert options.plan_of(["full + a", "full_b"], [0.2, 50]) == [("full + a", 1.0), ("full_b", 0.2), ("full_b", 50)]
+    all_, fifth, few = Share(1.0), Share(0.2), Tokens(50)
+    assert options.plan_of(["full", "hero"], [fifth, few]) == [("full", all_), ("hero", fifth), ("hero", few)]
+    plan = options.plan_of(["full + a", "full_b"], [fifth, few])
+    assert plan == [("full + a", all_), ("full_b", fifth), ("full_b", few)]
 
 
 def test_every_method_has_its_place_and_full_leads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,11 +71,11 @@ def test_keep_all_with_beams_is_the_untouched_model(models: Any, family: str) ->
 
 
 @pytest.mark.parametrize("method", ANY_METHOD)
-@pytest.mark.parametrize("keep", [0.1, 0.5, 9])
-def test_placeholders_features_and_records_agree(models: Any, family: str, method: str, keep: float | int) -> None:
+@pytest.mark.parametrize("asked", [{"keep": 0.1}, {"keep": [0.5, 1.0, 0.1]}, {"tokens": 9}], ids=str)
+def test_placeholders_features_and_records_agree(models: Any, family: str, method: str, asked: Any) -> None:
     small = models(family)
     inputs = batch(small)
-    short = herovlm.drop(small.model, inputs, method=method, keep=keep, processor=small.processor)
+    short = herovlm.drop(small.model, inputs, method=method, **asked, processor=small.processor)
     image = short["input_ids"] == small.model.config.image_token_id
     counts = [k.positions for k in short.kept]
     assert image.sum(1).tolist() == [counts[0] + counts[1], counts[2], 0]

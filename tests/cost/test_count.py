@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from herovlm import api
+from herovlm.budget import Tokens
 from herovlm.cost import count, shapes, theory
 from herovlm.cost.survey import survey
 from herovlm.errors import BudgetError
 
 
-def counted(model: Any, inputs: Any, method: str, keep: float | int) -> dict[str, int]:
-    return count.counted(model, inputs, api.options_of(method, keep, "Hi?", None, "compact", None))
+def counted(model: Any, inputs: Any, method: str, keep: float) -> dict[str, int]:
+    return count.counted(model, inputs, api.options_of(method, keep=keep, question="Hi?"))
 
 
 @pytest.mark.parametrize("method", ["full", "hero", "random", "fastv", "hero + fastv(layer=1)"])
@@ -57,14 +58,14 @@ def test_methods_pay_for_what_they_record_and_compare(models: Any) -> None:
     assert hero["vision"] > random["vision"], "whoever reads the last block pays for it"
 
 
-PLAN = (("full", 1.0), ("hero", 0.3), ("fastv(layer=1)", 0.1), ("random", 10))
+PLAN = (("full", 1.0), ("hero", 0.3), ("fastv(layer=1)", 0.1), ("random", Tokens(10)))
 
 
 def test_a_survey_counts_and_measures_every_pair(models: Any) -> None:
     model, said = models("llava_next").model, []
     found = survey(model, shapes.prompt(model, 2), PLAN, new_tokens=(1, 3), rounds=3, question="Hi?", step=said.append)
     assert found["batch"] == 2
-    assert [(row["method"], row["keep"]) for row in found["rows"]] == [("full", 1.0), ("hero", 0.3), ("random", 10)]
+    assert [(row["method"], row["keep"]) for row in found["rows"]] == [("full", 1.0), ("hero", 0.3), ("random", "10t")]
     (refused,) = found["refused"]
     assert refused["method"] == "fastv(layer=1)"
     assert "cannot keep" in refused["error"]
@@ -96,7 +97,7 @@ def test_memory_that_runs_out_is_a_row_of_its_own(models: Any, monkeypatch: pyte
     choose = api.choose
 
     def small(model: Any, inputs: Any, options: api.Options, seen: Any) -> Any:
-        if options.keep == 1.0:
+        if options.all:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return choose(model, inputs, options, seen)
 

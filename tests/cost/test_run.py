@@ -16,7 +16,7 @@ STAGES = ("vision", "selection", "prefill")
 
 
 def asked(method: str, keep: float | int) -> api.Options:
-    return api.options_of(method, keep, "Hi?", None, "compact", None)
+    return api.options_of(method, keep=keep, question="Hi?")
 
 
 class Steps:

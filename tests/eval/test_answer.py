@@ -11,6 +11,7 @@ import tiny
 import torch
 
 import herovlm
+from herovlm.budget import Tokens
 from herovlm.errors import TextTowerError, UnsupportedError
 from herovlm.eval import plan
 from herovlm.eval.answer import Reader, Row, chunks
@@ -31,7 +32,7 @@ def reader(made: tiny.Tiny, **more: Any) -> Reader:
 def alone(made: tiny.Tiny, question: str, config: plan.Config) -> tuple[str, float, int]:
     """The answer to one question, asked as any user asks: text, positions, of how many."""
     inputs = made.processor(images=PICTURE, text=prompt(made.processor, question), return_tensors="pt")
-    how = {"method": config.method, "keep": config.keep, "question": question, "processor": made.processor}
+    how = {"method": config.method, "keep": config.budget, "question": question, "processor": made.processor}
     positions = "original" if config.original else "compact"
     with herovlm.dropping(made.model, **how, positions=positions) as record:
         out = made.model.generate(**inputs, max_new_tokens=5, do_sample=False)
@@ -46,7 +47,7 @@ def alone(made: tiny.Tiny, question: str, config: plan.Config) -> tuple[str, flo
 def test_every_answer_is_that_of_the_question_alone(models: Callable[..., Any], family: str, original: bool) -> None:
     made = models(family)
     methods = [m for m in METHODS if not (original and "official" in m)]
-    configs = plan.configs(methods, [0.5, 7], original)
+    configs = plan.configs(methods, [0.5, Tokens(7)], original)
     found = reader(made).answer(PICTURE, QUESTIONS, configs)
     assert found.refused == {}
     assert [(a.config, a.question) for a in found.answers] == [(c, q) for c in configs for q in range(3)]
@@ -89,17 +90,17 @@ def test_the_tower_looks_once(models: Callable[..., Any]) -> None:
 def test_who_cannot_is_noted_with_the_reason_and_the_others_answer(models: Callable[..., Any]) -> None:
     made = models()
     tight = "hero(variant='official', alpha=1)"
-    configs = plan.configs(["random", tight, "fastv(layer=1)", "hero + fastv(layer=9)"], [2])
+    configs = plan.configs(["random", tight, "fastv(layer=1)", "hero + fastv(layer=9)"], [Tokens(2)])
     found = reader(made).answer(PICTURE, QUESTIONS, configs)
     reasons = {str(config): why for config, why in found.refused.items()}
     for name, word in (
-        (f"{tight}@2", "keep"),
-        ("fastv(layer=1)@2", "on average"),
-        ("hero + fastv(layer=9)@2", "layer"),
+        (f"{tight}@2t", "keep"),
+        ("fastv(layer=1)@2t", "on average"),
+        ("hero + fastv(layer=9)@2t", "layer"),
     ):
         assert word in reasons.pop(name)
     assert reasons == {}
-    assert {str(a.config) for a in found.answers} == {"full@1.0", "random@2"}
+    assert {str(a.config) for a in found.answers} == {"full@1.0", "random@2t"}
 
 
 def test_one_who_cannot_be_sent_does_not_stop_those_in_its_batch(models: Callable[..., Any]) -> None:
@@ -112,10 +113,10 @@ def test_one_who_cannot_be_sent_does_not_stop_those_in_its_batch(models: Callabl
 def test_a_prompt_longer_than_the_model_reads(models: Callable[..., Any]) -> None:
     made = models()
     long = "why " * 505  # the untouched picture does not fit beside it, half of it does
-    found = reader(made).answer(PICTURE, [long], plan.configs(["random"], [4]))
+    found = reader(made).answer(PICTURE, [long], plan.configs(["random"], [Tokens(4)]))
     assert [str(config) for config in found.refused] == ["full@1.0"]
     assert "2,048" in next(iter(found.refused.values()))
-    assert [str(a.config) for a in found.answers] == ["random@4"]
+    assert [str(a.config) for a in found.answers] == ["random@4t"]
 
 
 def test_no_clip_ends_the_run(models: Callable[..., Any]) -> None:
@@ -135,9 +136,9 @@ def test_nothing_is_left_behind(models: Callable[..., Any]) -> None:
 
 
 def test_a_plan_has_the_full_model_once_and_first() -> None:
-    configs = plan.configs(["random", "full", "full + fastv", "random(seed=0)", "hero"], [0.5, 3])
+    configs = plan.configs(["random", "full", "full + fastv", "random(seed=0)", "hero"], [0.5, Tokens(3)])
     assert [str(c) for c in configs] == [
-        "full@1.0", "random@0.5", "random@3", "full + fastv@1.0", "hero@0.5", "hero@3"
+        "full@1.0", "random@0.5", "random@3t", "full + fastv@1.0", "hero@0.5", "hero@3t"
     ]  # fmt: skip
     for one in [*configs, *plan.configs(["hero(alpha=0.3)"], [0.2], original=True)]:
         assert plan.config(str(one)) == one

@@ -9,6 +9,7 @@ import pytest
 from tree import ROOT
 
 from herovlm import BudgetError, MethodError, MissingExtraError, UsageError, registry
+from herovlm.budget import Auto, Share, Tokens
 from herovlm.eval import lmms
 from herovlm.eval.lmms.arguments import Arguments, check, split
 
@@ -29,7 +30,7 @@ from herovlm.eval.lmms.arguments import Arguments, check, split
 )
 def test_a_method_with_commas_stays_whole(text: str, method: str) -> None:
     assert split(text) == {"pretrained": "a/b", "method": method, "keep": "0.2"}
-    assert check(split(text)) == Arguments(pretrained="a/b", method=method, keep=0.2)
+    assert check(split(text)) == Arguments(pretrained="a/b", method=method, keep="0.2")
 
 
 @pytest.mark.parametrize("text", ["pretrained=a,hero", "pretrained=a,keep=0.2,keep=0.3"])
@@ -38,10 +39,13 @@ def test_what_cannot_be_split_is_refused(text: str) -> None:
         split(text)
 
 
-def test_a_share_and_a_number_are_told_apart() -> None:
-    keeps = [check({"pretrained": "a", "keep": text}).keep for text in ("1.0", "160", "0.05", 0.4)]
-    assert keeps == [1.0, 160, 0.05, 0.4]
-    assert [type(keep) for keep in keeps] == [float, int, float, float]
+def test_a_share_and_a_number_have_names_of_their_own() -> None:
+    given: list[dict[str, Any]] = [{"keep": "1.0"}, {"keep": "1"}, {"keep": "0.05"}, {"keep": 0.4}, {}]
+    asked = [check({"pretrained": "a", **one}).budget for one in given]
+    assert asked == [Share(1.0), Share(1.0), Share(0.05), Share(0.4), Share(0.2)]
+    assert check({"pretrained": "a", "tokens": "160"}).budget == check({"pretrained": "a", "tokens": 160}).budget
+    assert check({"pretrained": "a", "tokens": "160"}).budget == Tokens(160)
+    assert check({"pretrained": "a", "keep": "auto(0.1)"}).budget == Auto(0.1)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +55,11 @@ def test_a_share_and_a_number_are_told_apart() -> None:
         ({"pretrained": ""}, UsageError, "pretrained is missing"),
         ({"batch_size": "auto"}, UsageError, "batch_size=auto is not a whole number"),
         ({"max_new_tokens": "0"}, UsageError, "max_new_tokens=0"),
-        ({"keep": "1.5"}, BudgetError, "keep=1.5"),
-        ({"keep": "half"}, BudgetError, "keep='half'"),
+        ({"keep": "1.5"}, BudgetError, "keep 1.5"),
+        ({"keep": "half"}, BudgetError, "keep 'half'"),
+        ({"keep": "150"}, BudgetError, "tokens 150"),
+        ({"tokens": "0.2"}, BudgetError, "tokens='0.2'"),
+        ({"keep": "0.2", "tokens": "64"}, BudgetError, "both given"),
         ({"method": "heroo"}, MethodError, "did you mean 'hero'"),
         ({"positions": "old"}, UsageError, "positions='old'"),
         ({"newlines": "None"}, UsageError, "newlines='None'"),

@@ -173,11 +173,18 @@ def test_keeping_all_inside_is_the_untouched_model_too(small: tiny.Tiny, spec: s
         assert torch.equal(small.model.generate(**inputs, **GREEDY), want)
 
 
-@pytest.mark.parametrize(("spec", "keep"), [("fastv", 0.6), ("hero(alpha=1) + pyramiddrop", 30), ("sparsevlm", 50)])
+@pytest.mark.parametrize(
+    ("spec", "asked"),
+    [
+        ("fastv", {"keep": 0.6}),
+        ("hero(alpha=1) + pyramiddrop", {"tokens": 30}),
+        ("sparsevlm", {"tokens": 50}),
+    ],
+)
 @pytest.mark.parametrize("inputs_of", [one, batch])
-def test_the_cache_holds_what_the_record_says(small: tiny.Tiny, spec: str, keep: float, inputs_of: Any) -> None:
+def test_the_cache_holds_what_the_record_says(small: tiny.Tiny, spec: str, asked: Any, inputs_of: Any) -> None:
     inputs = inputs_of(small)
-    with herovlm.dropping(small.model, method=spec, keep=keep) as record, torch.no_grad():
+    with herovlm.dropping(small.model, method=spec, **asked) as record, torch.no_grad():
         cache = cache_in(small.model(**inputs, use_cache=True))
     assert record.last is not None
     short, text = record.last, small.model.config.text_config
@@ -190,6 +197,20 @@ def test_the_cache_holds_what_the_record_says(small: tiny.Tiny, spec: str, keep:
         assert layer.keys.shape == layer.values.shape == (len(words), text.num_key_value_heads, columns, channels)
         assert layer.keys.numel() * 4 == len(words) * text.num_key_value_heads * columns * channels * 4
     assert cache.layers[-1].keys.shape[2] < cache.layers[0].keys.shape[2]
+
+
+def test_alone_each_image_has_a_mean_of_its_own(small: tiny.Tiny) -> None:
+    inputs = batch(small)
+    with herovlm.dropping(small.model, method="fastv(layer=1)", keep=[0.9, 0.5, 0.7]) as record:
+        small.model.generate(**inputs, **GREEDY)
+    assert record.last is not None
+    for seen, inside, keep in zip(record.last.seen, record.inside, (0.9, 0.5, 0.7), strict=True):
+        assert abs(inside.mean - keep * seen.positions) < 1
+    with (
+        pytest.raises(herovlm.BudgetError, match="2 values for 3 images"),
+        herovlm.dropping(small.model, method="fastv(layer=1)", keep=[0.9, 0.5]),
+    ):
+        small.model.generate(**inputs, **GREEDY)
 
 
 def test_alone_the_mean_over_the_layers_is_what_was_asked_for(small: tiny.Tiny) -> None:

@@ -22,8 +22,8 @@ def test_heads_are_averaged_and_text_is_not_counted() -> None:
 
 def test_the_number_is_a_share_or_a_count() -> None:
     assert FastV(keep=0.25).plan(577, 32) == {2: 144}
-    assert FastV(keep=100, layer=0.25).plan(577, 32) == {8: 100}
-    assert FastV(keep=100).plan(30, 32) == {2: 30}
+    assert FastV(tokens=100, layer=0.25).plan(577, 32) == {8: 100}
+    assert FastV(tokens=100).plan(30, 32) == {2: 30}
     assert FastV().plan(100, 32) == {2: 50}, "the paper's half, in a chain"
     assert FastV().plan(100, 32, mean=25.0) == {2: 20}  # (2 * 100 + 30 * 20) / 32
     assert FastV(keep=0.7).plan(100, 32, mean=25.0) == {2: 70}, "its own number counts"

@@ -16,7 +16,7 @@ from herovlm.types import Cut, Look
 
 DEPTH, IMAGES = 8, (30, 17)
 MORE = [
-    "fastv(layer=0.5, keep=7)",
+    "fastv(layer=0.5, tokens=7)",
     'pyramiddrop(ratios=(0.9, 0.4, 0.3), positions="code")',
     'vitcop_llm(merge="code")',
     'sparsevlm(plain=(11, 9, 2), positions="code")',
@@ -200,7 +200,15 @@ def test_relative_layers_make_room_for_each_other() -> None:
 
 
 OUT_OF_RANGE = [
-    *("fastv(keep=0.0)", "fastv(keep=1.5)", "fastv(keep=0)", "todre_llm(threshold=2)", "vitcop_llm(last=0)"),
+    *(
+        "fastv(keep=0.0)",
+        "fastv(keep=1.5)",
+        "fastv(keep=1)",
+        "fastv(tokens=0)",
+        "vitcop_llm(keep=1)",
+        "todre_llm(threshold=2)",
+        "vitcop_llm(last=0)",
+    ),
     *("pyramiddrop(keep=2)", "pyramiddrop(ratios=(0.5, 0.6, 0.1))", "pyramiddrop(ratios=(0.5, 0.2))"),
     *("sparsevlm(plain=(3, 2))", "sparsevlm(keep=0.5, plain=(3, 2, 1))", "sparsevlm(plain=(3, 2, 0))"),
     *("tops_llm(keep=2)", "tops_llm(alpha=-1)", "tops_llm(lam=-1)"),

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from herovlm import registry, spec
 from herovlm.adapters import relevance
+from herovlm.budget import Share
 from herovlm.demo import WEIGHTS, load, scenes
-from herovlm.types import Needs, Seen, budget_of
+from herovlm.types import Needs, Seen
 from training.demo import data, words
 
 METHODS = ("random", "cls_topk", "hero", "hero(low_layers=(0.27,))")
@@ -73,7 +74,7 @@ def main() -> None:
         hits.setdefault(f"most relevant tile, {question.kind}", []).append(bool(label[best].any()))
         for method in METHODS:
             for keep in KEEPS:
-                kept = spec.parse(method).keep(seen, budget_of(keep, seen.positions), share=keep)
+                kept = spec.parse(method).keep(seen, Share(keep).of(seen.positions), share=keep)
                 hits.setdefault(f"label kept, {method}@{keep}", []).append(bool((kept.mask & label).any()))
     result = {
         "benchmark": "demo_tower",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,7 +25,7 @@ from herovlm.errors import UnsupportedError
 from herovlm.types import Cut, KeptInside, Look, Reads, Short
 
 Choose = Callable[[Look], Cut]
-Plan = Callable[[int], Mapping[int, int]]  # positions of an image -> how many of them stay from which layer on
+Plan = Callable[[int, int], Mapping[int, int]]  # positions of an image, its number -> how many stay from which layer on
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Cutter:
         self.inside, self.armed, self.again = (), None, again
         if short.kept:
             prompts = columns.prompts_of(short, self.model.config)
-            self.plans = [[self.plan(count) for count in row] for row in prompts.counts]
+            number = count()
+            self.plans = [[self.plan(positions, next(number)) for positions in row] for row in prompts.counts]
             self.armed = prompts
 
     @contextmanager

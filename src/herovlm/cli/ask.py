@@ -15,7 +15,8 @@ def ask(
     words: Annotated[list[str], typer.Argument(metavar='PICTURE... "QUESTION"', help="Pictures, then the question.")],
     model: options.Model = "demo",
     method: Annotated[str, typer.Option(help="Method, such as hero or 'hero(alpha=0.3)'.")] = "hero",
-    keep: Annotated[str, typer.Option(help="Share (0.2) or number (150) of visual positions, or auto.")] = "0.2",
+    keep: options.Keep = None,
+    tokens: options.Tokens = None,
     narrow: options.Narrow = None,
     html: options.Html = None,
     json: options.Json = False,
@@ -23,12 +24,15 @@ def ask(
     clip: options.Clip = None,
     download: options.Download = False,
 ) -> None:
-    """Ask a question about one or more pictures with a share of their visual positions."""
+    """Ask a question about one or more pictures with a share of their visual positions.
+
+    --keep and --tokens take one value for all pictures, or one a picture with commas between: --keep 1.0,0.1.
+    """
     paths, question = options.pictures_and_question(words)
-    amounts, share = [options.amount_of(keep)], options.narrow_of(narrow)
+    budget, share = options.budget_of(keep, tokens), options.narrow_of(narrow)
     target = options.target(html, paths)
     pictures = options.open_pictures(paths)
-    plan = options.plan_of([options.method_of(method)], amounts)  # last: loads libraries
+    plan = options.plan_of([options.method_of(method)], [budget])  # last: loads libraries
     with show.progress(3) as step:
         step("loading libraries")
         from herovlm.cli import session

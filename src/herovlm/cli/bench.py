@@ -13,10 +13,12 @@ from herovlm.cli.tidy import tidy
 from herovlm.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from herovlm.budget import Budget
     from herovlm.cost.survey import Plan
 
 QUESTION = "What number is on the red square?"
 DTYPES = ("bfloat16", "float16", "float32")
+KEEPS = "1,0.4,0.2,0.1,0.05"
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 LEGEND = (
     "less, faster: the first token against that of all positions, in FLOPs and in time; +-: half the range of its "
@@ -32,7 +34,8 @@ def bench(
     ] = None,
     llm_layers: Annotated[int | None, typer.Option(min=1, help="With --shape: layers of the LLM, if not all.")] = None,
     methods: Annotated[str, typer.Option(help="Methods, with commas between; 'all' is every one.")] = "hero,random",
-    keep: Annotated[str, typer.Option(help="Shares or numbers of visual positions.")] = "1,0.4,0.2,0.1,0.05",
+    keep: Annotated[str | None, typer.Option(help="Shares of the visual positions.", show_default=KEEPS)] = None,
+    tokens: options.SeveralTokens = None,
     batch: Annotated[str, typer.Option(help="Prompts at a time, such as 1,4,8.")] = "1",
     new_tokens: Annotated[str, typer.Option(help="Lengths of the answer in tokens, such as 1,64.")] = "1,16",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; all methods run once in each.")] = 5,
@@ -51,10 +54,9 @@ def bench(
     """
     wanted = {"dtype": _one_of(dtype, DTYPES, "--dtype"), "attention": _one_of(attention, ATTENTION, "--attention")}
     batches, lengths = _numbers(batch, "--batch"), _numbers(new_tokens, "--new-tokens")
-    amounts = [1.0 if amount == "1" else options.keep_of(amount) for amount in _parts(keep)]
-    plan = _plan(options.methods_of(methods), amounts)  # last: loads libraries
-    total = 1 + len(batches) * len(plan) * (2 + rounds)
-    with show.progress(total) as step:
+    budgets = options.budgets_of(keep, tokens, KEEPS)
+    plan = _plan(options.methods_of(methods), budgets)  # last: loads libraries
+    with show.progress(1 + len(batches) * len(plan) * (2 + rounds)) as step:
         step("loading libraries")
         import torch
 
@@ -103,7 +105,7 @@ def _model(
         model = model if dtype is None else model.to(dtype)
     else:
         depth = shapes.config_of(shape).vision_config.num_hidden_layers
-        methods = [api.options_of(method, keep, None, None, "compact", None).method for method, keep in plan]
+        methods = [api.options_of(method, keep=keep).method for method, keep in plan]
         model = shapes.build(
             shape,
             llm_layers=layers,
@@ -135,11 +137,13 @@ def _about(model: Any) -> dict[str, Any]:
     }
 
 
-def _plan(methods: list[str], amounts: Sequence[float | int]) -> Plan:
+def _plan(methods: list[str], budgets: Sequence[Budget]) -> Plan:
     """Pair methods with budgets; all positions are the same model whatever the method, so they come once and first."""
-    pairs = options.plan_of(methods, list(dict.fromkeys(amounts)))
-    same = [("full", 1.0) if keep == 1.0 and not name.startswith("full + ") else (name, keep) for name, keep in pairs]
-    return sorted(dict.fromkeys(same), key=lambda pair: pair != ("full", 1.0))
+    from herovlm.cost.survey import FULL
+
+    pairs = options.plan_of(methods, budgets)
+    same = [FULL if one.whole and not name.startswith("full + ") else (name, one) for name, one in pairs]
+    return sorted(dict.fromkeys(same), key=lambda pair: pair != FULL)
 
 
 def _print(found: dict[str, Any], about: dict[str, Any], lengths: list[int]) -> None:

@@ -14,6 +14,7 @@ from herovlm.errors import HeroError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from herovlm.budget import Budget
     from herovlm.cli.session import Session
     from herovlm.viz.records import Asked
 
@@ -25,7 +26,12 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="Methods, with commas between; 'all' is every one of them.")
     ] = "full,hero,uniform,random",
-    keep: Annotated[str, typer.Option(help="Shares or numbers of positions or auto, with commas between.")] = "0.2",
+    keep: Annotated[
+        str | None, typer.Option(help="Shares of the positions or auto, with commas between.", show_default="0.2")
+    ] = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="Instead or as well: numbers of positions, such as 64,128.")
+    ] = None,
     answer: Annotated[
         str | None, typer.Option(help="The right answer: who says these words, among others, is right.")
     ] = None,
@@ -42,11 +48,11 @@ def compare(
     A method that cannot answer (a budget too small for it, say) has a row that says why.
     """
     question = options.question_of(question)
-    amounts, share = options.amounts_of(keep), options.narrow_of(narrow)
+    budgets, share = options.budgets_of(keep, tokens, "0.2"), options.narrow_of(narrow)
     truth = options.answer_of(answer)
     target = options.target(html, [picture])
     pictures = options.open_pictures([picture])
-    plan = options.plan_of(options.methods_of(methods), amounts)  # last: loads libraries
+    plan = options.plan_of(options.methods_of(methods), budgets)  # last: loads libraries
     with show.progress(2 + len(plan)) as step:
         step("loading libraries")
         from herovlm.cli import judge, session
@@ -63,25 +69,26 @@ def attempt(
     ready: Session,
     picture: Image.Image,
     question: str,
-    plan: Sequence[tuple[str, options.Amount]],
+    plan: Sequence[tuple[str, Budget]],
     new_tokens: int,
     step: show.Step,
 ) -> Asked:
-    """Answer by every (method, keep) of a plan, and note which of them cannot.
+    """Answer by every (method, budget) of a plan, and note which of them cannot.
 
     Raises:
         HeroError: none of them can; the error of the first.
     """
+    from herovlm.budget import told
     from herovlm.viz.records import Asked, Refused
 
     answers, refused, errors = [], [], []
-    for method, keep in plan:
+    for method, budget in plan:
         step(f"{method}: {question[:60]}")
         try:
-            answers.append(ready.answer([picture], question, method, keep, new_tokens))
+            answers.append(ready.answer([picture], question, method, budget, new_tokens))
         except HeroError as error:
             errors.append(error)
-            refused.append(Refused(method, keep, str(error)))
+            refused.append(Refused(method, told(budget), str(error)))
     if not answers:
         raise errors[0]
     return Asked(question, tuple(answers), refused=tuple(refused))

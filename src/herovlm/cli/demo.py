@@ -10,7 +10,7 @@ import typer
 from herovlm.cli import options, show
 from herovlm.cli.tidy import tidy
 
-PLAN: list[tuple[str, float | int]] = [("full", 1.0), ("hero", 0.2)]
+PLAN: list[tuple[str, float]] = [("full", 1.0), ("hero", 0.2)]
 
 
 @tidy

@@ -20,7 +20,9 @@ Tasks = Annotated[
 ]
 Models = Annotated[list[str] | None, Option(help="As for ask; may be given again.", show_default="demo")]
 Methods = Annotated[str, Option(help="Methods, commas between; 'all' is every one. 'full' is always there.")]
-Keeps = Annotated[str, Option(help="Shares or numbers of visual positions, with commas between.")]
+Keeps = Annotated[
+    str | None, Option(help="Shares of the visual positions, commas between.", show_default="0.4,0.2,0.1,0.05")
+]
 Positions = Annotated[str, Option(help="'compact' numbers what is kept anew, 'original' does not.")]
 Metric = Annotated[str | None, Option(help="How answers are scored, where the task does not say.")]
 Split = Annotated[str | None, Option(help="Split of the task; its first by default.")]
@@ -38,7 +40,8 @@ def evaluate(
     task: Tasks = None,
     model: Models = None,
     methods: Methods = "hero,random",
-    keep: Keeps = "0.4,0.2,0.1,0.05",
+    keep: Keeps = None,
+    tokens: options.SeveralTokens = None,
     positions: Positions = "compact",
     metric: Metric = None,
     split: Split = None,
@@ -54,7 +57,7 @@ def evaluate(
     download: options.Download = False,
 ) -> None:
     """Score methods on tasks at several budgets: a record of every answer in a folder, and a table."""
-    share, keeps = part_of(part), options.keeps_of(keep)
+    share, budgets = part_of(part), options.budgets_of(keep, tokens, "0.4,0.2,0.1,0.05")
     if positions not in ("compact", "original"):
         raise UsageError(f"--positions {positions!r} is unknown; use 'compact' or 'original'")
     with show.progress(1) as step:
@@ -65,7 +68,7 @@ def evaluate(
     asked = [samples.asked(tasks.load(one, metric), split, limit=limit, seed=seed) for one in task or ["board"]]
     what = run.Run(
         tasks=asked,
-        configs=plan.configs(options.methods_of(methods), keeps, positions == "original"),
+        configs=plan.configs(options.methods_of(methods), budgets, positions == "original"),
         models={name: partial(load.load, name, clip=clip, download=download) for name in model or ["demo"]},
         limit=limit,
         seed=seed,

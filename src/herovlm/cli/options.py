@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,8 @@ from herovlm.errors import BudgetError, InputsError, UsageError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from herovlm.budget import Budget
 
 Model = Annotated[str, typer.Option(help="'demo', the folder of a model, or its name on the hub.")]
 Clip = Annotated[str | None, typer.Option(help="Folder or name of the CLIP that scores the question.")]
@@ -23,43 +25,44 @@ Narrow = Annotated[
 ]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 
-Amount = float | int | str
+Keep = Annotated[
+    str | None, typer.Option(help="Share of the visual positions, such as 0.2, or auto.", show_default="0.2")
+]
+Tokens = Annotated[str | None, typer.Option(help="Instead: visual positions an image, such as 64.")]
+SeveralTokens = Annotated[str | None, typer.Option(help="Instead or as well: numbers of positions, such as 64,128.")]
 
 
-def keep_of(text: str) -> float | int:
-    """Read a share ("0.2") or a number of positions ("150").
-
-    Raises:
-        BudgetError: it is neither.
-    """
-    how = "give a share such as 0.2 or a whole number of visual positions such as 150"
-    try:
-        keep = float(text) if any(sign in text.lower() for sign in ".en") else int(text)
-    except ValueError:
-        raise BudgetError(f"keep={text!r} is not a number; {how}") from None
-    if isinstance(keep, int) and keep < 1:
-        raise BudgetError(f"keep={text} keeps nothing; {how}")
-    if isinstance(keep, float) and not 0.0 < keep <= 1.0:
-        raise BudgetError(f"keep={text} is not in (0, 1]; {how}")
-    return keep
-
-
-def amount_of(text: str) -> Amount:
-    """Read a share, a number of positions, or "auto(loss=0.05)".
+def budget_of(keep: str | None, tokens: str | None) -> Budget:
+    """Read `--keep` or `--tokens` of one answer; with commas between, one value a picture.
 
     Raises:
-        BudgetError: it is none of these.
+        BudgetError: both are given, or one cannot be read.
     """
-    if not text.startswith("auto"):
-        return keep_of(text)
-    from herovlm.auto import read
+    from herovlm import budget
 
-    return str(read(text))
+    if keep is not None and tokens is not None:
+        raise BudgetError(f"--keep {keep} and --tokens {tokens} are both given; give one of them")
+    if tokens is not None:
+        return budget.tokens_of(tokens)
+    return budget.read() if keep is None else _keep(keep)
 
 
-def amounts_of(text: str) -> list[Amount]:
-    """Read several of them, with commas between: "0.2,auto"."""
-    return list(dict.fromkeys(amount_of(part.strip()) for part in text.split(",")))
+def budgets_of(keep: str | None, tokens: str | None, default: str) -> list[Budget]:
+    """Read what several runs keep, with commas between: shares of `--keep`, then numbers of `--tokens`.
+
+    Raises:
+        BudgetError: one cannot be read.
+    """
+    from herovlm import budget
+
+    keeps = _parts(default if keep is None and tokens is None else keep)
+    return list(dict.fromkeys([*map(_keep, keeps), *map(budget.tokens_of, _parts(tokens))]))
+
+
+def _keep(text: str) -> Budget:
+    from herovlm import budget
+
+    return budget.parse(text) if text.strip().startswith("auto") else budget.shares_of(text)
 
 
 def narrow_of(text: str | None) -> float | tuple[float | int, float] | None:
@@ -81,11 +84,6 @@ def narrow_of(text: str | None) -> float | tuple[float | int, float] | None:
     return read if where is None else (where, read)
 
 
-def keeps_of(text: str) -> list[float | int]:
-    """Read several of them, with commas between: "0.2,0.1"."""
-    return list(dict.fromkeys(keep_of(part.strip()) for part in text.split(",")))
-
-
 def method_of(text: str) -> str:
     """Check the spec of a method and write it in its shortest form.
 
@@ -103,14 +101,7 @@ def methods_of(text: str) -> list[str]:
     Raises:
         MethodError: a method or a field is unknown.
     """
-    parts, depth = [""], 0
-    for sign in text:
-        depth += (sign in "([") - (sign in ")]")
-        if sign == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += sign
-    named = [name for part in parts for name in (every() if part.strip() == "all" else [part.strip()])]
+    named = [name for part in _parts(text) for name in (every() if part == "all" else [part])]
     return list(dict.fromkeys(method_of(name) for name in named))
 
 
@@ -162,9 +153,11 @@ def pictures_and_question(words: list[str]) -> tuple[list[str], str]:
     return words[:-1], question
 
 
-def plan_of(methods: Sequence[str], keeps: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Pair every method with every keep; "full" keeps all, so it comes once, also where pruning goes on behind it."""
-    pairs = [(method, 1.0 if method.split(" + ")[0] == "full" else keep) for method in methods for keep in keeps]
+def plan_of(methods: Sequence[str], budgets: Sequence[Budget]) -> list[tuple[str, Budget]]:
+    """Pair every method with every budget; "full" keeps all, so it comes once, also where pruning goes on behind it."""
+    from herovlm.budget import Share
+
+    pairs = [(name, Share(1.0) if name.split(" + ")[0] == "full" else one) for name in methods for one in budgets]
     return list(dict.fromkeys(pairs))
 
 
@@ -194,6 +187,20 @@ def target(path: Path | None, inputs: Sequence[str] = ()) -> Path | None:
     if path.exists() and any(_is_file(name) and path.samefile(name) for name in inputs):
         raise InputsError(f"{path} is a picture of the question; give another name for the page")
     return path
+
+
+def _parts(text: str | None) -> list[str]:
+    """Split at the commas outside brackets; nothing has no parts."""
+    if text is None:
+        return []
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "([") - (sign in ")]")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part.strip() for part in parts]
 
 
 def _is_file(text: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from herovlm import api
+from herovlm import api, budget
 from herovlm.adapters.compat import cache_in
 from herovlm.cli import load
 from herovlm.cost.clock import Clock
@@ -52,7 +52,7 @@ class Session:
         return "pad" if getattr(images, "do_pad", False) else "crop"
 
     def answer(
-        self, pictures: Sequence[Image.Image], question: str, method: str, keep: float | int | str, new_tokens: int
+        self, pictures: Sequence[Image.Image], question: str, method: str, keep: api.AnyKeep, new_tokens: int
     ) -> Answer:
         """Drop, time each stage, and generate greedily; methods inside the language model work in prefill and answer.
 
@@ -61,7 +61,8 @@ class Session:
             HeroError: as `herovlm.drop`.
         """
         inputs = self.inputs(pictures, question)
-        options = api.options_of(method, keep, question, self.processor, "compact", None, self.narrow)
+        how: Any = {"question": question, "processor": self.processor, "narrow": self.narrow}
+        options = api.options_of(method, keep=keep, **how).on(self.model)
         clock = Clock(self.model.device)
         marks = [clock.start()]
         seen = api.look(self.model, inputs, options)
@@ -79,7 +80,7 @@ class Session:
         )
         return Answer(
             method=method,
-            keep=keep,
+            keep=budget.told(options.budget),
             text=text,
             positions=sum(kept.positions for kept in short.kept),
             of=sum(seen.positions for seen in short.seen),
@@ -95,7 +96,7 @@ class Session:
         self,
         pictures: Sequence[Image.Image],
         question: str,
-        plan: Sequence[tuple[str, float | int | str]],
+        plan: Sequence[tuple[str, api.AnyKeep]],
         new_tokens: int,
         step: Callable[[str], None],
     ) -> Asked:

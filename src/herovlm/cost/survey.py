@@ -9,13 +9,14 @@ import torch
 from transformers import PreTrainedModel
 
 from herovlm import api
+from herovlm.budget import Budget, Share, read, told
 from herovlm.cost.clock import Samples, Way, race, ratio, spread
 from herovlm.cost.count import counted
 from herovlm.cost.run import answering
 from herovlm.errors import HeroError
 
-Plan = Sequence[tuple[str, float | int]]  # method and keep
-FULL = ("full", 1.0)
+Plan = Sequence[tuple[str, api.AnyKeep]]  # method and what it keeps
+FULL = ("full", Share(1.0))
 
 
 def survey(
@@ -28,7 +29,7 @@ def survey(
     question: str | None = None,
     step: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Count and measure every (method, keep) of a plan on one batch of prompts.
+    """Count and measure every (method, budget) of a plan on one batch of prompts.
 
     Returns:
         "rows", one a pair: "method", "keep", "theory" (see `counted`), "seconds" of each stage and "peak" bytes (median
@@ -38,18 +39,18 @@ def survey(
     Raises:
         HeroError: not one of the pairs can be measured; the error of the first.
     """
-    theory: dict[tuple[str, float | int], dict[str, int]] = {}
+    theory: dict[tuple[str, Budget], dict[str, int]] = {}
     ways: dict[str, Way] = {}
     refused, errors = [], []
-    for method, keep in plan:
+    for method, keep in ((method, read(keep)) for method, keep in plan):
         if step is not None:
             step(f"counting {_label(method, keep)}")
         try:
-            options = api.options_of(method, keep, question, None, "compact", None)
+            options = api.options_of(method, keep=keep, question=question)
             theory[method, keep] = counted(model, inputs, options)
         except (HeroError, torch.OutOfMemoryError) as error:
             errors.append(error)
-            refused.append({"method": method, "keep": keep, "error": " ".join(str(error).split())})
+            refused.append({"method": method, "keep": told(keep), "error": " ".join(str(error).split())})
             continue
         ways[_label(method, keep)] = answering(model, inputs, options, new_tokens)
     if not ways:
@@ -58,7 +59,7 @@ def survey(
     whole = measured.get(_label(*FULL))
     rows = []
     for (method, keep), counts in theory.items():
-        row = {"method": method, "keep": keep, "theory": counts, **_spreads(measured[_label(method, keep)])}
+        row = {"method": method, "keep": told(keep), "theory": counts, **_spreads(measured[_label(method, keep)])}
         if whole is not None:
             row["less"] = round(theory[FULL]["first_token"] / counts["first_token"], 4)
             row["faster"] = ratio(whole["first_token"], measured[_label(method, keep)]["first_token"])
@@ -66,7 +67,7 @@ def survey(
     return {"batch": len(inputs["input_ids"]), "rows": rows, "refused": refused}
 
 
-def _label(method: str, keep: float | int) -> str:
+def _label(method: str, keep: Budget) -> str:
     return f"{method} at {keep}"
 
 

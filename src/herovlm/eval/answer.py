@@ -17,6 +17,7 @@ from torch import Tensor
 from herovlm import api, registry
 from herovlm.adapters import relevance, words
 from herovlm.adapters.base import everything
+from herovlm.budget import fits
 from herovlm.errors import HeroError, InputsError
 from herovlm.eval.plan import Config
 from herovlm.prompt import prompt
@@ -176,7 +177,8 @@ class Reader:
 
     def _rows(self, config: Config, looks: dict[Relevance | None, list[Seen]], mask: Tensor) -> list[Row]:
         """Choose for every question; once, where the question is nothing to the method."""
-        options = config.options
+        options = config.options.on(self.model)
+        fits(options.budget, 1)
         needs = options.needs(registry.adapter(self.model).depth(self.model))
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         rows: list[Row] = []
@@ -266,7 +268,7 @@ def choose(options: api.Options, seen: Seen) -> Kept:
     """Choose as `herovlm.drop` does."""
     if options.all:
         return everything(seen)
-    return options.method.keep(seen, options.budget(seen), options.newlines, share=options.share)
+    return options.method.keep(seen, options.spend(0, seen), options.newlines, share=options.budget.share())
 
 
 def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
@@ -281,7 +283,7 @@ def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def _alike(row: Row) -> tuple[bool, float, str]:
+def _alike(row: Row) -> tuple[bool, str, str]:
     """Sort key of rows that may share a batch: those of a method inside the LLM only among themselves."""
     options = row.config.options
-    return row.config.original, row.config.keep, str(row.config) if options.inside is not None else ""
+    return row.config.original, str(row.config.budget), str(row.config) if options.inside is not None else ""

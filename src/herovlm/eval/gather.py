@@ -21,7 +21,7 @@ class Column:
     """What was answered under one configuration."""
 
     method: str
-    keep: float | int
+    keep: float | int | str  # as `herovlm.budget.told` writes it; older runs have whole numbers
     original: bool
     answers: dict[str, list[Record]] = field(default_factory=dict)  # picture -> its records
 

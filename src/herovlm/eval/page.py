@@ -61,7 +61,7 @@ def page(summary: Summary, drawings: list[str]) -> str:
 def _part(table: Mapping[str, Any], svg: str) -> dict[str, Any]:
     """Prepare one table: cells with what stands beside them in small, and what they say when pointed at."""
     columns, rows = tables.grid(table)
-    found = {(tables.label(config), f"keep={config['keep']}"): config for config in table["configs"].values()}
+    found = {(tables.label(config), tables.heading(config["keep"])): config for config in table["configs"].values()}
     return {
         "title": tables.title(table),
         "columns": columns,

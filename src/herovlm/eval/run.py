@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from herovlm import __version__
+from herovlm.budget import told
 from herovlm.errors import UsageError
 from herovlm.eval import metrics, records
 from herovlm.eval.answer import Answer, Answered, Reader
@@ -144,7 +145,7 @@ class Run:
             "sample": sample.name,
             "kind": sample.kind,
             "method": str(one.config.method),
-            "keep": one.config.keep,
+            "keep": told(one.config.budget),
             "positions": "original" if one.config.original else "compact",
             "answer": one.text,
             "wanted": list(sample.answers),

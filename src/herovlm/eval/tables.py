@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from herovlm import budget
 from herovlm.eval.plan import FULL
 
 Cells = list[list[str]]
@@ -40,15 +41,20 @@ PRETTY, ASCII = Marks("=", "▲", "▼", "○"), Marks("=", "+", "-", "o")
 def grid(table: Mapping[str, Any], marks: Marks = PRETTY, *, intervals: bool = True) -> tuple[list[str], Cells]:
     """Lay a table of a summary out: columns, and a row a method, best first; a method without some number is last."""
     configs = {name: config for name, config in table["configs"].items() if name != FULL}
-    keeps = sorted({config["keep"] for config in configs.values()}, key=lambda k: (isinstance(k, int), -k))
+    keeps = sorted({config["keep"] for config in configs.values()}, key=budget.rank)
     rows: dict[str, dict[Any, Mapping[str, Any]]] = {}
     for name, config in configs.items():
         if name not in table["refused"]:
             rows.setdefault(label(config), {})[config["keep"]] = config
-    columns = ["method", *(f"keep={keep}" for keep in keeps)]
+    columns = ["method", *map(heading, keeps)]
     order = sorted(rows, key=lambda name: (-len(rows[name]), -sum(c["accuracy"] for c in rows[name].values())))
     cells = [[name, *(cell(rows[name].get(keep), marks, intervals) for keep in keeps)] for name in order]
     return columns, cells
+
+
+def heading(keep: float | str) -> str:
+    """What a column is called: "keep=0.2", "tokens=64"."""
+    return budget.label(keep).replace(" ", "=", 1)
 
 
 def title(table: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ class Method(Described):
 
         Args:
             seen: What the tower saw.
-            budget: Number of positions, at least 1; `herovlm.types.budget_of` makes it from the user's `keep`.
+            budget: Number of positions, at least 1; `herovlm.budget` makes it from what the user said.
             newlines: Overrides the method's own rule for the newline positions.
             share: The user's `keep` when it was a share (default budget / positions).  Only methods whose paper
                 rounds for itself read it (`hero(variant="official")` is the case).

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from herovlm.budget import label
 from herovlm.types import Kept, KeptInside, Seen
 from herovlm.viz.geometry import Fit
 
@@ -15,7 +16,7 @@ class Answer:
     """What one method answered, and what it cost."""
 
     method: str  # spec, such as "hero" or "hero(alpha=0.3)"
-    keep: float | int | str  # share or number of visual positions or auto, as asked
+    keep: float | str  # what was asked for, as `herovlm.budget.told` writes it: 0.2, "64t", "auto(0.05)"
     text: str
     positions: int  # visual positions that reached the LLM, all pictures together
     of: int  # visual positions that the untouched model sends
@@ -31,7 +32,7 @@ class Answer:
     def label(self) -> str:
         """How tables and pages call this answer: "hero, keep 0.2", or "full" when nothing was dropped."""
         whole = self.keep == 1.0 or (self.positions == self.of and not self.inside)
-        return self.method if whole else f"{self.method}, keep {self.keep}"
+        return self.method if whole else f"{self.method}, {label(self.keep)}"
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -44,13 +45,13 @@ class Refused:
     """A method that could not answer, and why: a budget too small for it, a signal that this model cannot give."""
 
     method: str
-    keep: float | int | str
+    keep: float | str
     why: str
 
     @property
     def label(self) -> str:
         """How tables and pages call it."""
-        return f"{self.method}, keep {self.keep}"
+        return f"{self.method}, {label(self.keep)}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from herovlm import budget
 from herovlm.errors import InputsError, UsageError
 from herovlm.pictures import open_picture
 from herovlm.types import Short
@@ -118,7 +119,7 @@ def show(
                 f"{len(pictures)} pictures to show, but the prompt has {len(one.kept)}; give all in order"
             )
         method, keep = name if isinstance(name, tuple) else (name, None)
-        label = f"{method}, keep {keep}" if keep is not None else method
+        label = f"{method}, {budget.label(keep)}" if keep is not None else method
         for p, ((_, picture), seen, kept) in enumerate(zip(pictures, one.seen, one.kept, strict=True)):
             geometry.check(picture.size, seen)
             how: Fit = fit or ("squeeze" if any(seen.grid.tiles) else "crop")

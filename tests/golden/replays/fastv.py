@@ -17,7 +17,7 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
     layer, start, count = (int(case[name]) for name in ("agg_layer", "system_length", "image_length"))
     hidden = torch.from_numpy(case["hidden"])[None]  # (1, L, D)
     visual = torch.arange(start, start + count)
-    method = FastV(layer=layer, keep=int(case["rank"]))
+    method = FastV(layer=layer, tokens=int(case["rank"]))
     granted = method.plan(count, layer + 1)[layer]
     cut = _inside.ask(method, layer, layer + 1, visual, granted, last=torch.from_numpy(case["last_row"]))
     real = torch.ones(hidden.shape[:2], dtype=torch.bool)

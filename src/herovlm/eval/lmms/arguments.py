@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from herovlm import budget
+from herovlm.budget import Budget
 from herovlm.errors import UsageError
 from herovlm.registry import did_you_mean
 from herovlm.types import Newlines
@@ -17,7 +19,8 @@ class Arguments:
 
     pretrained: str  # folder of a checkpoint, or its name on the hub
     method: str = "hero"
-    keep: float | int = 0.2
+    keep: float | str | None = None  # share of the visual positions, or "auto(loss=0.05)"; 0.2 where nothing is said
+    tokens: int | None = None  # instead: number of positions an image
     positions: Literal["compact", "original"] = "compact"
     newlines: Newlines | None = None
     clip: str | None = None  # folder or name of the CLIP that scores the question
@@ -28,6 +31,15 @@ class Arguments:
     device_map: str | None = None
     batch_size: int = 1
     max_new_tokens: int = 1024  # where the task does not say
+
+    @property
+    def budget(self) -> Budget:
+        """What is kept.
+
+        Raises:
+            BudgetError: it cannot be read.
+        """
+        return budget.read(budget.parse(self.keep) if isinstance(self.keep, str) else self.keep, self.tokens)
 
 
 def split(text: str) -> dict[str, str]:
@@ -76,23 +88,20 @@ def check(given: Mapping[str, Any]) -> Arguments:
             raise UsageError(f"herovlm takes no argument {name!r}{did_you_mean(name, known)}")
     if not given.get("pretrained"):
         raise UsageError("pretrained is missing: pretrained=FOLDER, or the name of a checkpoint on the hub")
-    numbers = {name: _number(given[name]) for name in ("keep", "batch_size", "max_new_tokens") if name in given}
+    numbers = {name: _number(given[name]) for name in ("tokens", "batch_size", "max_new_tokens") if name in given}
     for name in ("batch_size", "max_new_tokens"):
         if not isinstance(numbers.get(name, 1), int) or numbers.get(name, 1) < 1:
             raise UsageError(
                 f"{name}={given[name]} is not a whole number of at least 1; nothing is found out by itself"
             )
     arguments = Arguments(**{**given, **numbers})
-    options_of(arguments.method, arguments.keep, None, None, arguments.positions, arguments.newlines)
+    options_of(arguments.method, keep=arguments.budget, positions=arguments.positions, newlines=arguments.newlines)
     return arguments
 
 
 def _number(value: Any) -> Any:
-    """Read a whole number or a share; what is neither stays as it is."""
-    for kind in (int, float):
-        if isinstance(value, str):
-            try:
-                return kind(value)
-            except ValueError:
-                pass
-    return value
+    """Read a whole number; what is none stays as it is."""
+    try:
+        return int(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

@@ -18,6 +18,7 @@ from rich.progress import track
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from herovlm import api, registry
+from herovlm.budget import label
 from herovlm.errors import ModelError, UnsupportedError
 from herovlm.eval.lmms import arguments
 from herovlm.eval.lmms.prompts import Prompt, cut, generation_of, prompt_of
@@ -94,7 +95,7 @@ class HeroVlm(lmms):  # type: ignore[misc]  # lmms-eval is not typed
             groups.setdefault(repr(request.args[2]), []).append(index)
         size, found = self.batch_size, dict[int, GenerationResult]()
         batches = [group[at : at + size] for group in groups.values() for at in range(0, len(group), size)]
-        for batch in track(batches, f"{self.arguments.method}, keep={self.arguments.keep}", disable=self.rank != 0):
+        for batch in track(batches, f"{self.arguments.method}, {label(self.arguments.budget)}", disable=self.rank != 0):
             prompts = [self._prompt(requests[index]) for index in batch]
             found.update(zip(batch, self._answer(prompts, requests[batch[0]].args[2]), strict=True))
         self.counts.log()
@@ -147,7 +148,7 @@ class HeroVlm(lmms):  # type: ignore[misc]  # lmms-eval is not typed
         return api.dropping(
             self.model,
             method=asked.method,
-            keep=asked.keep,
+            keep=asked.budget,
             question=[prompt.question for prompt in prompts],
             processor=self.processor,
             positions=asked.positions,

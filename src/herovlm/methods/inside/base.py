@@ -21,6 +21,14 @@ class Inside(Described):
     their number alone, unless `exact` says otherwise.
     """
 
+    def __post_init__(self) -> None:
+        """Check the fields; a share is written with a point, so that nobody takes 1 for one position."""
+        super().__post_init__()
+        keep = getattr(self, "keep", None)
+        if isinstance(keep, int):
+            number = f", or tokens={keep} for that many positions" if hasattr(self, "tokens") else ""
+            raise MethodError(f"{self.name}(keep={keep}): expected a share such as 0.5, all of them 1.0{number}")
+
     @property
     def exact(self) -> bool:
         """Whether the positions that stay are those of `plan`, whatever the picture shows."""

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
-from herovlm.methods.fields import Described
 from herovlm.ops import select
 from herovlm.types import Look
 
-Keep = float | int | None  # a share, a number of positions, or None: the paper's own, or what the call asks for
 SPARSE = (300 / 576, 200 / 576, 110 / 576)  # SparseVLM's counts for 192 tokens a layer, as shares of one tile
 
 
@@ -62,9 +60,3 @@ def raters(look: Look, name: str) -> Tensor:
     near = (entered[0].float() @ entered[1].float().T).softmax(1).mean(0)  # (Q,)
     above: Tensor = near > near.mean()
     return above | ~above.any()
-
-
-def share_of(method: Described, keep: Keep) -> None:
-    """Refuse a `keep` that is neither None, nor a share in (0, 1], nor a number of positions."""
-    if keep is not None and not (0 < keep <= 1 if isinstance(keep, float) else keep >= 1):
-        raise MethodError(f"{method.name}(keep={keep!r}): expected a share in (0, 1], or a number of positions from 1")

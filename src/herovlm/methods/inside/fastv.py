@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
+from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import Keep, best, resolve, share_of
-from herovlm.types import Cut, Look, Reads, budget_of
+from herovlm.methods.inside.common import best, resolve
+from herovlm.types import Cut, Look, Reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +23,8 @@ class FastV(Inside):
     """
 
     layer: Layer = 2  # cut before this layer; 0.25: after a quarter of them
-    keep: Keep = None  # share (or number) of an image's positions that stay; None: the call's mean, in a chain 0.5
+    keep: float | None = None  # share of an image's positions that stay; None: the call's mean, in a chain 0.5
+    tokens: int | None = None  # instead of keep: number of an image's positions that stay
 
     name = "fastv"
     paper = "arXiv 2403.06764"
@@ -28,9 +32,17 @@ class FastV(Inside):
     formula = "kept = top n of mean_heads A[last token], A: attention of the layer before"
 
     def __post_init__(self) -> None:
-        """Check the range."""
+        """Check the ranges."""
         super().__post_init__()
-        share_of(self, self.keep)
+        within(self, 1e-9, 1, "keep")
+        within(self, 1, math.inf, "tokens")
+        if self.keep is not None and self.tokens is not None:
+            raise MethodError(f"{self}: expected keep or tokens, not both")
+
+    @property
+    def settled(self) -> bool:
+        """Whether one of them is given."""
+        return self.keep is not None or self.tokens is not None
 
     def needs(self, depth: int) -> dict[int, Reads]:
         """The last token's attention."""
@@ -38,7 +50,9 @@ class FastV(Inside):
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """One number for all layers behind the cut."""
-        return (budget_of(0.5 if self.keep is None else self.keep, positions),)
+        if self.tokens is not None:
+            return (min(self.tokens, positions),)
+        return (max(1, round((0.5 if self.keep is None else self.keep) * positions)),)
 
     def choose(self, look: Look) -> Cut:
         """Take the highest mean over heads."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from herovlm.budget import Share
 from herovlm.eval.answer import Reader
 from herovlm.eval.likelihood import judge
 from herovlm.eval.plan import FULL, Config
@@ -33,7 +34,7 @@ def name_of(thumbnail: str, local: str, keep: float) -> str:
 def configs(layers: Layers) -> dict[str, Config]:
     """All four ways to choose at every keep: name -> configuration."""
     return {
-        name_of(thumbnail, local, keep): Config(Hero(high_layers=layers[thumbnail], low_layers=layers[local]), keep)
+        name_of(thumbnail, local, keep): Config(Hero(high_layers=layers[thumbnail], low_layers=layers[local]), Share(keep))
         for keep in KEEPS
         for thumbnail, local in product(STAGES, STAGES)
     }
@@ -53,7 +54,7 @@ def measure(
     Raises:
         HeroError: the model or the picture cannot be used.
     """
-    named = {FULL: Config(Full(), 1.0)}
+    named = {FULL: Config(Full(), Share(1.0))}
     for pair, layers in pairs.items():
         named |= {f"{pair}:{name}": config for name, config in configs(layers).items()}
     questions, answers = [sample.question for sample in samples], [wanted(sample) for sample in samples]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from herovlm.adapters.base import everything
+from herovlm.budget import Share
 from herovlm.errors import InputsError
 from herovlm.eval.answer import Reader, Row
 from herovlm.eval.likelihood import answer_ids, judge_rows
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 HERO = Hero()
-LOOK = Config(HERO, 0.5)  # what it keeps is not sent; it says what to record
+LOOK = Config(HERO, Share(0.5))  # what it keeps is not sent; it says what to record
 DIGITS = 5
 
 
