@@ -12,7 +12,7 @@ from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
 from herovlm.methods.inside.common import SPARSE, best, raters, resolve
-from herovlm.types import Cut, Look, Reads, budget_of
+from herovlm.types import Cut, Look, Reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,4 +79,5 @@ class SparseVlmPlus(Inside):
         g = g if self.floor is None else g.clamp(min=self.floor)
         fair = rows[:, rating][..., look.visual] / g  # (H, R, V)
         order = fair.sum((1, 2)).sort(descending=True, stable=True).indices
-        return Cut(best(fair[order[: budget_of(self.heads, len(fair))]].mean((0, 1)), look))
+        count = self.heads if isinstance(self.heads, int) else max(1, round(self.heads * len(fair)))
+        return Cut(best(fair[order[:count]].mean((0, 1)), look))
