@@ -51,7 +51,7 @@ def test_spelling_is_free(text: str) -> None:
     assert spec.parse(text) == Hero(alpha=0.3, low_layers=(2, 3))
 
 
-insides = st.builds(FastV, layer=layers.map(lambda some: some[0]), keep=st.none() | st.integers(1, 99)) | st.builds(
+insides = st.builds(FastV, layer=layers.map(lambda some: some[0]), tokens=st.none() | st.integers(1, 99)) | st.builds(
     PyramidDrop, layers=layers, keep=st.none() | st.floats(1e-6, 1), positions=st.sampled_from(["true", "code"])
 )
 

@@ -59,7 +59,11 @@ def alone(model: Any, prompt: Prompt, length: int, **drop: Any) -> tuple[str, An
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize(
     "drop",
-    [{}, {"method": "hero", "keep": 0.3}, {"method": "random", "tokens": 40, "positions": "original", "newlines": "all"}],
+    [
+        {},
+        {"method": "hero", "keep": 0.3},
+        {"method": "random", "tokens": 40, "positions": "original", "newlines": "all"},
+    ],
     ids=str,
 )
 def test_answers_are_those_of_one_prompt_alone(stand_in: Any, folder: Path, batch_size: int, drop: Any) -> None:
