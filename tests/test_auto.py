@@ -22,7 +22,7 @@ from herovlm.errors import BudgetError, MethodError, UnsupportedError
 from herovlm.types import Needs, Seen
 
 CURVE = ((0.01, 8.0), (0.05, 3.0), (0.2, 1.0))
-METHOD = "hero"  # that the demo model is calibrated for
+METHOD = "hero_plus"  # that the demo model is calibrated for
 
 
 def seen_of(hidden: torch.Tensor) -> Seen:

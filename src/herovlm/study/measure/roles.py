@@ -34,7 +34,9 @@ def name_of(thumbnail: str, local: str, keep: float) -> str:
 def configs(layers: Layers) -> dict[str, Config]:
     """All four ways to choose at every keep: name -> configuration."""
     return {
-        name_of(thumbnail, local, keep): Config(Hero(high_layers=layers[thumbnail], low_layers=layers[local]), Share(keep))
+        name_of(thumbnail, local, keep): Config(
+            Hero(high_layers=layers[thumbnail], low_layers=layers[local]), Share(keep)
+        )
         for keep in KEEPS
         for thumbnail, local in product(STAGES, STAGES)
     }
