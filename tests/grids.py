@@ -50,7 +50,8 @@ def make_seen(
     local = canvas.view(rows, side, cols, side).transpose(1, 2).reshape(rows * cols, patches)
     valid = torch.cat([torch.ones(1, patches, dtype=torch.bool), local])
     grid = make_grid(rows, cols, side, canvas.any(1) if newlines else None, newlines)
-    needs = needs or Needs(tuple(range(depth)), True, "tower", True, tuple(range(depth)), tuple(range(depth)), True)
+    every = tuple(range(depth))
+    needs = needs or Needs(every, True, "tower", affinity=True, dots=True, keys=every, received=every, hidden=True)
     rows_of = {b: (2 * draw(tiles, heads, patches + 1)).softmax(-1)[..., 1:] for b in needs.attention}
     return Seen(
         grid,
@@ -65,6 +66,8 @@ def make_seen(
         received={b: draw(tiles, patches).softmax(-1) * patches for b in needs.received},
         hidden=draw(tiles, patches, channels) if needs.hidden else None,
         words={kind: draw(5, channels) for kind in needs.words},
+        newline=draw(channels) if newlines else None,
+        dots=4 * draw(tiles, patches) if needs.dots else None,
         depth=depth,
         heads=heads,
     )

@@ -19,7 +19,7 @@ from herovlm.errors import InputsError, UnsupportedError, UsageError
 from herovlm.methods.base import Method, resolve
 from herovlm.methods.full import Full
 from herovlm.methods.inside.base import Chain, Inside
-from herovlm.types import Kept, Needs, Newlines, Relevance, Seen, Short
+from herovlm.types import Compared, Kept, Needs, Newlines, Seen, Short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -326,10 +326,10 @@ def chosen(options: Options, seen: Sequence[Seen]) -> list[Kept]:
 
 def _score(model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, options: Options) -> Score | None:
     """Prepare the cosines with the question, if the method wants any."""
-    if needs.relevance is None and not needs.affinity:
+    if not needs.question:
         return None
 
-    def score(kind: Relevance, looked_at: Tensor, prompt: list[int]) -> Tensor:
+    def score(kind: Compared, looked_at: Tensor, prompt: list[int]) -> Tensor:
         return relevance.score(model, kind, _questions(model, inputs, options), looked_at, prompt)
 
     return score

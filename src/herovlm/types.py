@@ -17,6 +17,7 @@ from torch import Tensor
 Newlines = Literal["touched", "all", "none", "canvas"]
 Relevance = Literal["tower", "clip"]
 Words = Literal["keywords", "all"]  # of the question
+Compared = Literal["tower", "clip", "dots"]  # how picture and question are: a cosine of either kind, or a plain product
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Needs:
     cls: bool = False  # CLS state after the last block
     relevance: Relevance | None = None  # tile-question cosine from the tower itself, or from the original CLIP
     affinity: bool = False  # patch-question cosine, from the tower itself
+    dots: bool = False  # patch-question product, of what the projector reads of the tower
     keys: tuple[int, ...] = ()  # blocks whose key projections and CLS query are wanted
     received: tuple[int, ...] = ()  # blocks whose attention received by each patch is wanted (forms N x N maps)
     hidden: bool = False  # states of the patches before the projector, for methods that merge there
@@ -61,7 +63,7 @@ class Needs:
     @property
     def question(self) -> bool:
         """Whether the question counts."""
-        return self.relevance is not None or self.affinity or bool(self.words)
+        return self.relevance is not None or self.affinity or self.dots or bool(self.words)
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,14 @@ class Seen:
     cls: Tensor | None = None  # (T, D) CLS state after the last block, before any post-layernorm
     relevance: Tensor | None = None  # (T,) cosine of tile and question in CLIP space; may be None when T = 1
     affinity: Tensor | None = None  # (T, N) cosine of each patch's last state and the question in CLIP space
+    dots: Tensor | None = None  # (T, N) product of patch and question in CLIP space, of the states in `hidden` and with
+    # neither normalised
     keys: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, 1 + N, C) key projections, CLS first
     queries: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, C) query projection of the CLS token
     received: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, N) attention from all patches
     hidden: Tensor | None = None  # (T, N, C) before the projector
     words: Mapping[Words, Tensor] = field(default_factory=dict)  # kind -> (m, D) input embeddings of the LLM
+    newline: Tensor | None = None  # (D,) embedding that closes a row, as the LLM reads it; None where there is none
     through: Tensor | None = None  # (T, N) bool: the valid patches that went through a narrowed tower; None = all.
     # What is recorded behind the cut is 0 for the others, and so are features; `valid` and `positions` do not change.
     depth: int = 0  # blocks of the vision tower, so that relative layers can be resolved
@@ -89,6 +94,11 @@ class Seen:
     def positions(self) -> int:
         """Visual positions the untouched model sends for this image, newlines included."""
         return int(self.valid.sum()) + int(self.grid.sent.sum())
+
+    @property
+    def slots(self) -> Tensor:
+        """What the untouched model sends, in order, as in `Grid.order`: (positions,) int64."""
+        return self.grid.order[self.grid.on_slots(self.valid, self.grid.sent)]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from herovlm.errors import UnsupportedError
 from herovlm.types import Needs, Seen
 
 DEPTH, PATCHES, CUT = 4, 16, 1  # the tiny tower; features come from block 2
-ALL = Needs(attention=(0, 1, 2, 3), cls=True, affinity=True, keys=(2, 3), received=(1, 2), hidden=True)
+ALL = Needs(attention=(0, 1, 2, 3), cls=True, affinity=True, dots=True, keys=(2, 3), received=(1, 2), hidden=True)
 NEITHER = Needs(attention=(0, 1, 2, 3))
 
 
@@ -96,6 +96,7 @@ def test_it_is_the_plain_tower_with_the_others_masked(models: Any, family: str, 
         near(torch.cat([s.attention[block] for s in got]), rows[block])
     near(torch.cat([s.cls for s in got]), output.last_hidden_state[:, 0])
     near(torch.cat([s.affinity for s in got])[sent], output.last_hidden_state[:, 1:].sum(-1)[sent])
+    near(torch.cat([s.dots for s in got])[sent], output.hidden_states[-2][:, 1:].sum(-1)[sent])
     near(torch.cat([s.hidden for s in got])[sent], output.hidden_states[-2][:, 1:][sent])
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, CLIPModel
 
 import herovlm
 from herovlm.adapters import relevance
-from herovlm.errors import InputsError, TextTowerError
+from herovlm.errors import InputsError, TextTowerError, UnsupportedError
 
 TEXT = ["USER: <image>\nWhat is this? ASSISTANT:", "USER: <image> <image>\nIs it green? ASSISTANT:"]
 QUESTIONS = ["What is this?", "Is it green?"]
@@ -46,6 +46,25 @@ def test_relevance_is_the_cosine_of_clip(small: tiny.Tiny, kind: str) -> None:
         want = by_hand(small.clip, pixels[: len(seen.valid)], question)
         torch.testing.assert_close(seen.relevance, want, atol=1e-6, rtol=0)
         assert want.std() > 1e-3
+
+
+@torch.no_grad()
+def test_dots_are_products_of_what_the_projector_reads_and_nothing_is_normalised(small: tiny.Tiny) -> None:
+    inputs = make_inputs(small)
+    short = herovlm.drop(small.model, inputs, method="trim", processor=small.processor)
+    asked = [QUESTIONS[0], QUESTIONS[1], QUESTIONS[1]]  # of each image
+    for seen, question in zip(short.seen, asked, strict=True):
+        ids = tiny.clip_tokenizer()(question, return_tensors="pt")["input_ids"]
+        words = small.clip.get_text_features(ids).pooler_output[0]
+        normed = small.clip.vision_model.post_layernorm(seen.hidden)
+        want = small.clip.visual_projection(normed) @ words
+        torch.testing.assert_close(seen.dots, want, atol=1e-5, rtol=1e-5)
+        assert seen.dots.std() > 1e-2
+
+
+def test_dots_need_one_layer(small: tiny.Tiny) -> None:
+    with pytest.raises(UnsupportedError, match="more than one layer"):
+        relevance.score(small.model, "dots", ["Hi?"], torch.zeros(1, 16, 64), [0])
 
 
 def test_clip_relevance_is_that_of_the_other_tower(small: tiny.Tiny) -> None:

@@ -35,8 +35,15 @@ SPECS = [
     'prumerge_plus(variant="adaptive")',
     'globalcom2(variant="official")',
     'visionzip(merge="mean")',
+    "visionzip(dominant=5, contextual=2)",
+    'scope(combine="sum", alpha=0.5)',
+    'scope(scope="image")',
+    'vscan(variant="official")',
+    "vscan(windows=3, local=0.8)",
+    'trim(variant="adaptive")',
     'todre(objective="k_center")',
     'divprune(scope="tile")',
+    'divprune(variant="official")',
     'cdpruner(scope="image")',
     'mmtok(scope="image", keywords=False)',
     'mmtok(padding="covered")',
@@ -53,7 +60,7 @@ SHAPES = [
     (1, 2, 4, (2, 0)),  # all padding but the thumbnail: a picture of 1000 x 10
 ]
 MAPS = ("attention", "received", "keys", "queries", "words")
-TENSORS = ("features", "cls", "relevance", "affinity", "hidden")
+TENSORS = ("features", "cls", "relevance", "affinity", "dots", "hidden", "newline")
 RULES: list[Newlines | None] = [None, "touched", "all", "none"]
 
 
@@ -235,6 +242,7 @@ def test_signals_that_are_missing_are_named(method: Method) -> None:
         "cls": None,
         "relevance": None,
         "affinity": None,
+        "dots": None,
         "hidden": None,
         "words": {},
     }

@@ -109,6 +109,7 @@ def test_what_is_recorded_is_counted() -> None:
     assert theory.signals(config, Needs(received=(1,)), 5) == 5 * 16 * row
     assert theory.signals(config, Needs(relevance="tower"), 5) == 5 * 2 * 33 * 24  # projected, and compared
     assert theory.signals(config, Needs(affinity=True), 5) == 16 * theory.signals(config, Needs(relevance="tower"), 5)
+    assert theory.signals(config, Needs(dots=True), 5) == theory.signals(config, Needs(affinity=True), 5)
     again = theory.signals(config, Needs(relevance="clip"), 5) - theory.signals(config, Needs(relevance="tower"), 5)
     assert again == theory.vision(config, 5)
 

@@ -20,7 +20,7 @@ from herovlm.prompt import prompt
 QUESTIONS = ["what is it?", "is there a very red star in the corner?", "why?"]
 METHODS = [
     *("random", "hero", "prumerge", "cdpruner", "hero(variant='official')", "hero + fastv(layer=1, keep=0.5)"),
-    *("mmtok", "mmtok(keywords=False, text_temperature=0.2)"),
+    *("trim", "mmtok", "mmtok(keywords=False, text_temperature=0.2)"),
 ]
 PICTURE = tiny.picture(60, 31)
 

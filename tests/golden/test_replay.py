@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from grids import make_grid
+
+from herovlm.types import Kept, Seen
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -22,6 +26,16 @@ def test_every_case_is_equal(path: Path) -> None:
 def test_every_golden_file_here_has_a_replay_and_hero_has_all_its_cases() -> None:
     assert {p.stem for p in HERE.glob("*.npz")} <= set(replay.REPLAYS)
     assert len(replay.cases(HERE / "hero_selection.npz")) == 8
+
+
+def test_the_authors_of_globalcom2_number_valid_patches_and_take_the_number_for_the_slot() -> None:
+    from replays.globalcom2 import canvas_order
+
+    grid = make_grid(1, 2, 2)
+    valid = torch.tensor([[True] * 4, [False, True, False, True], [True] * 4])  # a column of padding on the left
+    kept = Kept(torch.tensor([[False] * 4, [False, True, False, True], [True, False, False, True]]), grid.sent)
+    order = canvas_order(Seen(grid, valid), kept).tolist()
+    assert order == [[1, 1], [1, 3], [2, 0], [-1, -1], [2, 3], [-1, -1]]
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:

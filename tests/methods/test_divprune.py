@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 from grids import make_seen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herovlm.errors import MethodError
 from herovlm.methods.divprune import DivPrune
 from herovlm.types import Needs, Seen
 
@@ -51,3 +53,40 @@ def test_lengths_do_not_matter() -> None:
 
 def test_it_looks_at_features_alone() -> None:
     assert DivPrune().needs(24) == Needs()
+
+
+OFFICIAL = DivPrune(variant="official")
+
+
+@pytest.mark.parametrize("budget", [5, 20, 45])
+def test_newlines_read_the_same_so_that_one_is_picked_however_unlike_the_patches(budget: int) -> None:
+    seen = make_seen(2, 2, 4, (1, 0))
+    assert seen.features is not None
+    seen = dataclasses.replace(seen, features=seen.features.abs(), newline=-torch.ones(8))
+    kept = OFFICIAL.keep(seen, budget)
+    assert kept.positions == budget
+    assert kept.newlines.sum() == 1
+    like = dataclasses.replace(seen, newline=3 * seen.features[0, 0])  # reads like a patch that is there
+    beside = OFFICIAL.keep(like, budget)
+    assert int(beside.mask[0, 0]) + int(beside.newlines.sum()) <= 1
+
+
+def test_when_only_repetitions_are_left_newlines_go_by_position() -> None:
+    seen = make_seen(2, 2, 4)
+    seen = dataclasses.replace(seen, features=torch.ones(5, 16, 8), newline=torch.ones(8))
+    kept = OFFICIAL.keep(seen, seen.positions - 1)
+    assert kept.positions == seen.positions - 1
+    assert not kept.newlines[-1]
+
+
+def test_a_rule_takes_newlines_out_of_the_contest() -> None:
+    seen = make_seen(2, 2, 4, (1, 0))
+    for rule in ("none", "touched", "all"):
+        assert OFFICIAL.keep(seen, 40, rule).mask.equal(DivPrune().keep(seen, 40, rule).mask)
+
+
+def test_what_newlines_read_must_be_known_and_they_belong_to_no_tile() -> None:
+    with pytest.raises(MethodError, match="newlines"):
+        OFFICIAL.keep(dataclasses.replace(make_seen(2, 2, 4), newline=None), 20)
+    with pytest.raises(MethodError, match="scope is 'image'"):
+        DivPrune(variant="official", scope="tile")

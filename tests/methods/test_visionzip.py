@@ -113,3 +113,39 @@ def test_every_tile_keeps_the_same_share_of_its_valid_patches() -> None:
 def test_a_share_outside_its_range_is_refused(contextual: float) -> None:
     with pytest.raises(MethodError, match="contextual"):
         VisionZip(contextual=contextual)
+
+
+COUNTS = VisionZip(dominant=5, contextual=2)
+
+
+def test_counts_are_those_of_every_tile_whatever_the_budget() -> None:
+    seen = seen_of()
+    for budget in (1, 40, 100):
+        assert COUNTS.keep(seen, budget).granted.tolist() == [7] * 5
+    assert not COUNTS.keep(seen, 40).newlines.any()
+    assert COUNTS.keep(seen, 40, "all").newlines.all()
+    assert not COUNTS.exact
+
+
+def test_counts_choose_what_the_same_share_chooses() -> None:
+    seen = seen_of()
+    share = VisionZip(contextual=2 / 7, newlines="none").keep(seen, 35)
+    kept = COUNTS.keep(seen, 35)
+    assert kept.mask.equal(share.mask)
+    assert kept.hidden is not None
+    assert kept.hidden.equal(share.hidden)  # type: ignore[arg-type]
+
+
+def test_a_tile_with_less_than_its_count_is_kept_whole_and_dominant_comes_first() -> None:
+    seen = seen_of((5, 0))  # one row of every local tile is no padding
+    kept = VisionZip(dominant=4, contextual=8).keep(seen, 10)
+    assert kept.granted.tolist() == [12, 6, 6, 6, 6]
+    owner = kept.why["owner"]
+    assert owner[1:][seen.valid[1:]].equal(torch.arange(36).expand(4, -1)[seen.valid[1:]])
+
+
+def test_two_counts_or_none() -> None:
+    with pytest.raises(MethodError, match="whole number"):
+        VisionZip(dominant=54)
+    with pytest.raises(MethodError, match="dominant"):
+        VisionZip(dominant=0, contextual=10)

@@ -71,3 +71,25 @@ def test_bfloat16_goes_in_and_out() -> None:
     features = torch.ones(1, 4, 2, dtype=torch.bfloat16)
     valid = torch.ones(1, 4, dtype=torch.bool)
     assert merge.average(features, valid, merge.anchors(valid.view(2, 2), 3).view(1, -1), 2).dtype == torch.bfloat16
+
+
+def test_by_likeness_averages_what_points_the_same_way_in_its_own_tile() -> None:
+    turn = torch.tensor([[0.0, 10, 80, 90], [100.0, 0, 20, 0]]).deg2rad()
+    features = torch.stack([turn.cos(), turn.sin()], -1) * torch.tensor([1.0, 2, 3, 4])[:, None]
+    mask = torch.tensor([[True, False, False, True], [True, False, False, False]])
+    valid = torch.tensor([[True] * 4, [True, True, True, False]])
+    merged = merge.by_likeness(features, valid, mask)
+    want = [features[0, :2].mean(0), features[0, 2:].mean(0), features[1, :3].mean(0)]
+    torch.testing.assert_close(merged, torch.stack(want))
+    assert merge.by_likeness(features.half(), valid, mask).dtype is torch.float16
+
+
+def test_owners_are_kept_patches_or_the_centres_among_them() -> None:
+    features = torch.eye(4)[[0, 0, 1, 1]][None] + 0.1
+    mask = torch.tensor([[True, False, True, False]])
+    every = torch.ones_like(mask)
+    assert merge.owners(features, every, mask, mask).tolist() == [[0, 0, 2, 2]]
+    only = torch.tensor([[True, False, False, False]])
+    assert merge.owners(features, every, mask, only).tolist() == [[0, 0, 2, 0]]
+    assert merge.owners(features, mask, mask, mask).tolist() == [[0, -1, 2, -1]]
+    assert merge.owners(features, every, ~every, ~every).tolist() == [[-1] * 4]

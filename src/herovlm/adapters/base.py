@@ -17,11 +17,11 @@ from herovlm.adapters import narrow, packing, positions, refuse, shortcut, watch
 from herovlm.adapters.narrow import Narrow
 from herovlm.adapters.packing import Layout
 from herovlm.errors import MethodError, ModelError, UnsupportedError
-from herovlm.types import Kept, Needs, Relevance, Seen, Short
+from herovlm.types import Compared, Kept, Needs, Seen, Short
 
 VISION_INPUTS = ("pixel_values", "image_sizes", "vision_feature_layer", "vision_feature_select_strategy")
-Score = Callable[[Relevance, Tensor, list[int]], Tensor]  # (kind, CLS states, patch states or pixels, prompt of each
-# tile) -> cosines: one a tile, or one a patch where patch states (tiles, N, C) are given
+Score = Callable[[Compared, Tensor, list[int]], Tensor]  # (kind, CLS states, patch states or pixels, prompt of each
+# tile) -> cosines or products: one a tile, or one a patch where patch states (tiles, N, C) are given
 
 
 class Ran(NamedTuple):
@@ -106,8 +106,8 @@ class Adapter(ABC):
     ) -> tuple[Seen, ...]:
         """Run the vision tower once and record what a method needs: one `Seen` an image, in prompt order.
 
-        `score` gives cosines with the question; it is asked only when `needs` has relevance or affinity, and for the
-        relevance of tiles only for images that have several.  `cut` lets only a share of the patches through the tower.
+        `score` compares with the question; it is asked only when `needs.question`, and for the relevance of tiles only
+        for images that have several.  `cut` lets only a share of the patches through the tower.
 
         Raises:
             InputsError: placeholders and images do not fit.
@@ -121,13 +121,14 @@ class Adapter(ABC):
         if needs.relevance and score is not None:
             looked_at = self.tiles(model, inputs).to(cls.device) if needs.relevance == "clip" else cls
             relevance = _relevance(partial(score, needs.relevance), looked_at, counts, samples)
-        affinity = _affinity(score, ran.states[:, 1:].float(), counts, samples) if needs.affinity and score else None
+        affinity = _by_patch(score, "tower", ran.states[:, 1:], counts, samples) if needs.affinity else None
+        dots = _by_patch(score, "dots", ran.hidden, counts, samples) if needs.dots else None
         parts: dict[str, Any] = {
             name: {b: torch.split(x, counts) for b, x in blocks.items()} for name, blocks in ran.found.items()
         }
         before = None if ran.hidden is None else torch.split(ran.hidden, counts)
         through = None if ran.through is None else torch.split(ran.through.to(cls.device), counts)
-        blocks, seen = watch.attention_blocks(self.tower(model)), []
+        blocks, seen, newline = watch.attention_blocks(self.tower(model)), [], self.newline(model)
         for i, (layout, own) in enumerate(zip(layouts, torch.split(cls, counts), strict=True)):
             here = layout.to(cls.device)
             seen.append(
@@ -138,7 +139,9 @@ class Adapter(ABC):
                     cls=own if needs.cls else None,
                     relevance=relevance[i],
                     affinity=None if affinity is None else affinity[i],
+                    dots=None if dots is None else dots[i],
                     hidden=None if before is None else before[i],
+                    newline=None if newline is None else newline.detach(),
                     through=None if through is None else through[i],
                     depth=len(blocks),
                     heads=blocks[0].num_heads,
@@ -157,7 +160,7 @@ class Adapter(ABC):
         features = shortcut.feature_blocks(model, inputs, self.depth(model))
         with (
             watch.recorded(tower, watch.wanted(needs)) as found,
-            watch.inputs_of(projector, needs.hidden) as hidden,
+            watch.inputs_of(projector, needs.hidden or needs.dots) as hidden,
             shortcut.taken(tower, max(features), needs),
             nullcontext() if cut is None else narrow.applied(tower, projector, cut, features, valid) as passed,
         ):
@@ -238,10 +241,14 @@ def _relevance(
     return relevance
 
 
-def _affinity(score: Score, states: Tensor, counts: Sequence[int], samples: Sequence[int]) -> Sequence[Tensor]:
+def _by_patch(
+    score: Score | None, kind: Compared, states: Tensor | None, counts: Sequence[int], samples: Sequence[int]
+) -> Sequence[Tensor] | None:
     """Score every patch: states (sum of T, N, C) -> (T, N) an image."""
+    if score is None or states is None:
+        return None
     prompts = [sample for sample, count in zip(samples, counts, strict=True) for _ in range(count)]
-    return torch.split(score("tower", states, prompts), list(counts))
+    return torch.split(score(kind, states.float(), prompts), list(counts))
 
 
 def _unpack(layout: Layout, packed: Tensor) -> Tensor:

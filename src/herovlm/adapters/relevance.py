@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
 
-from herovlm.errors import InputsError, TextTowerError
-from herovlm.types import Relevance
+from herovlm.errors import InputsError, TextTowerError, UnsupportedError
+from herovlm.types import Compared, Relevance
 
 # (hidden_size, blocks, image_size, patch_size) of a vision tower -> the CLIP checkpoint it was made from
 TOWERS: dict[tuple[int, int, int, int], str] = {
@@ -40,11 +40,12 @@ def attach(model: PreTrainedModel, clip: CLIPModel, tokenizer: Tokenize) -> None
 
 @torch.no_grad()
 def score(
-    model: PreTrainedModel, kind: Relevance, questions: Sequence[str], looked_at: Tensor, prompt: Sequence[int]
+    model: PreTrainedModel, kind: Compared, questions: Sequence[str], looked_at: Tensor, prompt: Sequence[int]
 ) -> Tensor:
-    """Score tiles (or patches) against the question of their prompt, (T,) or (T, N) float32 cosines.
+    """Score tiles (or patches) against the question of their prompt, (T,) or (T, N) float32 cosines or products.
 
-    HERO's relevance (arXiv 2509.13067) is that of tiles, CDPruner's (arXiv 2506.10967) that of patches.
+    HERO's relevance (arXiv 2509.13067) is that of tiles, CDPruner's (arXiv 2506.10967) that of patches; TRIM
+    (arXiv 2409.10994) normalises neither patch nor question, which is `kind="dots"`.
 
     `kind="tower"` projects the CLS state that the model's own tower has computed: no second pass.  Post-layernorm and
     projection both come from the CLIP checkpoint: they belong together, and in the LLaVA models the tower's own
@@ -53,9 +54,9 @@ def score(
 
     Args:
         model: the model whose CLIP is meant.
-        kind: "tower" or "clip".
+        kind: "tower", "clip" or "dots".
         questions: one a prompt.
-        looked_at: CLS states (T, D) or patch states (T, N, D) for "tower", pixels (T, 3, height, width) for "clip".
+        looked_at: pixels (T, 3, height, width) for "clip", else CLS states (T, D) or patch states (T, N, D).
         prompt: the row of the batch that each tile belongs to.
 
     Raises:
@@ -64,10 +65,17 @@ def score(
     """
     unique = list(dict.fromkeys(prompt))
     _refuse_empty(questions, unique)
-    clip, tokenizer = _find(model, kind)
+    clip, tokenizer = _find(model, "clip" if kind == "clip" else "tower")
+    if kind == "dots" and looked_at.shape[-1] != (width := clip.config.vision_config.hidden_size):
+        raise UnsupportedError(
+            f"the projector of this model reads {looked_at.shape[-1]} channels a patch, more than one layer of its "
+            f"tower, whose CLIP has {width}; a method that multiplies patches by the question needs one layer"
+        )
     text = torch.stack([_text(clip, tokenizer, questions[row], looked_at.device) for row in unique])
-    embed = _project if kind == "tower" else _look
-    image = torch.nn.functional.normalize(embed(clip, looked_at.to(clip.dtype)).float(), dim=-1)  # (T, E)
+    embed = _look if kind == "clip" else _project
+    image = embed(clip, looked_at.to(clip.dtype)).float()  # (T, E) or (T, N, E)
+    if kind != "dots":
+        image, text = (torch.nn.functional.normalize(vector, dim=-1) for vector in (image, text))
     asked = text[[unique.index(row) for row in prompt]]  # (T, E)
     return (image * (asked if image.ndim == 2 else asked[:, None])).sum(-1)
 
@@ -83,7 +91,7 @@ def _refuse_empty(questions: Sequence[str], prompts: Sequence[int]) -> None:
 
 
 def _text(clip: CLIPModel, tokenizer: Tokenize, question: str, device: torch.device) -> Tensor:
-    """Embed one question, (E,) of length 1; of one that is longer than CLIP reads, the end, which is what asks."""
+    """Embed one question, (E,) not normalised; of one that is longer than CLIP reads, the end, which is what asks."""
     context = clip.config.text_config.max_position_embeddings
     with _loading:
         ids = tokenizer(question, return_tensors="pt", verbose=False)["input_ids"].to(device)  # (1, L), with both ends
@@ -92,7 +100,8 @@ def _text(clip: CLIPModel, tokenizer: Tokenize, question: str, device: torch.dev
     if ids.shape[1] > context:
         ids = torch.cat([ids[:, :1], ids[:, 1 - context :]], 1)
     features = clip.get_text_features(ids)
-    return torch.nn.functional.normalize(features.pooler_output[0].float(), dim=-1)
+    embedded: Tensor = features.pooler_output[0].float()
+    return embedded
 
 
 def _project(clip: CLIPModel, cls: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def signals(config: Any, needs: Needs, tiles: int) -> int:
     patches, channels = _patches(config), int(config.hidden_size)
     row = matmul(1, channels, 1 + patches)  # the heads are slices of the channels
     recorded = len(needs.attention) * row + len(needs.received) * patches * row
-    compared = (needs.relevance is not None) + patches * needs.affinity
+    compared = (needs.relevance is not None) + patches * (needs.affinity + needs.dots)
     again = vision(config, tiles) if needs.relevance == "clip" else 0  # the original CLIP sees every tile, too
     return tiles * (recorded + compared * matmul(1, channels + 1, config.projection_dim)) + again
 

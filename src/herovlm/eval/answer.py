@@ -21,7 +21,7 @@ from herovlm.budget import fits
 from herovlm.errors import HeroError, InputsError
 from herovlm.eval.plan import Config
 from herovlm.prompt import prompt
-from herovlm.types import Kept, Needs, Relevance, Seen, Short
+from herovlm.types import Compared, Kept, Needs, Relevance, Seen, Short
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -156,23 +156,21 @@ class Reader:
 
     def _see(self, inputs: Any, questions: Sequence[str], needs: Needs) -> list[Seen]:
         """Run the tower once, and score what it saw by every question."""
-        scored: list[tuple[Relevance, Tensor, list[int]]] = []
+        scored: list[tuple[Compared, Tensor, list[int]]] = []
 
-        def score(kind: Relevance, looked_at: Tensor, rows: list[int]) -> Tensor:
+        def score(kind: Compared, looked_at: Tensor, rows: list[int]) -> Tensor:
             scored.append((kind, looked_at, rows))
             return relevance.score(self.model, kind, questions[:1], looked_at, rows)
 
         (first,) = registry.adapter(self.model).see(self.model, inputs, needs, score)
         seen = [replace(first, words=words.embed(self.model, self.processor, questions[0], needs.words))]
         for question in questions[1:]:
-            cosines: dict[str, Any] = {
-                "affinity" if looked_at.ndim == 3 else "relevance": relevance.score(
-                    self.model, kind, [question], looked_at, rows
-                )
+            compared: dict[str, Any] = {
+                signal(kind, looked_at): relevance.score(self.model, kind, [question], looked_at, rows)
                 for kind, looked_at, rows in scored
             }
             named = words.embed(self.model, self.processor, question, needs.words)
-            seen.append(replace(first, **cosines, words=named))
+            seen.append(replace(first, **compared, words=named))
         return seen
 
     def _rows(self, config: Config, looks: dict[Relevance | None, list[Seen]], mask: Tensor) -> list[Row]:
@@ -257,11 +255,19 @@ def union(needs: Sequence[Needs]) -> Needs:
         cls=any(need.cls for need in needs),
         relevance=next((need.relevance for need in needs if need.relevance), None),
         affinity=any(need.affinity for need in needs),
+        dots=any(need.dots for need in needs),
         keys=blocks("keys"),
         received=blocks("received"),
         hidden=any(need.hidden for need in needs),
         words=tuple(dict.fromkeys(kind for need in needs for kind in need.words)),
     )
+
+
+def signal(kind: Compared, looked_at: Tensor) -> str:
+    """Name the field of `Seen` that a comparison with the question fills."""
+    if kind == "dots":
+        return kind
+    return "affinity" if looked_at.ndim == 3 else "relevance"
 
 
 def choose(options: api.Options, seen: Seen) -> Kept:

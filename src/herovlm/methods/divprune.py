@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from herovlm.errors import MethodError
@@ -21,15 +23,30 @@ class DivPrune(Method):
     Distance is 1 - cosine of the features that the LLM reads.  The first pick is the patch farthest from its nearest
     neighbour.  The paper takes all visual tokens before the LLM as one set, also those of several tiles; so does the
     default.  It looks at no question and at no attention.
+
+    `variant="official"` is the authors' code index for index: the newlines of a tiled picture are candidates as its
+    patches are.  They all read the same, so that one at most is picked while anything else differs from the picks, but
+    that one changes the picks behind it.  A rule for newlines takes them out of the contest.
     """
 
+    variant: Literal["herovlm", "official"] = "herovlm"  # patches alone compete, or newlines beside them
     scope: Scope = "image"  # "tile": every tile on its own, with the same share of its patches
 
     name = "divprune"
     paper = "arXiv 2503.02175"
-    fidelity = "from the paper"
+    fidelity = "golden parity"
     formula = "pick[k+1] = argmax_v min_{i≤k} (1 − x̂[v] · x̂[pick[i]])"
-    published = "The authors' code is not under an open-source licence and was not read."
+    published = (
+        "The authors' code does not take picks out of the contest: where only repetitions of the picks are left it "
+        "sends the same tokens again, where herovlm goes on by position.  A feature that is all zeros makes its "
+        "distances NaN; here it is unlike everything."
+    )
+
+    def __post_init__(self) -> None:
+        """Check that the fields go together."""
+        super().__post_init__()
+        if self.variant == "official" and self.scope != "image":
+            raise MethodError(f"{self}: newlines belong to no tile; with variant='official' the scope is 'image'")
 
     def needs(self, depth: int) -> Needs:
         """Nothing but the features."""
@@ -40,11 +57,35 @@ class DivPrune(Method):
         if seen.features is None:
             raise MethodError("method 'divprune' compares features, and none were recorded")
         features = seen.features.flatten(0, 1)
+        if self.variant == "official" and newlines is None and seen.grid.sent.any():
+            return with_newlines(seen, features, budget)
 
         def order(cells: Tensor, count: int) -> Tensor:
-            similar = diversity.cosines(features[cells])
-            return diversity.k_center(similar, diversity.loneliest(similar), count)
+            return spread(features[cells], count)
 
         scores = diversity.scores(order, seen.valid, self.scope, budget)
         patches = select.by_score(scores, seen.valid, self.scope)
         return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why={"score": scores})
+
+
+def spread(features: Tensor, count: int) -> Tensor:
+    """Order features (n, D) by max-min distance, the loneliest first: (n,) int64, of which `count` are picks."""
+    similar = diversity.cosines(features)
+    return diversity.k_center(similar, diversity.loneliest(similar), count)
+
+
+def with_newlines(seen: Seen, features: Tensor, budget: int) -> Kept:
+    """Let patches (T * N, D) and newlines compete for the budget."""
+    if seen.newline is None:
+        raise MethodError("divprune(variant='official') compares newlines too, and what they read was not recorded")
+    slots = seen.slots
+    read = torch.where((slots >= 0)[:, None], features[slots.clamp(min=0)], seen.newline.to(features))
+    order = slots[spread(read, budget)]
+    patch = order >= 0
+    scores = torch.zeros(seen.valid.shape, device=slots.device)
+    scores.view(-1)[order[patch]] = torch.arange(len(order), 0, -1, device=slots.device).to(scores)[patch]
+    picks = order[:budget]
+    rows = torch.zeros_like(seen.grid.sent).index_fill(0, -1 - picks[picks < 0], True)
+    mask = torch.zeros_like(seen.valid)
+    mask.view(-1)[picks[picks >= 0]] = True
+    return Kept(mask, rows, why={"score": scores})

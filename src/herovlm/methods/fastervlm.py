@@ -24,10 +24,12 @@ class FasterVlm(Method):
 
     name = "fastervlm"
     paper = "arXiv 2412.01818"
-    fidelity = "from the paper"
+    fidelity = "golden parity"
     formula = "kept = top P of mean_heads CLS row[layer]"
     published = (
-        "The authors' code keeps the same number of patches in every tile, padding included, and all newlines on top."
+        "The authors' code keeps the same number of patches in every tile; patches that are wholly padding compete and "
+        "are sent, and no newline is.  It cuts the picture into the grid that the scaled picture fills best, which is "
+        "not always that of the processor."
     )
 
     def needs(self, depth: int) -> Needs:

@@ -12,7 +12,7 @@ from torch import Tensor
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
-from herovlm.ops import allocate, keys, select
+from herovlm.ops import allocate, keys, score, select
 from herovlm.ops.fit import closed_by, fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
@@ -73,7 +73,11 @@ class PruMerge(Method):
             mask, rows = fit(patches, seen.grid, valid, scores, budget, newlines)
             cells, pool = self.cells(valid, mask.sum(1)), valid.long()
         else:
-            count = outliers(scores, valid) if self.variant == "adaptive" else (room.double() * share).long()
+            count = (
+                score.outliers(scores.masked_fill(~valid, torch.nan))
+                if self.variant == "adaptive"
+                else (room.double() * share).long()
+            )
             why["best"] = count
             cells, best = self.cells(valid, count), select.top(select.ranks(scores, valid), count, valid)
             mask = select.top(_ranks(scores, cells, valid), (cells | best).sum(1) + 1, valid)
@@ -101,12 +105,3 @@ class PruMerge(Method):
 def _ranks(scores: Tensor, cells: Tensor, ok: Tensor) -> Tensor:
     """Rank as `select.ranks`, the cells that are centres anyway before all others."""
     return select.ranks(scores.masked_fill(cells, torch.inf), ok)
-
-
-def outliers(scores: Tensor, valid: Tensor) -> Tensor:
-    """Count the scores of each tile that are high outliers, (T,) int64."""
-    among = scores.double().masked_fill(~valid, torch.nan)
-    quarters = torch.tensor([0.25, 0.75], dtype=among.dtype, device=among.device)
-    low, high = torch.nanquantile(among, quarters, dim=1)  # each (T,); nan, and so no outlier, where all is padding
-    count: Tensor = (among > (high + 1.5 * (high - low))[:, None]).sum(1)
-    return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +12,8 @@ from torch import Tensor
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
-from herovlm.ops import allocate, keys, score, select, spread
-from herovlm.ops.fit import fit
+from herovlm.ops import allocate, keys, merge, score, select, spread
+from herovlm.ops.fit import closed_by, fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 
@@ -24,10 +25,14 @@ class VisionZip(Method):
     over heads, is nearest by cosine.  Merging is done before the projector, and a contextual token stands in its
     centre's cell.  Every tile is zipped on its own with the same share of its valid patches, as in the paper on
     LLaVA-NeXT, where all tiles get the same number.
+
+    In the paper's own numbers, `visionzip(dominant=54, contextual=10)` sends 64 tokens of every tile, or as many as
+    are not padding, whatever `keep` says.  The paper's 54 hold the CLS token; here the next patch has its place.
     """
 
     layer: Layer = -2  # block whose CLS attention and keys are read; -2: whose states LLaVA's projector reads
-    contextual: float = 10 / 64  # share of a tile's tokens that are contextual; of 64 the paper merges 10
+    contextual: float = 10 / 64  # share of a tile's tokens that are contextual (the paper's 10 of 64), or a count
+    dominant: int | None = None  # dominant patches of each tile; `contextual` is a count then.  None: by the budget
     merge: Literal["centre + mean", "mean"] = "centre + mean"  # mean of the others as the authors do, or of all
 
     name = "visionzip"
@@ -37,13 +42,25 @@ class VisionZip(Method):
     published = (
         "VisionZip also sends the CLS state of every tile and counts it as dominant; it is no patch, and herovlm does "
         "not send it.  On tiled pictures its code spends the same number on every tile, padding included, sends no "
-        "newline, and puts the contextual tokens of all local tiles at the end."
+        "newline, and puts the contextual tokens of all local tiles at the end.  It counts from a fixed 2,880 "
+        "positions on LLaVA-NeXT, five tiles without un-padding; that is not offered, for padding is never kept here "
+        "and keep=1.0 is the untouched model, which un-pads."
     )
 
     def __post_init__(self) -> None:
-        """Check the range."""
+        """Check the ranges."""
         super().__post_init__()
-        within(self, 0, 1, "contextual")
+        within(self, 1, math.inf, "dominant")
+        within(self, 0, 1 if self.exact else math.inf, "contextual")
+        if not self.exact and self.contextual % 1:
+            raise MethodError(
+                f"{self}: two counts or none; with dominant=, contextual is a whole number of patches too"
+            )
+
+    @property
+    def exact(self) -> bool:
+        """False where a tile's tokens are counted, whatever the budget."""
+        return self.dominant is None
 
     def needs(self, depth: int) -> Needs:
         """CLS rows and keys of the layer, and the states before the projector."""
@@ -60,24 +77,36 @@ class VisionZip(Method):
         ranks = select.ranks(scores, valid)
 
         def patches(n: int) -> Tensor:
-            granted = allocate.exact(room, n, room)
+            granted = self.tokens(n, room)
             merged = self.merged(granted)
             dominant = select.top(ranks, granted - merged, valid)
             rest = valid & ~dominant
             step = (rest.sum(1) // merged.clamp(min=1)).clamp(min=1)
             return dominant | spread.stepped(rest, step, 0 * step, step * merged)
 
-        mask, rows = fit(patches, seen.grid, valid, scores, budget, newlines)
+        if self.exact:
+            mask, rows = fit(patches, seen.grid, valid, scores, budget, newlines)
+        else:
+            mask = patches(budget)
+            rows = closed_by(seen.grid, mask, newlines or "none")
         centres = mask & (select.ranks(scores, mask) >= (mask.sum(1) - self.merged(mask.sum(1)))[:, None])
-        owner = owners(by_head.mean(2), valid, mask, centres)
+        owner = merge.owners(by_head.mean(2), valid, mask, centres)
         hidden = seen.hidden.float().clone()
         for x, own, at in zip(hidden, owner, centres, strict=True):
             x[at] = self.zipped(x, own, at.nonzero()[:, 0])
         return Kept(mask, rows, hidden=hidden[mask].to(seen.hidden.dtype), why={"score": scores, "owner": owner})
 
+    def tokens(self, patches: int, room: Tensor) -> Tensor:
+        """Divide so many patches among the tiles, or give each its count, (T,) int64."""
+        if self.dominant is None:
+            return allocate.exact(room, patches, room)
+        return room.clamp(max=self.dominant + int(self.contextual))
+
     def merged(self, granted: Tensor) -> Tensor:
         """Say how many of each tile's tokens are contextual, (T,) int64."""
-        return (granted * self.contextual).round().to(torch.int64)
+        if self.dominant is None:
+            return (granted * self.contextual).round().to(torch.int64)
+        return (granted - self.dominant).clamp(0, int(self.contextual))
 
     def zipped(self, x: Tensor, owner: Tensor, centres: Tensor) -> Tensor:
         """Merge what the centres (M,) of one tile own: (N, C), (N,) -> (M, C)."""
@@ -85,13 +114,3 @@ class VisionZip(Method):
         mine[torch.arange(len(centres), device=x.device), centres] = False
         others, total = mine.sum(1, keepdim=True), mine.to(x.dtype) @ x
         return (x[centres] + total) / (1 + others) if self.merge == "mean" else x[centres] + total / others.clamp(min=1)
-
-
-def owners(metric: Tensor, valid: Tensor, mask: Tensor, centres: Tensor) -> Tensor:
-    """Find the cell that each patch ends in, (T, N) int64: its own when kept, else a centre's; -1 = in none."""
-    owner = torch.where(mask, torch.arange(mask.shape[1], device=mask.device), -1)
-    unit = torch.nn.functional.normalize(metric, dim=-1)
-    for m, own, rest, at in zip(unit, owner, valid & ~mask, centres, strict=True):
-        if at.any():
-            own[rest] = at.nonzero()[:, 0][(m[rest] @ m[at].T).argmax(1)]
-    return owner

@@ -31,11 +31,12 @@ class VisPruner(Method):
 
     name = "vispruner"
     paper = "arXiv 2412.01818"
-    fidelity = "from the paper"
+    fidelity = "golden parity"
     formula = "kept = top ⌊important·n⌋ of CLS row ∪ rest after: of every other patch drop argmax cos to the others"
     published = (
-        "The authors' code keeps the same number of patches in every tile, padding included, and all newlines on top; "
-        "it takes only an even number of patches into the removal."
+        "The authors' code cuts every picture into 2 x 2 tiles and keeps the same number of patches in each; patches "
+        "that are wholly padding compete and are sent, and no newline is.  It stops with an error where the patches "
+        "that go into the removal are odd in number, or too few for a round."
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Spread anchor patches evenly, and average every other patch into its nearest anchor."""
+"""Average every patch into a kept one: into the nearest of anchors that are spread evenly, or into the most alike."""
 
 from __future__ import annotations
 
@@ -57,6 +57,38 @@ def average(features: Tensor, valid: Tensor, mask: Tensor, side: int) -> Tensor:
         ones = torch.nn.functional.one_hot(nearest, int(kept.sum())).to(tile.dtype)  # (n_valid, n_kept)
         merged.append(ones.T @ tile[ok] / ones.sum(0)[:, None])
     return torch.cat(merged).to(features.dtype)
+
+
+def by_likeness(features: Tensor, valid: Tensor, mask: Tensor) -> Tensor:
+    """Average every valid patch into the kept patch of its tile that is nearest by cosine.
+
+    Takes and returns what `average` does, without the side.
+    """
+    merged = []
+    for tile, owner, kept in zip(features.float(), owners(features, valid, mask, mask), mask, strict=True):
+        mine = (owner == kept.nonzero()).to(tile.dtype)  # (n_kept, N)
+        merged.append(mine @ tile / mine.sum(1, keepdim=True))
+    return torch.cat(merged).to(features.dtype)
+
+
+def owners(metric: Tensor, valid: Tensor, mask: Tensor, centres: Tensor) -> Tensor:
+    """Find the patch that each patch ends in: itself when kept, else the centre of its tile nearest by cosine.
+
+    Args:
+        metric: (T, N, D) what patches are compared by.
+        valid: (T, N) bool.
+        mask: (T, N) bool, kept patches.
+        centres: (T, N) bool, the kept patches that others may join.
+
+    Returns:
+        (T, N) int64; -1 = in none.
+    """
+    owner = torch.where(mask, torch.arange(mask.shape[1], device=mask.device), -1)
+    unit = torch.nn.functional.normalize(metric.float(), dim=-1)
+    for m, own, rest, at in zip(unit, owner, valid & ~mask, centres, strict=True):
+        if at.any():
+            own[rest] = at.nonzero()[:, 0][(m[rest] @ m[at].T).argmax(1)]
+    return owner
 
 
 def _centre(index: Tensor, cells: Tensor | int, length: int) -> Tensor:

@@ -42,3 +42,19 @@ def saliency(cls: Tensor) -> Tensor:
     """
     cls = cls.float()
     return torch.nn.functional.cosine_similarity(cls[1:], cls[:1], dim=-1)
+
+
+def outliers(scores: Tensor) -> Tensor:
+    """Count what is high in each row: more than 1.5 interquartile ranges above the third quartile.
+
+    Args:
+        scores: (T, N); NaN is left out.
+
+    Returns:
+        (T,) int64.
+    """
+    among = scores.double()
+    quarters = torch.tensor([0.25, 0.75], dtype=among.dtype, device=among.device)
+    low, high = torch.nanquantile(among, quarters, dim=1)  # each (T,); NaN, and so no outlier, where all are left out
+    count: Tensor = (among > (high + 1.5 * (high - low))[:, None]).sum(1)
+    return count

@@ -30,7 +30,7 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
     )
     dominant_num, contextual_num = int(case["dominant_num"]), int(case["contextual_num"])
     total = dominant_num + contextual_num
-    kept = VisionZip(layer=0, contextual=contextual_num / total).keep(seen, tiles * total, "none")
+    kept = VisionZip(layer=0, dominant=dominant_num, contextual=contextual_num).keep(seen, tiles * total, "none")
     merged = kept.mask & torch.zeros_like(kept.mask).scatter(1, torch.from_numpy(case["context_targets"]), True)
     dominant = kept.mask & ~merged
     places = [d.nonzero()[:, 0] for d in dominant]
