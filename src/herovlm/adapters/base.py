@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from herovlm.adapters import narrow, packing, positions, refuse, shortcut, watch
 from herovlm.adapters.narrow import Narrow
 from herovlm.adapters.packing import Layout
 from herovlm.errors import MethodError, ModelError, UnsupportedError
-from herovlm.types import Compared, Kept, Needs, Seen, Short
+from herovlm.types import Compared, Kept, Needs, Relevance, Seen, Short
 
 VISION_INPUTS = ("pixel_values", "image_sizes", "vision_feature_layer", "vision_feature_select_strategy")
 Score = Callable[[Compared, Tensor, list[int]], Tensor]  # (kind, CLS states, patch states or pixels, prompt of each
@@ -117,15 +116,11 @@ class Adapter(ABC):
         ran = self._run(model, inputs, needs, cut, torch.cat([layout.valid for layout in layouts]))
         counts = [len(layout.valid) for layout in layouts]
         cls = ran.states[:, 0].float()
-        relevance: list[Tensor | None] = [None] * len(layouts)
-        if needs.relevance and score is not None:
-            looked_at = self.tiles(model, inputs).to(cls.device) if needs.relevance == "clip" else cls
-            relevance = _relevance(partial(score, needs.relevance), looked_at, counts, samples)
+        looked_at = self.tiles(model, inputs).to(cls.device) if needs.relevance == "clip" else cls
+        relevance = _relevance(score, needs.relevance, looked_at, counts, samples)
         affinity = _by_patch(score, "tower", ran.states[:, 1:], counts, samples) if needs.affinity else None
         dots = _by_patch(score, "dots", ran.hidden, counts, samples) if needs.dots else None
-        parts: dict[str, Any] = {
-            name: {b: torch.split(x, counts) for b, x in blocks.items()} for name, blocks in ran.found.items()
-        }
+        parts: dict[str, Any] = {k: {b: torch.split(x, counts) for b, x in v.items()} for k, v in ran.found.items()}
         before = None if ran.hidden is None else torch.split(ran.hidden, counts)
         through = None if ran.through is None else torch.split(ran.through.to(cls.device), counts)
         blocks, seen, newline = watch.attention_blocks(self.tower(model)), [], self.newline(model)
@@ -227,15 +222,15 @@ def everything(seen: Seen) -> Kept:
 
 
 def _relevance(
-    score: Callable[[Tensor, list[int]], Tensor], looked_at: Tensor, counts: Sequence[int], samples: Sequence[int]
+    score: Score | None, kind: Relevance | None, looked_at: Tensor, counts: Sequence[int], samples: Sequence[int]
 ) -> list[Tensor | None]:
     """Score the tiles of images that have several; a lone tile has nothing to be compared with."""
     tiled = [image for image, count in enumerate(counts) if count > 1]
     relevance: list[Tensor | None] = [None] * len(counts)
-    if tiled:
+    if tiled and score is not None and kind is not None:
         parts = torch.split(looked_at, list(counts))
         prompts = [samples[image] for image in tiled for _ in range(counts[image])]
-        cosines = score(torch.cat([parts[image] for image in tiled]), prompts)
+        cosines = score(kind, torch.cat([parts[image] for image in tiled]), prompts)
         for image, part in zip(tiled, torch.split(cosines, [counts[image] for image in tiled]), strict=True):
             relevance[image] = part
     return relevance
