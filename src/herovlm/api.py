@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from herovlm import auto, budget, registry, spec, splice
 from herovlm.adapters import positions as places
 from herovlm.adapters import question as questions
-from herovlm.adapters import refuse, relevance, words
+from herovlm.adapters import refuse, relevance, smaller, words
 from herovlm.adapters.base import Score, everything
 from herovlm.adapters.inside import Cutter
 from herovlm.adapters.narrow import Narrow, survivors
@@ -77,7 +77,8 @@ class Options:
 
     def cut(self, depth: int) -> Narrow | None:
         """Say where the vision tower is narrowed, if at all: who keeps everything keeps it there too."""
-        if self.narrow is None or self.narrow[1] == 1 or self.all or isinstance(self.method, Full):
+        whole = self.all or isinstance(self.method, Full) or self.method.smaller
+        if self.narrow is None or self.narrow[1] == 1 or whole:
             return None
         return Narrow(resolve(self.narrow[:1], depth)[0], self.narrow[1])
 
@@ -254,6 +255,9 @@ def options_of(
     amount, asked, cut = budget.read(keep, tokens), spec.parse(method), narrow_of(narrow)
     if isinstance(amount, Auto) and cut is not None:
         raise UnsupportedError(f"keep='{amount}' was measured without narrow, which loses more; leave one out")
+    first = asked if isinstance(asked, Method) else asked.before
+    if first is not None and first.smaller:
+        _check_smaller(first, positions, amount)
     if isinstance(asked, Method):
         return Options(asked, None, False, amount, question, processor, positions, newlines, cut)
     if positions == "original" and getattr(asked.inside, "positions", "true") != "true":
@@ -264,6 +268,16 @@ def options_of(
         raise UnsupportedError(f"keep='{amount}' with {asked.inside} alone, which is sent everything; give a number")
     before = Full() if asked.before is None else asked.before
     return Options(before, asked.inside, asked.before is None, amount, question, processor, positions, newlines, cut)
+
+
+def _check_smaller(method: Method, positions: Any, amount: Budget) -> None:
+    """Refuse what a smaller picture cannot have."""
+    if positions == "original":
+        raise UnsupportedError(
+            f"{method} sends another picture, and the untouched prompt has no positions for it; use positions='compact'"
+        )
+    if isinstance(amount, Auto):
+        raise UnsupportedError(f"keep='{amount}' looks at the picture before {method} has made it; give a share")
 
 
 def narrow_of(narrow: Any) -> tuple[float | int, float] | None:
@@ -299,6 +313,8 @@ def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) ->
         return ()
     if options.budget.listed:
         budget.fits(options.budget, len(adapter.prompts(model, inputs)[0]))  # before the tower runs
+    if options.method.smaller and not options.all:
+        return smaller.see(adapter, model, inputs, options.spend, options.processor)
     depth = adapter.depth(model)
     needs = options.needs(depth)
     seen = adapter.see(model, inputs, needs, _score(model, inputs, needs, options), options.cut(depth))

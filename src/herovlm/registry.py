@@ -24,6 +24,7 @@ METHODS = {
     "hero_plus": "herovlm.methods.hero_plus:HeroPlus",
     "full": "herovlm.methods.full:Full",
     "random": "herovlm.methods.random:Random",
+    "downsample": "herovlm.methods.downsample:Downsample",
     "uniform": "herovlm.methods.uniform:Uniform",
     "cls_topk": "herovlm.methods.cls_topk:ClsTopK",
     "pool": "herovlm.methods.pool:Pool",

@@ -87,13 +87,14 @@ class Seen:
     newline: Tensor | None = None  # (D,) embedding that closes a row, as the LLM reads it; None where there is none
     through: Tensor | None = None  # (T, N) bool: the valid patches that went through a narrowed tower; None = all.
     # What is recorded behind the cut is 0 for the others, and so are features; `valid` and `positions` do not change.
+    resized: int | None = None  # positions of the picture as it came, where all else here is of a smaller one
     depth: int = 0  # blocks of the vision tower, so that relative layers can be resolved
     heads: int = 0  # attention heads of the vision tower
 
     @property
     def positions(self) -> int:
-        """Visual positions the untouched model sends for this image, newlines included."""
-        return int(self.valid.sum()) + int(self.grid.sent.sum())
+        """Visual positions the untouched model sends for this image, as it came, newlines included."""
+        return int(self.valid.sum()) + int(self.grid.sent.sum()) if self.resized is None else self.resized
 
     @property
     def slots(self) -> Tensor:

@@ -54,6 +54,14 @@ class Adapter(ABC):
         """Return the embedding that closes a row, (D,), or None for families that have none."""
         return None
 
+    def pictures(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Tensor]:
+        """Put each image together from its pixels, as large as they have it: (3, height, width), without padding."""
+        return list(self.tiles(model, inputs))
+
+    def smaller(self, model: PreTrainedModel, size: tuple[int, int]) -> dict[tuple[int, int], int]:
+        """List smaller sizes of a picture (height, width) of which the model sends fewer tiles, and the positions."""
+        return {}
+
     def tower(self, model: PreTrainedModel) -> nn.Module:
         """Return the vision tower.
 
@@ -120,12 +128,13 @@ class Adapter(ABC):
         relevance = _relevance(score, needs.relevance, looked_at, counts, samples)
         affinity = _by_patch(score, "tower", ran.states[:, 1:], counts, samples) if needs.affinity else None
         dots = _by_patch(score, "dots", ran.hidden, counts, samples) if needs.dots else None
-        parts: dict[str, Any] = {k: {b: torch.split(x, counts) for b, x in v.items()} for k, v in ran.found.items()}
+        maps = {k: {b: torch.split(x, counts) for b, x in v.items()} for k, v in ran.found.items()}
         before = None if ran.hidden is None else torch.split(ran.hidden, counts)
         through = None if ran.through is None else torch.split(ran.through.to(cls.device), counts)
         blocks, seen, newline = watch.attention_blocks(self.tower(model)), [], self.newline(model)
         for i, (layout, own) in enumerate(zip(layouts, torch.split(cls, counts), strict=True)):
             here = layout.to(cls.device)
+            recorded: dict[str, Any] = {name: {b: of[i] for b, of in blocks.items()} for name, blocks in maps.items()}
             seen.append(
                 Seen(
                     grid=here.grid,
@@ -140,7 +149,7 @@ class Adapter(ABC):
                     through=None if through is None else through[i],
                     depth=len(blocks),
                     heads=blocks[0].num_heads,
-                    **{name: {block: of[i] for block, of in blocks.items()} for name, blocks in parts.items()},
+                    **recorded,
                 )
             )
         return tuple(seen)
@@ -256,7 +265,7 @@ def _unpack(layout: Layout, packed: Tensor) -> Tensor:
 
 def _whole(seen: Seen, kept: Kept) -> bool:
     """Say whether a record keeps exactly what the untouched model sends."""
-    same = torch.equal(kept.mask, seen.valid) and torch.equal(kept.newlines, seen.grid.sent)
+    same = seen.resized is None and torch.equal(kept.mask, seen.valid) and torch.equal(kept.newlines, seen.grid.sent)
     return same and kept.features is None and kept.hidden is None
 
 

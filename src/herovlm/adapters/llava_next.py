@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.image_processing_utils import select_best_resolution
+from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
+from transformers.image_utils import ChannelDimension
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 from herovlm.adapters.base import Adapter
@@ -29,7 +30,10 @@ class LlavaNext(Adapter):
 
     def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Layout]:
         """Ask the model's own packer, once for the images and once for their padded canvases."""
-        sizes = _sizes(inputs)
+        return self._layouts(model, _sizes(inputs))
+
+    def _layouts(self, model: PreTrainedModel, sizes: Tensor) -> list[Layout]:
+        """Find the layouts of images of some sizes (images, 2)."""
         pinpoints = model.config.image_grid_pinpoints
         canvases = torch.tensor([select_best_resolution(size, pinpoints) for size in sizes.tolist()]).view(-1, 2)
         strategy = model.config.vision_feature_select_strategy
@@ -48,10 +52,43 @@ class LlavaNext(Adapter):
         counts = self._counts(model, _sizes(inputs))
         return torch.cat([image[:count] for image, count in zip(pixels, counts, strict=True)])
 
+    def pictures(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Tensor]:
+        """Lay the local tiles of each image side by side and cut the padding off."""
+        sizes, found = _sizes(inputs), []
+        tiles = torch.split(self.tiles(model, inputs), self._counts(model, sizes))
+        for size, pixels in zip(sizes.tolist(), tiles, strict=True):
+            side = pixels.shape[-1]
+            canvas = select_best_resolution(size, model.config.image_grid_pinpoints)
+            shape = (canvas[0] // side, canvas[1] // side, *pixels.shape[1:])
+            whole = (
+                pixels[1:].view(shape).permute(2, 0, 3, 1, 4).reshape(pixels.shape[1], *canvas)
+            )  # (3, height, width)
+            height, width = _fitted(size, canvas)
+            top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
+            found.append(whole[:, top : top + height, left : left + width])
+        return found
+
+    def smaller(self, model: PreTrainedModel, size: tuple[int, int]) -> dict[tuple[int, int], int]:
+        """Fit the picture into every canvas, and take those sizes for which the model takes fewer tiles."""
+        sizes = {_fitted(size, canvas) for canvas in model.config.image_grid_pinpoints}
+        now, *counts = self._counts(model, torch.tensor([size, *sizes]))
+        fewer = [one for one, count in zip(sizes, counts, strict=True) if count < now]
+        if not fewer:
+            return {}
+        layouts = self._layouts(model, torch.tensor(fewer))
+        return {one: layout.positions for one, layout in zip(fewer, layouts, strict=True)}
+
     def _counts(self, model: PreTrainedModel, sizes: Tensor) -> list[int]:
         """Tiles of each image, thumbnail included."""
         tile = model.config.vision_config.image_size
         return [image_size_to_num_patches(size, model.config.image_grid_pinpoints, tile) for size in sizes.tolist()]
+
+
+def _fitted(size: Sequence[int], canvas: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of a picture that fills a canvas without being cut or stretched."""
+    picture = torch.empty(3, *size, device="meta")
+    height, width = get_patch_output_size(picture, canvas, ChannelDimension.FIRST)
+    return height, width
 
 
 def _sizes(inputs: Mapping[str, Any]) -> Tensor:

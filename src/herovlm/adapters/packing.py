@@ -61,6 +61,13 @@ def plain(side: int) -> Layout:
     return _layout(1, side, torch.arange(side * side), torch.arange(side * side))
 
 
+def alone(side: int, newline: bool) -> Layout:
+    """Return the layout of one tile of any side, with a newline at its end where the family has newlines."""
+    every = torch.arange(side * side)
+    packed = torch.cat([every, every.new_tensor([-1] * newline)])
+    return _layout(1, side, packed, packed)
+
+
 def is_sent(grid: Grid, valid: Tensor) -> Tensor:
     """Say for every slot of `grid.order` whether the untouched model sends it: (slots,) bool."""
     return grid.on_slots(valid, grid.sent)

@@ -96,7 +96,10 @@ def columns(prompt: Prompt, seen: Sequence[Seen], slots: Sequence[Tensor]) -> li
     stay: list[list[Tensor]] = [[column[row]] for row in text]
     places = torch.split(prompt.placeholders, [s.positions for s in seen])
     for place, image, kept in zip(places, seen, slots, strict=True):
-        index = (is_sent(image.grid, image.valid).cumsum(0) - 1).clamp(min=0)[kept].to(place.device)
+        if image.resized is None:
+            index = (is_sent(image.grid, image.valid).cumsum(0) - 1).clamp(min=0)[kept].to(place.device)
+        else:  # a smaller picture stands in the first columns of the one that came
+            index = torch.arange(len(kept), device=place.device)
         stay[int(place[0, 0])].append(place[index, 1])
     return [torch.cat(parts).sort().values for parts in stay]
 

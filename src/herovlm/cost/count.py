@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 from herovlm import api, registry
 from herovlm.adapters import compat, shortcut
 from herovlm.cost import theory
-from herovlm.types import Needs
+from herovlm.types import Needs, Seen
 
 
 @torch.no_grad()
@@ -43,7 +44,7 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Opti
     batch, tiles = len(inputs["input_ids"]), sum(len(one.valid) for one in seen)
     needs = Needs() if options.all else options.method.needs(registry.adapter(model).depth(model))
     flops = {
-        "vision": _tower(model, inputs, needs, tiles) + theory.projector(config, tiles),
+        "vision": sum(_vision(model, inputs, needs, one) for one in seen),
         "selection": theory.signals(config.vision_config, needs, tiles) + counter.get_total_flops(),
         "prefill": batch * theory.prefill(text, lengths),
     }
@@ -64,10 +65,10 @@ def held(cache: Any) -> int:
     return sum(x.numel() * x.element_size() for layer in cache.layers for x in (layer.keys, layer.values))
 
 
-def _tower(model: Any, inputs: Mapping[str, Any], needs: Needs, tiles: int) -> int:
-    """FLOPs of the tower as far as it runs: what nobody reads at its end is left out."""
-    depth = registry.adapter(model).depth(model)
+def _vision(model: Any, inputs: Mapping[str, Any], needs: Needs, seen: Seen) -> int:
+    """FLOPs of projector and tower for one image; of the tower as far as it runs: what nobody reads is left out."""
+    config, depth, tiles = copy.deepcopy(model.config), registry.adapter(model).depth(model), len(seen.valid)
+    config.vision_config.image_size = seen.grid.side * config.vision_config.patch_size  # tiles may be smaller
     features, read = max(shortcut.feature_blocks(model, inputs, depth)), shortcut.last_read(needs, depth)
-    if needs.affinity:
-        return theory.vision(model.config.vision_config, tiles)
-    return theory.vision(model.config.vision_config, tiles, max(features, read), closing=read >= features)
+    blocks, closing = (None, False) if needs.affinity else (max(features, read), read >= features)
+    return theory.vision(config.vision_config, tiles, blocks, closing) + theory.projector(config, tiles)

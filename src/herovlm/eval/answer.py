@@ -122,7 +122,7 @@ class Reader:
         refused: dict[Config, str] = {}
         for config in configs:
             try:
-                rows += self._rows(config, looks, mask)
+                rows += self._rows(config, self._smaller(config, inputs, len(questions)) or looks, mask)
             except HeroError as error:
                 refused[config] = str(error)
         return Sheet(tuple(rows), refused, ids, mask, vision)
@@ -172,6 +172,14 @@ class Reader:
             named = words.embed(self.model, self.processor, question, needs.words)
             seen.append(replace(first, **compared, words=named))
         return seen
+
+    def _smaller(self, config: Config, inputs: Any, questions: int) -> dict[Relevance | None, list[Seen]]:
+        """Look for a method that makes the picture smaller first, and sees what no other does; nothing for others."""
+        options = replace(config.options, processor=self.processor)
+        if options.all or not options.method.smaller:
+            return {}
+        (seen,) = api.look(self.model, inputs, options)
+        return {None: [seen] * questions}
 
     def _rows(self, config: Config, looks: dict[Relevance | None, list[Seen]], mask: Tensor) -> list[Row]:
         """Choose for every question; once, where the question is nothing to the method."""

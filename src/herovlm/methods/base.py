@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from herovlm.errors import BudgetError, MethodError
 from herovlm.methods.fields import Described
@@ -21,6 +22,7 @@ class Method(Described):
     `needs(depth)` and `keep(seen, budget, newlines, share=...)`; authors write `needs` and `choose`.
     """
 
+    smaller: ClassVar[bool] = False  # whether the tower looks at a smaller picture, all of which is kept
     newlines: Newlines | None = None  # which newline positions stay; None = the method's own rule ("none")
 
     @property

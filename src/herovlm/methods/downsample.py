@@ -1,0 +1,39 @@
+"""A smaller picture: fewer or smaller tiles, and nothing dropped of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from herovlm.methods.base import Method
+from herovlm.types import Kept, Needs, Newlines, Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downsample(Method):
+    """Make the picture smaller until all that is sent of it fits the budget (arXiv 2510.07143 asks methods to beat it).
+
+    The picture is put together again from the pixels of the inputs, shrunk, and given to the model's own image
+    processor.  Of all sizes that need fewer tiles, of the thumbnail alone, and of smaller thumbnails (the tower
+    interpolates its position encodings), the one is taken that sends most within the budget.  Sizes are few: what was
+    sent, often well below the budget, is in the record.
+    """
+
+    name = "downsample"
+    paper = "baseline"
+    fidelity = "baseline"
+    formula = "kept = everything of the largest smaller picture that sends at most the budget"
+    smaller: ClassVar[bool] = True
+
+    @property
+    def exact(self) -> bool:
+        """False: pictures come in few sizes."""
+        return False
+
+    def needs(self, depth: int) -> Needs:
+        """Nothing but the features, which are always there."""
+        return Needs()
+
+    def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
+        """Keep everything of what is a smaller picture already."""
+        return Kept(seen.valid.clone(), seen.grid.sent.clone())

@@ -1,0 +1,107 @@
+"""downsample: a smaller picture, seen and sent as the untouched model sees and sends one of that size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+import herovlm
+from herovlm import BudgetError, InputsError, UnsupportedError
+
+PROMPT = "USER: <image>\nIs it green? ASSISTANT:"
+WHOLE = tiny.picture(32, 32)  # 2 x 2 tiles and no rescaling: its pixels are in the inputs as they are
+
+
+def smaller(made: tiny.Tiny, inputs: Any, keep: float, **more: Any) -> Any:
+    return herovlm.drop(made.model, inputs, method="downsample", keep=keep, processor=made.processor, **more)
+
+
+def logits(made: tiny.Tiny, given: Any) -> torch.Tensor:
+    with torch.no_grad():
+        out: torch.Tensor = made.model(**given).logits[:, -1]
+    return out
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("keep", [0.06, 0.1, 0.2, 0.4, 0.7, 0.9])
+def test_no_budget_is_exceeded_and_what_was_sent_is_recorded(models: Any, family: str, keep: float) -> None:
+    made = models(family)
+    pictures = [[tiny.picture(60, 31), tiny.picture(32, 32)], [tiny.picture(20, 60)]]
+    inputs = made.inputs(pictures, ["USER: <image> and <image>\nHi? ASSISTANT:", PROMPT])
+    short = smaller(made, inputs, keep)
+    whole = herovlm.drop(made.model, inputs, method="full")
+    assert [s.positions for s in short.seen] == [s.positions for s in whole.seen]
+    for seen, kept in zip(short.seen, short.kept, strict=True):
+        assert 1 <= kept.positions <= max(1, round(keep * seen.positions))
+    sent = (short["input_ids"] == made.model.config.image_token_id).sum(1).tolist()
+    counts = [kept.positions for kept in short.kept]
+    assert sent == [counts[0] + counts[1], counts[2]]
+    assert short.origin.column[short["attention_mask"] == 1].min() >= 0
+    text = inputs["attention_mask"].bool() & (inputs["input_ids"] != made.model.config.image_token_id)
+    for columns, own in zip(short.columns, text, strict=True):
+        assert set(own.nonzero().flatten().tolist()) <= set(columns.tolist()), "no word of the prompt is lost"
+        assert len(set(columns.tolist())) == len(columns), "a column stands for one position"
+    out = made.model.generate(**short, max_new_tokens=3, do_sample=False)
+    assert out.shape[1] == short["input_ids"].shape[1] + 3
+
+
+@pytest.mark.parametrize("keep", [0.8, 0.6])
+def test_fewer_tiles_are_those_of_the_shrunk_picture(models: Any, keep: float) -> None:
+    made = models("llava_next")
+    short = smaller(made, made.inputs([[WHOLE]], [PROMPT]), keep)
+    assert short.seen[0].grid.tiles == (1, 2)
+    shrunk = WHOLE.resize((16, 16), Image.Resampling.BICUBIC)
+    inputs = made.inputs([[shrunk]], [PROMPT])
+    assert inputs["input_ids"].tolist() == short["input_ids"].tolist()
+    torch.testing.assert_close(logits(made, short), logits(made, inputs), atol=1e-5, rtol=0)
+    assert (logits(made, short) - logits(made, made.inputs([[WHOLE]], [PROMPT]))).abs().max() > 1e-2
+
+
+def test_one_tile_alone_is_the_thumbnail(models: Any) -> None:
+    made = models("llava_next")
+    inputs = made.inputs([[WHOLE]], [PROMPT])
+    short, whole = smaller(made, inputs, 0.2), herovlm.drop(made.model, inputs, method="full")
+    assert short.kept[0].positions == 17  # 4 x 4 patches and the newline that the model's packer puts behind one tile
+    torch.testing.assert_close(short.seen[0].features[0], whole.seen[0].features[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("keep", "side"), [(0.9, 3), (0.56, 3), (0.5, 2), (0.25, 2), (0.2, 1)])
+def test_a_smaller_tile_is_seen_as_transformers_sees_it(models: Any, keep: float, side: int) -> None:
+    made = models("llava")
+    inputs = made.inputs([[tiny.picture(16, 16)]], [PROMPT])
+    short = smaller(made, inputs, keep)
+    assert (short.seen[0].grid.side, short.kept[0].positions) == (side, side**2)
+    picture = tiny.picture(16, 16).resize((4 * side, 4 * side), Image.Resampling.BICUBIC)
+    pixels = made.processor.image_processor(images=picture, do_resize=False, do_center_crop=False, return_tensors="pt")
+    with torch.no_grad():
+        want = made.model.get_image_features(**pixels, interpolate_pos_encoding=True, return_dict=True).pooler_output
+    torch.testing.assert_close(short.seen[0].features, want[0][None], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_what_fits_is_left_as_it_is(models: Any, family: str) -> None:
+    made = models(family)
+    inputs = made.inputs([[tiny.picture(60, 31)], [WHOLE]], [PROMPT, PROMPT])
+    torch.testing.assert_close(logits(made, smaller(made, inputs, 0.999)), logits(made, inputs), atol=1e-5, rtol=0)
+
+
+def test_too_small_a_budget_is_told_the_smallest_picture(models: Any) -> None:
+    made = models("llava_next")
+    with pytest.raises(BudgetError, match="smallest picture sends, 2"):
+        smaller(made, made.inputs([[WHOLE]], [PROMPT]), 0.01)
+
+
+def test_what_a_smaller_picture_cannot_have_is_refused(models: Callable[..., Any]) -> None:
+    made = models("llava_next")
+    inputs = made.inputs([[WHOLE]], [PROMPT])
+    with pytest.raises(UnsupportedError, match="positions='compact'"):
+        smaller(made, inputs, 0.2, positions="original")
+    with pytest.raises(UnsupportedError, match="give a share"):
+        herovlm.drop(made.model, inputs, method="downsample", keep="auto", processor=made.processor)
+    with pytest.raises(InputsError, match="pass processor="):
+        herovlm.drop(made.model, inputs, method="downsample", keep=0.2)
