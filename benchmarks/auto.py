@@ -8,7 +8,7 @@ judged by teacher forcing, the language model in bfloat16.  Resumable: one line 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,12 @@ from judging import Line
 from herovlm import auto
 from herovlm.budget import Share, Tokens
 from herovlm.demo import scenes
-from herovlm.eval import stats
 from herovlm.eval.answer import Reader
+from herovlm.eval.calibrate import EACH, curve_of, lost
 from herovlm.eval.likelihood import judge
 from herovlm.eval.plan import Config, config
 from herovlm.methods.hero_plus import HeroPlus
 
-EACH = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)  # positions for each different patch
 SHARES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8)
 PROMISES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 
@@ -69,24 +68,10 @@ def _at(budget: int, most: int) -> Config:
 
 def summary(lines: Sequence[Line], name: str) -> dict[str, Any]:
     """Share of the full model's accuracy that is lost, with interval, and the mean share of positions."""
-    counts = np.array([[sum(r for r, _ in line["judged"][which]) for which in (name, "full")] for line in lines])
-    lost = lambda c: 1 - c[..., 0] / c[..., 1]  # noqa: E731
+    ours, full = (np.array([[sum(r for r, _ in line["judged"][which])] for line in lines]) for which in (name, "full"))
     kept = sum(n for line in lines for _, n in line["judged"][name])
     of = sum(line["of"] * len(line["judged"][name]) for line in lines)
-    return {
-        "loss": round(float(lost(counts.sum(0))), 4),
-        "interval95": [round(x, 4) for x in stats.interval(counts, lost)],
-        "mean_keep": round(kept / of, 4),
-    }
-
-
-def curve_of(table: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, float]]:
-    """Losses, smallest first, and the positions each; the upper end of each interval, so that promises are kept."""
-    points: list[tuple[float, float]] = []
-    for each in sorted(EACH, reverse=True):
-        loss = max(table[f"each {each}"]["interval95"][1], 0.001, *(before + 1e-4 for before, _ in points[-1:]))
-        points.append((round(loss, 4), each))
-    return points
+    return {**lost(ours, full, lambda sums: sums[..., 0]), "mean_keep": round(kept / of, 4)}
 
 
 def main() -> None:
@@ -107,7 +92,7 @@ def main() -> None:
     found = run("development", lambda seed: measured(reader, seed))
     names = [*(f"each {each}" for each in EACH), *(f"share {share}" for share in SHARES)]
     calibration = {name: summary(found, name) for name in names}
-    curve = curve_of(calibration)
+    curve = curve_of({each: calibration[f"each {each}"]["interval95"][1] for each in EACH})
     tested = run("held-out", lambda seed: promised(reader, seed, curve))
     result = {
         "benchmark": "auto",

@@ -70,11 +70,15 @@ def calibrated(asked: Auto, model: nn.Module, method: str) -> Calibrated:
 
 
 def place(model: nn.Module) -> Path:
-    """Where the calibration of a model is looked for: beside its weights, or in the user's folder if it is of the hub.
+    """Where the calibration of a model is looked for."""
+    return place_of(name_of(model))
+
+
+def place_of(name: str) -> Path:
+    """Where that of a folder or a name on the hub is: beside the weights, or in the user's folder.
 
     That folder is $HEROVLM_HOME, by default ~/.herovlm.
     """
-    name = name_of(model)
     if name and Path(name).is_dir():
         return Path(name) / FILE
     home = Path(os.environ.get("HEROVLM_HOME") or Path.home() / ".herovlm")
