@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from herovlm.adapters import narrow, packing, positions, refuse, shortcut, watch
+from herovlm.adapters import narrow, offload, packing, positions, refuse, shortcut, watch
 from herovlm.adapters.narrow import Narrow
 from herovlm.adapters.packing import Layout
 from herovlm.errors import MethodError, ModelError, UnsupportedError
@@ -160,13 +160,14 @@ class Adapter(ABC):
         """Run the tower once, over tiles whose patches are `valid` (sum of T, N)."""
         tower, projector = self.tower(model), self.projector(model)
         vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
-        vision["pixel_values"] = vision["pixel_values"].to(next(tower.parameters()).device)
+        vision["pixel_values"] = vision["pixel_values"].to(offload.home(tower))
         features = shortcut.feature_blocks(model, inputs, self.depth(model))
         with (
             watch.recorded(tower, watch.wanted(needs)) as found,
             watch.inputs_of(projector, needs.hidden or needs.dots) as hidden,
             shortcut.taken(tower, max(features), needs),
             nullcontext() if cut is None else narrow.applied(tower, projector, cut, features, valid) as passed,
+            offload.brought(model.base_model),
         ):
             output = model.base_model.get_image_features(**vision, return_dict=True)
         before, states = torch.cat(hidden) if hidden else None, output.last_hidden_state
@@ -197,9 +198,10 @@ class Adapter(ABC):
         prompt = positions.prompt_of(inputs, model.config)
         refuse.position_options(inputs, prompt.full_positions, original)
         slots = [_checked_slots(s, k, original) for s, k in zip(seen, kept, strict=True)]
-        newline = self.newline(model)
-        made = [self._made(model, k) for k in kept]
-        features = [_features(s, k, m, o, newline) for s, k, m, o in zip(seen, kept, made, slots, strict=True)]
+        made = [self._made(model, s, k) for s, k in zip(seen, kept, strict=True)]
+        with offload.brought(model.base_model):
+            newline = self.newline(model)
+            features = [_features(s, k, m, o, newline) for s, k, m, o in zip(seen, kept, made, slots, strict=True)]
         rest = {name: value for name, value in inputs.items() if name not in VISION_INPUTS}
         columns = positions.columns(prompt, seen, slots)
         if not all(_whole(s, k) for s, k in zip(seen, kept, strict=True)):
@@ -215,13 +217,13 @@ class Adapter(ABC):
         return Short(rest, tuple(seen), tuple(kept), tuple(columns), prompt.image)
 
     @torch.no_grad()
-    def _made(self, model: PreTrainedModel, kept: Kept) -> Tensor | None:
+    def _made(self, model: PreTrainedModel, seen: Seen, kept: Kept) -> Tensor | None:
         """Return the features that a method made, (n_kept_patches, D), projected where it stopped before that."""
         if kept.hidden is None:
             return kept.features
-        projector = self.projector(model)
-        first = next(projector.parameters())
-        projected: Tensor = projector(kept.hidden.to(first.device, first.dtype))
+        if seen.hidden is None:
+            raise MethodError("Kept.hidden goes through the projector; a method that gives it must need hidden states")
+        projected: Tensor = self.projector(model)(kept.hidden.to(seen.hidden))  # its weights may be quantised
         return projected
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from herovlm.adapters import offload
 from herovlm.adapters import question as questions
 from herovlm.errors import InputsError
 from herovlm.types import Words
@@ -55,7 +56,7 @@ def embed(model: PreTrainedModel, processor: Any, question: str, kinds: Sequence
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         if not ids.numel():
             raise InputsError("no question was found, and this method compares patches with its words; pass question=")
-        found[kind] = table(ids[0].to(next(table.parameters()).device)).detach().float()
+        found[kind] = table(ids[0].to(offload.home(table))).detach().float()
     return found
 
 
