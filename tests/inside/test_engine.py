@@ -227,10 +227,15 @@ def test_alone_the_mean_over_the_layers_is_what_was_asked_for(small: tiny.Tiny) 
         small.model.generate(**batch(small), **GREEDY)
 
 
-def test_the_record_names_positions_that_reached_the_model(small: tiny.Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("positions", ["true", "code"])
+def test_the_record_names_positions_that_reached_the_model(
+    small: tiny.Tiny, monkeypatch: pytest.MonkeyPatch, positions: str
+) -> None:
     with (
         reference.spied(monkeypatch) as seen,
-        herovlm.dropping(small.model, method="uniform + sparsevlm(layers=(1, 2, 4))", keep=0.7) as record,
+        herovlm.dropping(
+            small.model, method=f"uniform + sparsevlm(layers=(1, 2, 4), positions={positions!r})", keep=0.7
+        ) as record,
     ):
         small.model.generate(**batch(small), **GREEDY)
     assert record.last is not None
@@ -240,10 +245,15 @@ def test_the_record_names_positions_that_reached_the_model(small: tiny.Tiny, mon
         assert kept.positions == tuple(len(kept.kept[a]) if a else kept.positions[0] for a in (0, 1, 2, 2, 4))
         assert {*kept.kept[4].tolist()} <= {*kept.kept[2].tolist()} <= {*kept.kept[1].tolist()}
         assert kept.merged[1].any()
+        assert all(torch.equal(one, one.sort().values) for one in kept.kept.values())
     first, cut = seen[0]  # the first prompt, both of its images
     count = record.inside[0].positions[0]
-    assert torch.equal(cut.keep[look_image(first, cut, 0)], record.inside[0].kept[1])
-    assert torch.equal(cut.keep[look_image(first, cut, 1)] - count, record.inside[1].kept[1])
+    assert torch.equal(cut.keep[look_image(first, cut, 0)].sort().values, record.inside[0].kept[1])
+    assert torch.equal(cut.keep[look_image(first, cut, 1)].sort().values - count, record.inside[1].kept[1])
+    assert cut.merged is not None
+    for image, start in ((0, 0), (1, count)):
+        melted = record.inside[image].kept[1][record.inside[image].merged[1]] + start
+        assert {*melted.tolist()} == {*cut.keep[cut.merged & look_image(first, cut, image)].tolist()}
 
 
 def look_image(look: Look, cut: Cut, image: int) -> torch.Tensor:
