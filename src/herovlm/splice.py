@@ -172,6 +172,11 @@ class Splice:
         for name in ("logits_processor", "stopping_criteria"):
             if mended.get(name):
                 mended[name] = type(mended[name])(_Criterion(one, self) for one in mended[name])
+        if _setting(model, rest, "prompt_lookup_num_tokens"):
+            mended["logits_processor"] = [
+                *(mended.get("logits_processor") or ()),
+                _NoDraft(model.config.image_token_id),
+            ]
         allowed = mended.get("prefix_allowed_tokens_fn")
         if allowed is not None:
             mended["prefix_allowed_tokens_fn"] = lambda row, ids: allowed(row, self._row(row, ids))
@@ -190,6 +195,21 @@ class _Criterion:
 
     def __call__(self, input_ids: Tensor, scores: Any) -> Any:
         return self.inner(self.splice.full(input_ids), scores)
+
+
+class _NoDraft:
+    """Keeps prompt lookup from drafting image placeholders, for which there are no features: it asks us by scores that
+    are all alike.  A placeholder that the model itself scores highest is written as ever."""
+
+    def __init__(self, placeholder: int) -> None:
+        self.placeholder = placeholder
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        own = scores[:, self.placeholder]
+        alone = (scores >= own[:, None]).sum(-1) == 1
+        barred = scores.clone()
+        barred[:, self.placeholder] = own.where(alone, -torch.inf)
+        return barred
 
 
 class _Streamer:

@@ -175,6 +175,22 @@ def test_faster_decoding_gives_the_greedy_tokens(models: Any, family: str, posit
                 assert torch.equal(new_tokens(small.model, one(small), **never, **way), want)
 
 
+def test_prompt_lookup_drafts_no_placeholder(models: Any, family: str) -> None:
+    """The last token of the prompt, ":", is also the one before the image."""
+    small, how = models(family), {"method": "random", "keep": 0.3}
+    image = small.model.config.image_token_id
+    inputs = small.inputs([[tiny.picture(60, 31)]], ["USER:<image>\nWhat is this? ASSISTANT:"])
+    short = herovlm.drop(small.model, inputs, **how)
+    with pytest.raises(ValueError, match="do not match"):  # so it is with the model itself, too
+        new_tokens(small.model, short, prompt_lookup_num_tokens=3)
+    never = {"suppress_tokens": [image]}
+    want = new_tokens(small.model, short, **never)
+    assert torch.equal(new_tokens(small.model, short, prompt_lookup_num_tokens=3, **never), want)
+    with herovlm.dropping(small.model, **how):
+        assert torch.equal(new_tokens(small.model, inputs, prompt_lookup_num_tokens=3), new_tokens(small.model, inputs))
+        assert torch.equal(new_tokens(small.model, inputs, prompt_lookup_num_tokens=3, **never), want)
+
+
 def test_sampling_returns_as_many_sequences_as_asked(models: Any, family: str) -> None:
     small = models(family)
     inputs = batch(small)
