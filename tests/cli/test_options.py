@@ -43,6 +43,11 @@ def test_methods_part_at_the_commas_outside_brackets() -> None:
     assert options.methods_of(text) == ["hero(low_layers=(1, 2), alpha=0.3)", "random(seed=2)", "full"]
 
 
+def test_methods_before_the_llm_are_a_group() -> None:
+    assert options.methods_of("before") == list(dict.fromkeys(["full", *registry.methods()]))
+    assert options.methods_of("random(seed=2),before,random")[0] == "random(seed=2)"
+
+
 @pytest.mark.parametrize("text", ["", ",", "hero,", "hero(alpha=0.3", "heroo", "hero,randon"])
 def test_methods_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(MethodError):

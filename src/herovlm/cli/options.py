@@ -96,12 +96,15 @@ def method_of(text: str) -> str:
 
 
 def methods_of(text: str) -> list[str]:
-    """Split "hero(alpha=0.3, t_cls=0.1),random" at the commas outside brackets and check each; "all" is every method.
+    """Split "hero(alpha=0.3, t_cls=0.1),random" at the commas outside brackets and check each.
+
+    "all" is every method, "before" is every one that chooses before the language model.
 
     Raises:
         MethodError: a method or a field is unknown.
     """
-    named = [name for part in _parts(text) for name in (every() if part == "all" else [part])]
+    groups = {"all": every(), "before": [name for name in every() if "+" not in name]}
+    named = [name for part in _parts(text) for name in groups.get(part, [part])]
     return list(dict.fromkeys(method_of(name) for name in named))
 
 
