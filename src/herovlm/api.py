@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from herovlm import auto, budget, registry, spec, splice
+from herovlm.adapters import narrow as narrowing
 from herovlm.adapters import positions as places
 from herovlm.adapters import question as questions
 from herovlm.adapters import refuse, relevance, smaller, words
-from herovlm.adapters.base import Score, everything
+from herovlm.adapters.base import Adapter, Score, everything
 from herovlm.adapters.inside import Cutter
 from herovlm.adapters.narrow import Narrow, survivors
 from herovlm.budget import Auto, Budget
@@ -166,8 +167,7 @@ def dropping(
         HeroError: as `drop`; options and model are checked on entry, inputs on each call.
     """
     options = options_of(method, keep, tokens, question, processor, positions, newlines, narrow)
-    registry.adapter(model)
-    refuse.model(model)
+    check(model, options)
     options = options.on(model)
     record = splice.Record(
         lambda inputs: shorten(model, inputs, options),
@@ -208,13 +208,9 @@ def reading(model: PreTrainedModel, short: Short, options: Options) -> Iterator[
     Raises:
         HeroError: as `cutter_of`.
     """
-    cutter = cutter_of(model, options)
-    record = splice.Record(lambda _: short, last=short, cutter=cutter)
-    if cutter is None:
-        yield record
-        return
-    cutter.arm(short, again=True)
-    with cutter.installed():
+    record = splice.Record(lambda _: short, cutter=cutter_of(model, options))
+    record.arm(short, again=True)
+    with nullcontext() if record.cutter is None else record.cutter.installed():
         yield record
 
 
@@ -302,10 +298,26 @@ def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options)
     return choose(model, inputs, options, look(model, inputs, options))
 
 
-def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> tuple[Seen, ...]:
-    """Run the vision tower and record what the method needs: the first half of `shorten`."""
+def check(model: PreTrainedModel, options: Options) -> tuple[Adapter, int]:
+    """Check a model against options, whatever the inputs will be: its adapter, and how many blocks its tower has.
+
+    Raises:
+        ModelError: unsupported model, tower or projector.
+        MethodError: the tower has not the blocks that the method or `narrow` names.
+        UnsupportedError: its tower cannot be narrowed.
+    """
     adapter = registry.adapter(model)
     refuse.model(model)
+    depth = adapter.check(model)
+    options.needs(depth)
+    if options.cut(depth) is not None:
+        narrowing.layers_of(adapter.tower(model))
+    return adapter, depth
+
+
+def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> tuple[Seen, ...]:
+    """Run the vision tower and record what the method needs: the first half of `shorten`."""
+    adapter, depth = check(model, options)
     options = options.on(model)
     if inputs.get("pixel_values") is None:
         refuse.no_pictures(model, inputs)
@@ -315,7 +327,6 @@ def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) ->
         budget.fits(options.budget, len(adapter.prompts(model, inputs)[0]))  # before the tower runs
     if options.method.smaller and not options.all:
         return smaller.see(adapter, model, inputs, options.spend, options.processor)
-    depth = adapter.depth(model)
     needs = options.needs(depth)
     seen = adapter.see(model, inputs, needs, _score(model, inputs, needs, options), options.cut(depth))
     return _worded(model, inputs, needs, options, seen) if needs.words else seen

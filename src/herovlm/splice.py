@@ -1,7 +1,7 @@
 """Give callers that own `generate` their prompt back: they cut it off by length, so it must be the one they gave.
 
-`generate` and the forward call of one model *instance* shorten their inputs while a `Record` is in use; classes are
-not touched.
+`generate` and the forward call of one model *instance* shorten their inputs while a `Record` is in use, for whoever
+belongs to its context (`adapters.scope`); classes are not touched.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial, update_wrapper
-from typing import Any
+from threading import RLock, local
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from herovlm.adapters import compat, refuse
-from herovlm.adapters.inside import Cutter
+from herovlm.adapters import compat, hooks, refuse, scope, seal
+from herovlm.adapters.call import Call, by_name
+from herovlm.adapters.inside import Cutter, Order
 from herovlm.adapters.positions import GATHERED
-from herovlm.errors import InputsError, UnsupportedError
-from herovlm.types import KeptInside, Short
+from herovlm.adapters.scope import Scope
+from herovlm.errors import UnsupportedError
+from herovlm.types import Encoded, KeptInside, Short
 
 Shorten = Callable[[Mapping[str, Any]], Short]
 
@@ -32,103 +35,200 @@ class Record:
     """What `dropping` did: `.last` is the `Short` of the last call, None before the first; `.inside` what came after.
 
     `.inside` has one record an image, in prompt order, once the model has read a prompt; it is empty where no method
-    goes on inside the language model.
+    goes on inside the language model.  Threads in one context share its record: open one in each to tell them apart.
     """
 
     shorten: Shorten = field(repr=False)
     original: bool = False  # positions of the untouched prompt
-    last: Short | None = None
     cutter: Cutter | None = field(default=None, repr=False)  # goes on inside the language model
+    did: tuple[Short | None, Order | None] = field(default=(None, None), repr=False)  # both of the same call
+
+    @property
+    def last(self) -> Short | None:
+        """The shorter prompt of the last call."""
+        return self.did[0]
 
     @property
     def inside(self) -> tuple[KeptInside, ...]:
         """What the layers of the language model kept of each image of the last call."""
-        return () if self.cutter is None else self.cutter.inside
+        order = self.did[1]
+        return () if order is None else order.inside
 
-    def apply(self, inputs: Mapping[str, Any]) -> Short:
-        """Shorten inputs and remember the result."""
-        self.last = self.shorten(inputs)
-        if self.cutter is not None:
-            self.cutter.arm(self.last)
-        return self.last
-
-    def check(self) -> None:
-        """Check that a prompt with pictures was cut inside the language model, if it should.
-
-        Raises:
-            UnsupportedError: it did not reach the model as it was sent.
-        """
-        if self.cutter is not None and self.last is not None and self.last.kept and not self.inside:
-            raise UnsupportedError(
-                "nothing was pruned inside the language model: somebody changed the prompt between generate() and the "
-                "model, or reads it in another way; use a method before the language model"
-            )
+    def arm(self, short: Short, *, again: bool = False) -> Order | None:
+        """Remember a shorter prompt, and get ready to go on with it inside the language model."""
+        order = None if self.cutter is None else self.cutter.arm(short, again=again)
+        self.did = (short, order)
+        return order
 
 
 @contextmanager
 def installed(model: PreTrainedModel, record: Record) -> Iterator[Record]:
-    """Shorten what `model.generate` and `model(...)` are given; on exit the instance is as it was.
+    """Shorten what `model.generate` and `model(...)` are given by whoever belongs to the body; then undo it.
 
-    Contexts on one model nest: the innermost counts.
+    Contexts nest: the innermost counts.  They may overlap in any order, in any threads; the instance is as it was when
+    the last one has ended, and so have the calls that began inside.
     """
-    current = vars(model).get("generate")
-    generate = current if isinstance(current, Generate) else Generate(model)
-    hook = None
-    if generate is not current:
-        vars(model)["generate"] = generate
-        hook = model.register_forward_pre_hook(generate.before_forward, with_kwargs=True)
-    generate.records.append(record)
-    try:
-        with nullcontext() if record.cutter is None else record.cutter.installed():
+    with (
+        _standing_in(model) as generate,
+        nullcontext() if record.cutter is None else record.cutter.installed(),
+        scope.opened(model, record),
+    ):
+        try:
             yield record
+        finally:
+            generate.now.end()
+
+
+@contextmanager
+def _standing_in(model: PreTrainedModel) -> Iterator[Generate]:
+    """Let a `Generate` stand in for the instance's own while the body runs; bodies may overlap."""
+    with _placing:
+        current = vars(model).get("generate")
+        generate = current if isinstance(current, Generate) and current.model is model else Generate(model)
+        generate.users += 1
+        if generate is not current:
+            vars(model)["generate"] = generate
+            generate.hook()
+    try:
+        yield generate
     finally:
-        generate.records.remove(record)
-        if hook is not None:
-            hook.remove()
-            if vars(model).get("generate") is generate:
-                del vars(model)["generate"]
-                if current is not None:
-                    vars(model)["generate"] = current
+        with _placing:
+            generate.users -= 1
+            if not generate.users:
+                generate.hooked.close()
+                if vars(model).get("generate") is generate:
+                    del vars(model)["generate"]
+                    if generate.covered is not None:
+                        vars(model)["generate"] = generate.covered
+
+
+_placing = RLock()  # a context that is collected as garbage may end in here
+
+
+class Direct(NamedTuple):
+    """A direct call on its way."""
+
+    context: Scope
+    given: Mapping[str, Any]
+    short: Short
+    order: Order | None
+    stay: ExitStack  # what it needs, should the context end meanwhile
+
+
+class Now(local):
+    """What this thread does with a model."""
+
+    known: int = 0  # running calls of generate() whose pictures were looked at
+    direct: Direct | None = None  # a call of the model itself that is shortened
+
+    def end(self) -> None:
+        """A direct call is over, or never came back."""
+        direct, self.direct = self.direct, None
+        if direct is not None:
+            direct.stay.close()
 
 
 class Generate:
-    """Stands in for `model.generate` on one instance; without a record it only passes on."""
+    """Stands in for `model.generate` on one instance; whoever has no context open is passed on.
+
+    A copy of the model has the function that was there before.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.inner = model.generate
-        self.records: list[Record] = []
+        self.covered = vars(model).get("generate")  # what somebody else has put there
+        if isinstance(self.covered, Generate):  # a shallow copy of a model brought it along
+            self.covered = None
+        self.inner = type(model).generate.__get__(model) if self.covered is None else self.covered
+        self.users, self.hooked, self.now = 0, ExitStack(), Now()
         update_wrapper(self, self.inner)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _same, (self.inner,)
+
+    def hook(self) -> None:
+        """Hook into direct calls."""
+        before = hooks.before(self.model, self.before_forward, hooks.everybody, keywords=True)
+        self.hooked.callback(before.remove)
+        self.hooked.callback(hooks.after(self.model, self.after_forward, hooks.everybody, always=True).remove)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Generate from a shorter prompt and return sequences that begin with the original one."""
-        given = _by_name(self.inner, args, kwargs)
-        if given.get("inputs") is not None and "input_ids" not in given:
-            given["input_ids"] = given.pop("inputs")
-        if not self.records or not self._has_pictures(given):
+        context = scope.innermost(self.model)
+        if context is None:
             return self.inner(*args, **kwargs)
-        record = self.records[-1]
+        call = Call(self.inner, type(self.model).generate.__get__(self.model), args, kwargs)
+        pictures = self._has_pictures(call.given)
+        known = pictures or call.given.get("mm_encoder_outputs") is not None
+        self.now.known += known
+        try:
+            return self._shortened(context, call) if pictures else self.inner(*args, **kwargs)
+        finally:
+            self.now.known -= known
+
+    def _shortened(self, context: Scope, call: Call) -> Any:
+        record: Record = context.holds
+        given = call.given
+        seal.lift_empty(compat.caches_in(given))
         _refuse(self.model, given, record)
         names = {*inspect.signature(type(self.model).forward).parameters, *GATHERED, *compat.CACHES} - {"use_cache"}
-        short = dict(record.apply({name: value for name, value in given.items() if name in names}))
-        short.pop("use_cache", None)  # _refuse has looked at it
-        splice = Splice(given["input_ids"], short["input_ids"].shape[1])
-        rest = {name: value for name, value in given.items() if name not in names}
-        result = self.inner(**short, **splice.options(self.model, rest))
-        record.check()
+        # The hooks of a method inside the language model stay for this call, should the context end meanwhile.
+        with nullcontext() if record.cutter is None else record.cutter.installed():
+            made = record.shorten({name: value for name, value in given.items() if name in names})
+            order, short = record.arm(made), dict(made)
+            short.pop("use_cache", None)  # _refuse has looked at it
+            splice = Splice(given["input_ids"], short["input_ids"].shape[1])
+            rest = {name: value for name, value in given.items() if name not in names}
+            result: Any = None
+            try:
+                result = call.again({**short, **splice.options(self.model, rest)})
+            finally:
+                _seal(context, made, order, given, result)
+                if record.cutter is not None:
+                    record.cutter.forget()
+        _check(order)
         return splice.result(result)
 
     def before_forward(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Shorten the inputs of a direct `model(...)`; inside generate() there are no pixels left to see."""
-        if not self.records or not (args or "pixel_values" in kwargs):
+        self.now.end()
+        context = scope.innermost(self.model)
+        if context is None or not (args or "pixel_values" in kwargs or "mm_encoder_outputs" in kwargs):
             return None
-        given = _by_name(type(module).forward, (module, *args), kwargs)
+        signature = inspect.signature(type(module).forward)
+        given = by_name(signature, "forward", (module, *args), kwargs)
         del given["self"]
+        encoded = given.get("mm_encoder_outputs")
         if given.get("pixel_values") is None:
+            if encoded and not isinstance(encoded, Encoded) and not self.now.known:
+                raise UnsupportedError(
+                    "pictures reached the model inside herovlm.dropping() without passing model.generate(), so they "
+                    "were not shortened; call the generate() of this instance, not that of its class"
+                )
             return None
-        if self.records[-1].cutter is not None:
+        if module is not self.model:
+            raise UnsupportedError(
+                "this is a copy of the model that herovlm.dropping() was given (torch.nn.DataParallel makes such): "
+                "call the model itself, or open a context on the copy"
+            )
+        record: Record = context.holds
+        seal.lift_empty(compat.caches_in(given))
+        if record.cutter is not None:
             refuse.call(given)
-        return (), dict(self.records[-1].apply(given))
+        with ExitStack() as stay:
+            stay.enter_context(_standing_in(self.model))
+            if record.cutter is not None:
+                stay.enter_context(record.cutter.installed())
+            short = record.shorten(given)
+            self.now.direct = Direct(context, given, short, record.arm(short), stay.pop_all())
+        return (), dict(short)
+
+    def after_forward(self, module: Any, args: Any, output: Any) -> None:
+        """Seal the cache of a direct call that was shortened."""
+        direct = self.now.direct
+        if direct is not None:
+            _seal(direct.context, direct.short, direct.order, direct.given, output)
+            self.now.end()
 
     def _has_pictures(self, given: Mapping[str, Any]) -> bool:
         """Say whether there is something to drop; refuse to go on from the cache of a shortened prompt."""
@@ -228,15 +328,30 @@ class _Streamer:
         self.inner.end()
 
 
-def _by_name(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Bind a call to the names of its parameters, **kwargs opened."""
-    try:
-        bound = inspect.signature(function).bind(*args, **kwargs)
-    except TypeError as error:
-        raise InputsError(f"{error}; under herovlm.dropping() arguments are as for {function.__name__}()") from error
-    given: dict[str, Any] = dict(bound.arguments)
-    given.update(given.pop("kwargs", {}))
-    return given
+def _seal(context: Scope, short: Short, order: Order | None, given: Mapping[str, Any], result: Any) -> None:
+    """Seal the caches that were given or made, now that they hold a prompt from which something is missing."""
+    if order is None and torch.equal(short["input_ids"], given["input_ids"]):
+        return
+    made = tuple(compat.caches_in(result)) if isinstance(result, Mapping) else result
+    for cache in (*compat.caches_in(given), *(made if isinstance(made, tuple) else ())):
+        seal.seal(cache, context)
+
+
+def _check(order: Order | None) -> None:
+    """Check that a prompt with pictures was cut inside the language model, if it should.
+
+    Raises:
+        UnsupportedError: it did not reach the model as it was sent.
+    """
+    if order is not None and not order.inside:
+        raise UnsupportedError(
+            "nothing was pruned inside the language model: somebody changed the prompt between generate() and the "
+            "model, or reads it in another way; use a method before the language model"
+        )
+
+
+def _same(function: Any) -> Any:
+    return function
 
 
 def _setting(model: PreTrainedModel, given: Mapping[str, Any], name: str) -> Any:

@@ -133,6 +133,10 @@ class Origin:
     patch: Tensor  # patch of that tile in raster order; -1 = no patch
 
 
+class Encoded(dict[str, Any]):
+    """Encoder outputs of a shortened prompt: told from those of a whole one by their class."""
+
+
 @dataclass(frozen=True)
 class Short(Mapping[str, Any]):
     """Shorter model inputs: a mapping for `model.generate(**short)` or `model(**short)`, with its record beside it."""
@@ -167,7 +171,7 @@ class Short(Mapping[str, Any]):
         if name != "mm_encoder_outputs":
             return value
         # generate() repeats these features in place for beams: hand out a fresh output each time
-        return {kind: type(output)(pooler_output=list(output.pooler_output)) for kind, output in value.items()}
+        return Encoded({kind: type(out)(pooler_output=list(out.pooler_output)) for kind, out in value.items()})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.inputs)

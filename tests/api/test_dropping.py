@@ -47,7 +47,7 @@ def ours(model: Any) -> list[Any]:
 
 def test_no_trace_sees_a_trace(small: tiny.Tiny) -> None:
     with herovlm.dropping(small.model, method="random"):
-        assert len(ours(small.model)) == 2  # generate and the pre-hook
+        assert len(ours(small.model)) == 3  # generate, and a hook before and behind a direct call
 
 
 def test_sequences_begin_with_the_original_prompt(small: tiny.Tiny, inputs: Any) -> None:
@@ -204,7 +204,7 @@ def test_two_models_at_once(models: Any) -> None:
             two.model.generate(**inputs, **GREEDY)
             assert torch.equal(one.model.generate(**inputs, **GREEDY), alone)
         assert ours(two.model) == []
-        assert len(ours(one.model)) == 2
+        assert len(ours(one.model)) == 3
     assert first.last is not None
     assert second.last is not None
     assert first.last.kept[0].positions < second.last.kept[0].positions

@@ -52,7 +52,7 @@ def ours(model: Any) -> list[Any]:
 
 def test_no_trace_sees_a_trace(small: tiny.Tiny, inputs: Any) -> None:
     with herovlm.dropping(small.model, method=SPEC):
-        assert len(ours(small.model)) == 2 + 2 + LAYERS + 1  # the prompt; the model; its layers; one q_proj
+        assert len(ours(small.model)) == 3 + 2 + LAYERS + 1  # the prompt; the model; its layers; one q_proj
     with api.shortened(small.model, inputs, method=SPEC):
         assert len(ours(small.model)) == 2 + LAYERS + 1
 

@@ -71,7 +71,7 @@ class Adapter(ABC):
         kind = model.config.vision_config.model_type
         if kind != "clip_vision_model":
             raise ModelError(f"this {self.family} sees through {kind!r}; herovlm needs the CLS token of a CLIP tower")
-        tower = model.base_model.vision_tower
+        tower = getattr(model.base_model, "vision_tower", None)
         if not isinstance(tower, nn.Module):
             raise ModelError(f"{type(model).__name__} has no vision tower")
         return tower
@@ -80,9 +80,24 @@ class Adapter(ABC):
         """Count the attention blocks of the vision tower."""
         return len(watch.attention_blocks(self.tower(model)))
 
+    def check(self, model: PreTrainedModel) -> int:
+        """Check what does not depend on inputs: the number of attention blocks of the tower, if all is well.
+
+        Raises:
+            ModelError: a tower or a projector that cannot be used.
+        """
+        self.projector(model)
+        return self.depth(model)
+
     def projector(self, model: PreTrainedModel) -> nn.Module:
-        """Return the module between the vision tower and the language model, applied patch by patch."""
-        projector: nn.Module = model.base_model.multi_modal_projector
+        """Return the module between the vision tower and the language model, applied patch by patch.
+
+        Raises:
+            ModelError: there is none.
+        """
+        projector = getattr(model.base_model, "multi_modal_projector", None)
+        if not isinstance(projector, nn.Module):
+            raise ModelError(f"{type(model).__name__} has no multi_modal_projector; herovlm needs one to look through")
         return projector
 
     def side(self, model: PreTrainedModel) -> int:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
+from threading import Lock, local
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from herovlm.adapters import columns, compat, refuse
+from herovlm.adapters import columns, compat, hooks, refuse, scope
 from herovlm.adapters.columns import Columns, Prompts
 from herovlm.adapters.look import Passing, look
 from herovlm.errors import UnsupportedError
@@ -37,57 +37,125 @@ class Read:
     stretches: tuple[Columns | None, ...]
 
 
+@dataclass
+class Order:
+    """A prompt that is to be cut when the model reads it, and what was kept of it once it has."""
+
+    prompts: Prompts
+    plans: list[list[Mapping[int, int]]]  # for each prompt and image
+    inside: tuple[KeptInside, ...] = ()  # one an image
+
+
+@dataclass
+class Reading(Passing):
+    """A prompt on its way through the layers, and by whose order."""
+
+    order: Order = field(kw_only=True)
+
+
+class Pass(local):
+    """What the model is doing in this thread: a thread reads one thing at a time."""
+
+    order: Order | None = None  # what is to be read next, once
+    ids: Tensor | None = None  # what the model is given
+    begun: bool = False  # whether the first layer has seen it
+    passing: Reading | None = None
+    read: Read | None = None
+
+    def end(self) -> None:
+        """Forget everything."""
+        self.order = self.ids = self.passing = self.read = None
+
+
 class Cutter:
-    """Cuts between the layers of one model instance; it is told each prompt before the model reads it."""
+    """Cuts between the layers of one model instance; it is told each prompt before the model reads it.
+
+    Any number of threads may do so: a prompt that is read once belongs to the thread that armed it, one that is read
+    again and again to all that belong to the context in which the hooks were put in, and an answer goes by its cache.
+    """
 
     def __init__(self, model: PreTrainedModel, needs: Mapping[int, Reads], plan: Plan, choose: Choose) -> None:
         self.language = refuse.language_model(model)
         self.depth = len(self.language.layers)
         self.model, self.needs, self.plan, self.choose = model, needs, plan, choose
-        self.inside: tuple[KeptInside, ...] = ()  # what was kept of the last prompt, one an image
-        self.armed: Prompts | None = None  # what is to be read next
-        self.again = False  # whether it may be read several times
-        self.plans: list[list[Mapping[int, int]]] = []  # for each prompt and image
-        self.ids: Tensor | None = None  # what the model is given now
-        self.passing: Passing | None = None
-        self.read: Read | None = None
+        self.now = Pass()
+        self.standing: Order | None = None  # a prompt that may be read several times
+        self.last: Order | None = None
         self.known: WeakKeyDictionary[Any, Read] = WeakKeyDictionary()
+        self.users, self.lock, self.hooked = 0, Lock(), ExitStack()
 
-    def arm(self, short: Short, *, again: bool = False) -> None:
-        """Get ready for a prompt, which the model reads once, or `again` and again.
+    @property
+    def inside(self) -> tuple[KeptInside, ...]:
+        """What was kept of the last prompt, one record an image."""
+        return () if self.last is None else self.last.inside
+
+    def arm(self, short: Short, *, again: bool = False) -> Order | None:
+        """Get ready for a prompt, which the model reads once, or `again` and again; None where it has no pictures.
 
         Raises:
             BudgetError: the numbers that were asked for cannot be met.
         """
-        self.inside, self.armed, self.again = (), None, again
+        order = None
         if short.kept:
             prompts = columns.prompts_of(short, self.model.config)
             number = count()
-            self.plans = [[self.plan(positions, next(number)) for positions in row] for row in prompts.counts]
-            self.armed = prompts
+            plans = [[self.plan(positions, next(number)) for positions in row] for row in prompts.counts]
+            order = Order(prompts, plans)
+        if again:
+            self.standing = order
+        else:
+            self.now.order = order
+        self.last = order
+        return order
+
+    def forget(self) -> None:
+        """Forget what this thread was to read, if it has not."""
+        self.now.end()
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Hook into the model while the body runs; only prompts that were armed are cut."""
-        with ExitStack() as stack:
+        """Hook into the model while the body runs; only prompts that were armed are cut.
 
-            def hooked(handle: RemovableHandle) -> None:
-                stack.callback(handle.remove)
-
-            hooked(self.model.register_forward_pre_hook(self._before_model, with_kwargs=True))
-            hooked(self.model.register_forward_hook(self._after_model))
-            for number, layer in enumerate(self.language.layers):
-                hooked(layer.register_forward_pre_hook(self._before_layer(number), with_kwargs=True))
-                if number + 1 in self.needs:
-                    hooked(layer.self_attn.q_proj.register_forward_hook(self._queries(number)))
-            try:
+        Bodies may overlap, in one thread or several: the hooks stay until the last one ends.
+        """
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                self._hook()
+        try:
+            with scope.opened(self):
                 yield
-            finally:
-                self.armed = self.ids = self.passing = self.read = None
+        finally:
+            with self.lock:
+                self.users -= 1
+                if not self.users:
+                    self.hooked.close()
+
+    def _hook(self) -> None:
+        """Put the hooks in; each finds out by itself whom a call belongs to."""
+
+        def into(module: Any, act: Callable[..., Any]) -> None:
+            self.hooked.callback(hooks.before(module, act, hooks.everybody, keywords=True).remove)
+
+        def behind(module: Any, act: Callable[..., Any]) -> None:
+            self.hooked.callback(hooks.after(module, act, hooks.everybody).remove)
+
+        into(self.model, self._before_model)
+        behind(self.model, self._after_model)
+        for number, layer in enumerate(self.language.layers):
+            into(layer, self._before_layer(number))
+            if number + 1 in self.needs:
+                behind(layer.self_attn.q_proj, self._queries(number))
+
+    def _due(self) -> Order | None:
+        """Find what is to be cut if the model reads it now."""
+        return self.now.order or (self.standing if scope.innermost(self) else None)
 
     def _before_model(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note which tokens the model is given."""
-        self.ids = kwargs.get("input_ids", args[0] if args else None)
+        now = self.now
+        now.ids, now.begun = kwargs.get("input_ids", args[0] if args else None), False
+        now.passing = now.read = None
 
     def _after_model(self, module: Any, args: Any, output: Any) -> None:
         """Check that an armed prompt was cut.
@@ -95,9 +163,11 @@ class Cutter:
         Raises:
             UnsupportedError: the layers ran without calling our hooks.
         """
-        self.passing = self.read = None
-        if self.armed is not None and not self.inside:
-            self.armed = None
+        now, due = self.now, self._due()
+        missed = now.passing is not None or (due is not None and not now.begun)
+        now.passing = now.read = None
+        if missed:
+            now.order = None
             raise UnsupportedError(
                 "the language model ran, but the hooks of its layers did not: torch.compile has compiled it already; "
                 "use the uncompiled model"
@@ -107,8 +177,8 @@ class Cutter:
         """Make a hook that keeps the query projections of a layer while a prompt is read."""
 
         def keep(module: Any, args: Any, output: Tensor) -> None:
-            if self.passing is not None:
-                self.passing.queries[number] = output.detach()
+            if self.now.passing is not None:
+                self.now.passing.queries[number] = output.detach()
 
         return keep
 
@@ -116,33 +186,38 @@ class Cutter:
         """Make the hook that runs before a layer."""
 
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            hidden: Tensor = args[0] if args else kwargs.pop("hidden_states")
+            now = self.now
+            hidden: Tensor = args[0] if args else kwargs["hidden_states"]
             if number == 0:
                 self._start(hidden, kwargs)
-            if self.passing is not None:
-                hidden = self._reading(self.passing, number, hidden, kwargs)
-            elif self.read is not None:
-                self._writing(self.read, number, hidden, kwargs)
+            if now.passing is None and now.read is None:
+                return None
+            kwargs.pop("hidden_states", None)
+            if now.passing is not None:
+                hidden = self._reading(now.passing, number, hidden, kwargs)
+            elif now.read is not None:
+                self._writing(now.read, number, hidden, kwargs)
             return (hidden, *args[1:]), kwargs
 
         return hook
 
     def _start(self, hidden: Tensor, kwargs: Mapping[str, Any]) -> None:
         """Find out what this pass is: a prompt to cut, an answer behind one, or none of our business."""
+        now, due = self.now, self._due()
         cache = compat.cache_in(kwargs)
-        self.passing, self.read = None, None if cache is None else self.known.get(cache)
-        if self.read is not None:
-            refuse.answer(cache, len(hidden), hidden.shape[1], self.read.length, self.read.batch)
-        elif self.armed is not None and self.ids is not None:
-            armed = self.armed.times(max(1, len(self.ids) // len(self.armed.ids))).to(hidden.device)
-            if refuse.whole(self.ids.to(hidden.device), armed.ids):
+        now.begun, now.passing, now.read = True, None, None if cache is None else self.known.get(cache)
+        if now.read is not None:
+            refuse.answer(cache, len(hidden), hidden.shape[1], now.read.length, now.read.batch)
+        elif due is not None and now.ids is not None:
+            prompts = due.prompts.times(max(1, len(now.ids) // len(due.prompts.ids))).to(hidden.device)
+            if refuse.whole(now.ids.to(hidden.device), prompts.ids):
                 refuse.prompt(cache, hidden.shape[1])
                 rope = compat.of_layer(kwargs, "position_embeddings")
-                self.passing = Passing(armed, columns.all_of(armed), cache, hidden, rope)
+                now.passing = Reading(prompts, columns.all_of(prompts), cache, hidden, rope, order=due)
             else:
-                self.armed = None  # another prompt, after an error kept ours away
+                now.order = None  # another prompt, after an error kept ours away
 
-    def _reading(self, passing: Passing, number: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    def _reading(self, passing: Reading, number: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """Cut before a layer if it is time, and give it what belongs to the columns that are left."""
         if number in self.needs:
             hidden = self._cut(passing, number, hidden, kwargs)
@@ -153,8 +228,9 @@ class Cutter:
             self._finish(passing)
         return hidden
 
-    def _cut(self, passing: Passing, number: int, hidden: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+    def _cut(self, passing: Reading, number: int, hidden: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
         """Ask the method about every prompt, and leave out what it does not keep."""
+        plans = passing.order.plans
         passing.columns, left = passing.columns.to(hidden.device), passing.prompts.left
         places = columns.visual(passing.columns, passing.prompts)
         cuts: list[Cut | None] = []
@@ -165,7 +241,7 @@ class Cutter:
                 cuts.append(None)
             else:
                 seen = look(self.language.layers, number, hidden, row, passing, self.needs[number])
-                granted = tuple(plan[number] for plan in self.plans[row * len(self.plans) // len(hidden)])
+                granted = tuple(plan[number] for plan in plans[row * len(plans) // len(hidden)])
                 cuts.append(self.choose(Look(number, self.depth, granted=granted, **seen)))
         for row, cut in enumerate(cuts):
             passing.note(row, number, cut)
@@ -201,11 +277,10 @@ class Cutter:
         """Tell the dtype of masks that are added, None for masks of bools."""
         return hidden.dtype if self.language.config._attn_implementation == "eager" else None
 
-    def _finish(self, passing: Passing) -> None:
+    def _finish(self, passing: Reading) -> None:
         """Remember the cache, and record what each layer kept of each image."""
         rows = len(passing.prompts.ids)
         self.known[passing.cache] = Read(passing.prompts.ids.shape[1], rows, tuple(passing.stretches))
-        firsts = range(0, rows, rows // len(self.plans))
-        self.inside = tuple(kept for row in firsts for kept in passing.record(row, self.depth))
-        if not self.again:
-            self.armed = None
+        firsts = range(0, rows, rows // len(passing.order.plans))
+        passing.order.inside = tuple(kept for row in firsts for kept in passing.record(row, self.depth))
+        self.now.order = self.now.passing = None

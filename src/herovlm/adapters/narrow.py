@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,18 @@ class Passed:
         }
 
 
+def layers_of(tower: nn.Module) -> list[Any]:
+    """List the blocks of a tower that can be narrowed.
+
+    Raises:
+        UnsupportedError: it cannot.
+    """
+    layers = clip_layers(tower)
+    if not layers:
+        raise UnsupportedError("narrow works in the blocks of transformers' own CLIP tower, and this has others")
+    return layers
+
+
 @contextmanager
 def applied(
     tower: nn.Module, projector: nn.Module, cut: Narrow, features: tuple[int, ...], valid: Tensor
@@ -105,9 +117,7 @@ def applied(
     Raises:
         UnsupportedError: blocks that are not CLIP's, or features from before the cut.
     """
-    layers = clip_layers(tower)
-    if not layers:
-        raise UnsupportedError("narrow works in the blocks of transformers' own CLIP tower, and this has others")
+    layers = layers_of(tower)
     if min(features) < cut.block + 2:
         raise UnsupportedError(
             f"narrow after block {cut.block}, but features are taken behind block {min(features) - 1}: nothing would "
