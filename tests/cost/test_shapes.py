@@ -45,9 +45,10 @@ def test_weights_are_random_and_the_rest_is_as_transformers_makes_it(dtype: torc
     assert len(torch.unique(projection, dim=0)) == len(projection), "rows of a weight repeat"
 
 
-def test_a_shape_answers_like_any_model(small: Any) -> None:
+@pytest.mark.parametrize("method", ["hero", "mmtok"])
+def test_a_shape_answers_like_any_model(small: Any, method: str) -> None:
     inputs = shapes.prompt(small)
-    short = herovlm.drop(small, inputs, method="hero", keep=0.2, question=shapes.QUESTION)
+    short = herovlm.drop(small, inputs, method=method, keep=0.2, question=shapes.QUESTION)
     assert short.kept[0].positions == round(0.2 * short.seen[0].positions)
     with torch.no_grad():
         logits = small(**short, logits_to_keep=1).logits
@@ -64,8 +65,8 @@ def test_the_original_clip_is_there_only_where_it_is_asked_for(small: Any) -> No
 
 
 def test_a_question_is_cut_as_clip_cuts_it() -> None:
-    assert shapes.words("what is it?")["input_ids"].tolist() == [[0, 3, 4, 5, 2]]
-    assert shapes.words("a " * 100, max_length=7)["input_ids"].shape == (1, 7)
+    assert shapes.spelled("what is it?")["input_ids"].tolist() == [[0, 3, 4, 5, 2]]
+    assert shapes.spelled("a " * 100, max_length=7)["input_ids"].shape == (1, 7)
 
 
 @pytest.mark.parametrize(("size", "tiles"), [(None, 5), ((336, 336), 3), ((300, 1000), 4)])

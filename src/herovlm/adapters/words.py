@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -26,6 +27,14 @@ INSTRUCTIONS = (
     "Answer the question using a single word or phrase.",
     "Answer with the option's letter from the given choices directly.",
 )
+
+
+_found: WeakKeyDictionary[PreTrainedModel, Any] = WeakKeyDictionary()
+
+
+def attach(model: PreTrainedModel, tokenizer: Any) -> None:
+    """Say which tokenizer spells a question for this model where no processor is given."""
+    _found[model] = tokenizer
 
 
 def keywords(question: str) -> str:
@@ -61,6 +70,8 @@ def embed(model: PreTrainedModel, processor: Any, question: str, kinds: Sequence
 
 
 def _tokenizer(processor: Any, model: PreTrainedModel) -> Any:
+    if processor is None and model in _found:
+        return _found[model]
     try:
         return questions.tokenizer_of(processor, model)
     except InputsError:

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from herovlm import registry
-from herovlm.adapters import relevance
+from herovlm.adapters import relevance, words
 from herovlm.errors import InputsError, ModelError
 
 QUESTION = "What is the number on the red square?"
@@ -113,14 +113,15 @@ def build(
     clip = _made(AutoModel, asking, device, dtype=torch.float32)
     if not original_clip:
         clip.vision_model.encoder = nn.Identity()  # as `relevance` leaves it out
-    relevance.attach(model, clip, words)
+    relevance.attach(model, clip, spelled)
+    words.attach(model, spelled)
     return model
 
 
-def words(text: str, return_tensors: str = "pt", truncation: bool = True, max_length: int = 77) -> dict[str, Tensor]:
-    """Stand in for CLIP's tokenizer: one token a word, a start and an end."""
-    count = min(len(text.split()), max_length - 2)
-    return {"input_ids": torch.tensor([[0, *(3 + i for i in range(count)), 2]])}
+def spelled(text: str, add_special_tokens: bool = True, max_length: int = 77, **_: Any) -> dict[str, Tensor]:
+    """Stand in for a tokenizer, CLIP's or the model's: one token a word, and for CLIP a start and an end."""
+    ids = [3 + i for i in range(min(len(text.split()), max_length - 2))]
+    return {"input_ids": torch.tensor([[0, *ids, 2] if add_special_tokens else ids])}
 
 
 def prompt(
