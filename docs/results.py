@@ -16,7 +16,7 @@ from herovlm.eval import tables
 RESULTS = Path(__file__).parents[1] / "benchmarks/results"
 ORDER = ("hero", "hero_plus", "downsample", "uniform", "cls_topk", "random", "pool", "thumbnail")
 SHOWN = ("full@1.0", *(f"{name}@0.2" for name in ORDER), "thumbnail@64")
-INSIDE = (
+ABOUT_INSIDE = (
     "Methods inside the LLM get the same mean number of positions over its layers; where that cannot be met there is "
     "no number.  A chain (+) sends what `keep` says and goes on from there: its mean is lower.  "
 )
@@ -94,7 +94,7 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any], best: int | N
     )
     image = f"{shape['tiles']} tiles of {shape['patches']} patches with {shape['channels']:,} channels"
     choosing = f"Choosing: median time to select at keep=0.2, one image of {image}, {cost['threads']} CPU threads."
-    inside = INSIDE if any("+" in name for name in names) else ""
+    inside = ABOUT_INSIDE if any("+" in name for name in names) else ""
     lines = [
         f"Exact match in percent on {scenes}; 95 % intervals are about +/-{half:.1f}); the full model: "
         f"**{full['accuracy']:.1f}**.  {_legend(configs)}{inside}{choosing if seconds else ''}".rstrip(),

@@ -11,7 +11,7 @@ Result = Mapping[str, Any]
 
 
 def about(result: Result) -> list[str]:
-    """Say what was measured on what, and the rule of the sentences."""
+    """Describe what was measured on what, and the rule of the sentences."""
     task, facts, versions = result["task"], result["model_facts"], result["versions"]
     return [
         f"Measured on {task['split']} pictures of the task {task['name']} with the {result['model']} model "

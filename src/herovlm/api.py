@@ -55,7 +55,7 @@ class Options:
         return self.budget.whole and not goes_on
 
     def needs(self, depth: int) -> Needs:
-        """Say what to record of a vision tower with `depth` blocks."""
+        """Return what to record of a vision tower with `depth` blocks."""
         needs = Needs() if self.all else self.method.needs(depth)
         return replace(needs, hidden=True) if isinstance(self.budget, Auto) else needs
 
@@ -77,7 +77,7 @@ class Options:
         return self.budget.of(seen.positions, image)
 
     def cut(self, depth: int) -> Narrow | None:
-        """Say where the vision tower is narrowed, if at all: who keeps everything keeps it there too."""
+        """Return where the vision tower is narrowed, if at all: who keeps everything keeps it there too."""
         whole = self.all or isinstance(self.method, Full) or self.method.smaller
         if self.narrow is None or self.narrow[1] == 1 or whole:
             return None

@@ -259,7 +259,7 @@ def _count(value: Any, what: str) -> int:
 
 
 def _meant(share: float, option: str) -> str:
-    """Say what a share is, and how to give a number where one was meant."""
+    """Explain what a share is, and how to give a number where one was meant."""
     number = f"; for a number of positions an image say {option}{share:.0f}" if 1 < share < math.inf else ""
     return f"give a share such as 0.2, and 1.0 for all positions{number}"
 

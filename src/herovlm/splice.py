@@ -231,7 +231,7 @@ class Generate:
             self.now.end()
 
     def _has_pictures(self, given: Mapping[str, Any]) -> bool:
-        """Say whether there is something to drop; refuse to go on from the cache of a shortened prompt."""
+        """Return whether there is something to drop; refuse to go on from the cache of a shortened prompt."""
         if given.get("pixel_values") is not None:
             return True
         ids = given.get("input_ids")

@@ -228,7 +228,7 @@ class Cut:
     # whatever comes behind the prompt keeping its number, or as they stand after it, with all that comes behind
 
     def changes_nothing(self, positions: int) -> bool:
-        """Say whether all of so many positions stay as they are."""
+        """Return whether all of so many positions stay as they are."""
         return len(self.keep) == positions and self.merged is None and self.positions == "true"
 
 

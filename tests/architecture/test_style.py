@@ -32,6 +32,18 @@ def test_everything_public_has_a_docstring() -> None:
     assert bare == [], "no docstring, or one that does not begin with a sentence"
 
 
+def test_a_docstring_names_a_thing_or_an_act_and_tells_nobody() -> None:
+    chatty = [f"{s.name}.{n}" for s in sources() for n, node in s.definitions() if _told.match(_doc(node))]
+    assert chatty == [], 'begin with a noun phrase or a plain verb ("Return the rows ..."), not with Say or Tell'
+
+
+_told = re.compile(r"(?:Say|Tell)s?\b")
+
+
+def _doc(node: ast.AST) -> str:
+    return (ast.get_docstring(node) or "") if isinstance(node, ast.FunctionDef | ast.ClassDef) else ""
+
+
 def test_there_is_no_assert_and_no_print() -> None:
     found = []
     for source in sources():

@@ -30,7 +30,7 @@ def test_a_newline_is_in_the_cluster_of_the_patch_before_it() -> None:
 
 
 def test_columns_go_on_in_the_order_of_the_cut() -> None:
-    """A method may put what it melts behind what it keeps."""
+    """A method may put what it merges behind what it keeps."""
     real = torch.tensor([[True] * 6, [False] + [True] * 5])
     before = columns.Columns(torch.arange(6).expand(2, 6), real)
     hidden = torch.arange(6.0).expand(2, 6)[..., None]

@@ -252,8 +252,8 @@ def test_the_record_names_positions_that_reached_the_model(
     assert torch.equal(cut.keep[look_image(first, cut, 1)].sort().values - count, record.inside[1].kept[1])
     assert cut.merged is not None
     for image, start in ((0, 0), (1, count)):
-        melted = record.inside[image].kept[1][record.inside[image].merged[1]] + start
-        assert {*melted.tolist()} == {*cut.keep[cut.merged & look_image(first, cut, image)].tolist()}
+        joined = record.inside[image].kept[1][record.inside[image].merged[1]] + start
+        assert {*joined.tolist()} == {*cut.keep[cut.merged & look_image(first, cut, image)].tolist()}
 
 
 def look_image(look: Look, cut: Cut, image: int) -> torch.Tensor:

@@ -131,7 +131,7 @@ def test_molten_states_are_made_of_the_image_they_stand_in(method: Inside) -> No
             assert weights[place] > 0
             assert (look.image[weights > 0] == look.image[place]).all()
         untouched = cut.keep[~cut.merged]
-        assert (cut.weights[:, untouched] == 0).all(), "what stays as it is melts into nothing"
+        assert (cut.weights[:, untouched] == 0).all(), "what stays as it is merges into nothing"
 
 
 def test_granting_everything_keeps_everything(method: Inside) -> None:

@@ -32,8 +32,8 @@ def test_only_words_that_fit_the_picture_rate_it() -> None:
     assert SparseVlm(recycle=0).cut(look(4)).keep.tolist() == [8, 9, 10, 11]
 
 
-def test_the_best_of_what_goes_melts_into_one_that_stays() -> None:
-    cut = SparseVlm().cut(look(4))  # 3 stay; of the other nine 30 % and one more are melted: 6, 7 and 8
+def test_the_best_of_what_goes_merges_into_one_that_stays() -> None:
+    cut = SparseVlm().cut(look(4))  # 3 stay; of the other nine 30 % and one more are merged: 6, 7 and 8
     assert cut.merged is not None
     assert cut.weights is not None
     assert cut.keep.tolist() == [8, 9, 10, 11]  # with one centre all are equally dense, and the best rated is it

@@ -65,6 +65,6 @@ def test_a_distance_at_which_next_to_nothing_is_left_does_not_decide() -> None:
 
 
 @pytest.mark.parametrize(("plain", "left"), [((300, 200, 110), [300, 200, 110]), ((700, 80, 90), [576, 80, 80])])
-def test_nothing_is_melted_so_counts_are_what_stays(plain: tuple[int, ...], left: list[int]) -> None:
+def test_nothing_is_merged_so_counts_are_what_stays(plain: tuple[int, ...], left: list[int]) -> None:
     assert [*SparseVlmPlus(plain=plain).plan(576, 32).values()] == left
     assert SparseVlmPlus().plan(576, 32) == {3: 300, 7: 200, 16: 110}

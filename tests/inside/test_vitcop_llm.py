@@ -1,4 +1,4 @@
-"""ViTCoP inside the language model: the authors' budgets, clusters that melt, short keys that stay."""
+"""ViTCoP inside the language model: the authors' budgets, clusters that merge, short keys that stay."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def look(layer: int, granted: int) -> Look:
     return Look(layer, 32, torch.arange(1, 7), torch.zeros(6, dtype=torch.long), (granted,), keys=keys, groups=groups)
 
 
-def test_a_cluster_keeps_its_shortest_keys_and_melts_the_rest() -> None:
+def test_a_cluster_keeps_its_shortest_keys_and_merges_the_rest() -> None:
     cut = VitCopLlm().cut(look(2, 4))  # (4 - 2 clusters) kept: 1.5 -> 2 of four, 0.5 -> 0 of two
     assert cut.merged is not None
     assert cut.weights is not None

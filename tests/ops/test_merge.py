@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herovlm.ops import merge
+from herovlm.ops.spread import lattice
 
 
 @st.composite
@@ -19,29 +20,10 @@ def tiles(draw: st.DrawFn) -> torch.Tensor:
 
 
 @given(tiles(), st.data())
-def test_anchors_are_exactly_as_many_valid_patches(valid: torch.Tensor, data: st.DataObject) -> None:
-    count = data.draw(st.integers(0, int(valid.sum())))
-    mask = merge.anchors(valid, count)
-    assert mask.sum() == count
-    assert not (mask & ~valid).any()
-
-
-def test_anchors_stand_in_the_middle_of_even_cells() -> None:
-    mask = merge.anchors(torch.ones(6, 6, dtype=torch.bool), 4)
-    assert mask.nonzero().tolist() == [[1, 1], [1, 4], [4, 1], [4, 4]]
-    mask = merge.anchors(torch.ones(4, 4, dtype=torch.bool), 4)  # no middle: the upper left one
-    assert mask.nonzero().tolist() == [[0, 0], [0, 2], [2, 0], [2, 2]]
-
-
-def test_anchors_fill_as_few_rows_as_square_cells_need() -> None:
-    assert merge.anchors(torch.ones(24, 24, dtype=torch.bool), 115).any(1).sum() == 11
-
-
-@given(tiles(), st.data())
 def test_an_average_gives_every_valid_patch_one_vote(valid: torch.Tensor, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, int(valid.sum())))
     side = len(valid)
-    mask = merge.anchors(valid, count).view(1, -1)
+    mask = lattice(valid, count).view(1, -1)
     one = torch.ones(1, side**2, 1, dtype=torch.float64)
     if not count:
         return
@@ -70,7 +52,7 @@ def test_a_cell_is_the_mean_of_its_patches_and_padding_has_no_say() -> None:
 def test_bfloat16_goes_in_and_out() -> None:
     features = torch.ones(1, 4, 2, dtype=torch.bfloat16)
     valid = torch.ones(1, 4, dtype=torch.bool)
-    assert merge.average(features, valid, merge.anchors(valid.view(2, 2), 3).view(1, -1), 2).dtype == torch.bfloat16
+    assert merge.average(features, valid, lattice(valid.view(2, 2), 3).view(1, -1), 2).dtype == torch.bfloat16
 
 
 def test_by_likeness_averages_what_points_the_same_way_in_its_own_tile() -> None:

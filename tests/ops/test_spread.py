@@ -21,7 +21,7 @@ def test_an_even_walk_takes_as_many_as_asked_with_even_gaps(count: int) -> None:
         assert not gaps.numel() or gaps.max() - gaps.min() <= 1
 
 
-def test_an_even_walk_stands_in_the_middle_of_its_stretches() -> None:
+def test_an_even_walk_stands_in_the_middle_of_its_segments() -> None:
     assert spread.evenly(torch.ones(1, 12, dtype=torch.bool), counts(3))[0].nonzero()[:, 0].tolist() == [2, 6, 10]
     assert spread.evenly(torch.zeros(1, 4, dtype=torch.bool), counts(0)).sum() == 0
 
@@ -35,3 +35,24 @@ def test_steps_number_the_patches_of_the_walk_only() -> None:
 
 def test_a_step_below_one_takes_all() -> None:
     assert spread.stepped(torch.ones(1, 4, dtype=torch.bool), counts(0), counts(0), counts(3)).sum() == 3
+
+
+def test_a_lattice_stands_in_the_middle_of_even_cells() -> None:
+    mask = spread.lattice(torch.ones(6, 6, dtype=torch.bool), 4)
+    assert mask.nonzero().tolist() == [[1, 1], [1, 4], [4, 1], [4, 4]]
+    mask = spread.lattice(torch.ones(4, 4, dtype=torch.bool), 4)  # no middle: the upper left one
+    assert mask.nonzero().tolist() == [[0, 0], [0, 2], [2, 0], [2, 2]]
+
+
+def test_a_lattice_fills_as_few_rows_as_square_cells_need() -> None:
+    assert spread.lattice(torch.ones(24, 24, dtype=torch.bool), 115).any(1).sum() == 11
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_lattice_has_exactly_as_many_cells_as_asked(seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    ok = torch.rand(5, 3 + seed, generator=draw) < torch.rand(1, generator=draw)
+    for count in range(int(ok.sum()) + 1):
+        mask = spread.lattice(ok, count)
+        assert mask.sum() == count
+        assert not (mask & ~ok).any()

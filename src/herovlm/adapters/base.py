@@ -281,7 +281,7 @@ def _unpack(layout: Layout, packed: Tensor) -> Tensor:
 
 
 def _whole(seen: Seen, kept: Kept) -> bool:
-    """Say whether a record keeps exactly what the untouched model sends."""
+    """Return whether a record keeps exactly what the untouched model sends."""
     same = seen.resized is None and torch.equal(kept.mask, seen.valid) and torch.equal(kept.newlines, seen.grid.sent)
     return same and kept.features is None and kept.hidden is None
 

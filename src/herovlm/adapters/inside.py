@@ -274,7 +274,7 @@ class Cutter:
             kwargs["position_embeddings"] = self.language.rotary_emb(hidden, kwargs["position_ids"])
 
     def _added(self, hidden: Tensor) -> torch.dtype | None:
-        """Tell the dtype of masks that are added, None for masks of bools."""
+        """Return the dtype of masks that are added, None for masks of bools."""
         return hidden.dtype if self.language.config._attn_implementation == "eager" else None
 
     def _finish(self, passing: Reading) -> None:

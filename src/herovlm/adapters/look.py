@@ -47,7 +47,7 @@ class Passing:
         self.left[row][layer] = (alive, merged)
 
     def record(self, row: int, depth: int) -> list[KeptInside]:
-        """Tell what each layer kept of each image of a row."""
+        """Return what each layer kept of each image of a row."""
         found, start = [], 0
         for count in self.prompts.counts[row]:
             kept, merged = {}, {}

@@ -69,7 +69,7 @@ def alone(side: int, newline: bool) -> Layout:
 
 
 def is_sent(grid: Grid, valid: Tensor) -> Tensor:
-    """Say for every slot of `grid.order` whether the untouched model sends it: (slots,) bool."""
+    """Return for every slot of `grid.order` whether the untouched model sends it: (slots,) bool."""
     return grid.on_slots(valid, grid.sent)
 
 

@@ -64,7 +64,7 @@ def _pad_token(ids: Tensor, mask: Tensor | None, config: Any) -> int:
 
 
 def samples_of(prompt: Prompt, counts: Sequence[int]) -> list[int]:
-    """Say which row of the batch each image belongs to, given the visual positions of each image.
+    """Return the row of the batch that each image belongs to, given the visual positions of each image.
 
     Raises:
         InputsError: the placeholders do not fit the images.

@@ -79,7 +79,7 @@ def call(given: Mapping[str, Any]) -> None:
 
 
 def whole(ids: Tensor, prompt: Tensor) -> bool:
-    """Say whether the model is given the prompt, and not another.
+    """Return whether the model is given the prompt, and not another.
 
     Raises:
         UnsupportedError: it is given a piece of the prompt, or the prompt and more.

@@ -34,7 +34,7 @@ _loading = Lock()  # a CLIP is loaded, and moved, by one thread at a time; a tok
 
 
 def attach(model: PreTrainedModel, clip: CLIPModel, tokenizer: Tokenize) -> None:
-    """Say which CLIP (and tokenizer of it) scores the question for this model, from objects already loaded."""
+    """Choose the CLIP (and tokenizer of it) that scores the question for this model, from objects already loaded."""
     _found[model] = {"clip": (clip.eval(), tokenizer)}
 
 

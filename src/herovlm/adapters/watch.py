@@ -30,7 +30,7 @@ def attention_blocks(tower: nn.Module) -> list[Any]:
     return blocks
 
 
-Read = Callable[[Tensor, Tensor, int], Tensor]  # queries (T, 1 + N, D), keys (T, 1 + N, D), heads -> what is recorded
+Signal = Callable[[Tensor, Tensor, int], Tensor]  # queries (T, 1 + N, D), keys (T, 1 + N, D), heads -> what is recorded
 
 
 def cls_row(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
@@ -57,11 +57,11 @@ def cls_query(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
     return queries[:, 0].detach().float()
 
 
-READS: dict[str, Read] = {"attention": cls_row, "received": received, "keys": all_keys, "queries": cls_query}
+SIGNALS: dict[str, Signal] = {"attention": cls_row, "received": received, "keys": all_keys, "queries": cls_query}
 
 
 def wanted(needs: Needs) -> dict[str, tuple[int, ...]]:
-    """Say which of `READS` a method needs of which blocks; who wants keys wants the CLS query too."""
+    """Return which of `SIGNALS` a method needs of which blocks; who wants keys wants the CLS query too."""
     return {
         "attention": needs.attention,
         "received": needs.received,
@@ -72,7 +72,7 @@ def wanted(needs: Needs) -> dict[str, tuple[int, ...]]:
 
 @contextmanager
 def recorded(tower: nn.Module, blocks_of: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, dict[int, Tensor]]]:
-    """Record what `READS` names of the wanted blocks while the body runs the tower once, and of no other thread's run.
+    """Record the `SIGNALS` of the wanted blocks while the body runs the tower once, and of no other thread's run.
 
     A CLS row costs O(H * N) memory a block and tile: the attention of the other queries is never formed, so sdpa and
     FlashAttention stay in use.  Everything is float32.
@@ -130,7 +130,7 @@ def _watch(attention: Any, block: int, into: Mapping[str, dict[int, Tensor]]) ->
         seen[side] = output
         if len(seen) == 2:
             for name, blocks in into.items():
-                blocks[block] = READS[name](seen["q"], seen["k"], attention.num_heads)
+                blocks[block] = SIGNALS[name](seen["q"], seen["k"], attention.num_heads)
             seen.clear()
 
     yield hooks.after(attention.q_proj, lambda _module, _args, output: put("q", output), mine)

@@ -25,7 +25,7 @@ def cards(picture: Image.Image, asked: Asked, fit: Fit) -> str:
 
 
 def message(text: str) -> str:
-    """Say what went wrong where the answers would be."""
+    """Write what went wrong where the answers would be."""
     return _render("message", text=text)
 
 

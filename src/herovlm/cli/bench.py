@@ -121,7 +121,7 @@ def _model(
 
 
 def _about(model: Any) -> dict[str, Any]:
-    """Say what was measured on."""
+    """Describe what was measured on."""
     import torch
 
     from herovlm.cost import memory

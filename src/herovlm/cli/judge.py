@@ -8,7 +8,7 @@ from herovlm.viz.records import Asked
 
 
 def judged(asked: Asked, truth: str, kind: str | None = None) -> Asked:
-    """Say of every answer whether it is right."""
+    """Judge every answer."""
     answers = tuple(replace(answer, right=right(answer.text, truth)) for answer in asked.answers)
     return replace(asked, answers=answers, kind=kind, truth=truth)
 

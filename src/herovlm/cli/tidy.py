@@ -39,7 +39,7 @@ def tidy(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say what is wrong on stderr and stop."""
+    """Write what is wrong to stderr and stop."""
     typer.secho("herovlm: ", err=True, nl=False, fg="red", bold=True)
     typer.echo(" ".join(message.split()), err=True)
     raise typer.Exit(code)

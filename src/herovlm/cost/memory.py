@@ -48,7 +48,7 @@ def peak(device: torch.device) -> Iterator[Peak]:
 
 
 def kind(device: torch.device) -> str:
-    """Say what `peak` measures on a device."""
+    """Return what `peak` measures on a device."""
     if device.type == "cuda":
         return "CUDA allocator"
     return "resident set of the process" if resettable() else "resident set of the process since it started"

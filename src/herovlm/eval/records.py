@@ -21,7 +21,7 @@ META, LOCK = "meta.json", ".lock"
 
 
 def group_of(line: Mapping[str, Any]) -> Group:
-    """Tell which picture of which task, and which model, a line of records is about."""
+    """Return which picture of which task, and which model, a line of records is about."""
     return line["model"], line["task"], line["split"], line["picture"]
 
 
@@ -50,7 +50,7 @@ def agree(folder: Path, facts: Mapping[str, Any], **once: Any) -> None:
 
 
 def _begun(path: Path) -> bool:
-    """Say whether a file has records, or a process that is about to write some."""
+    """Return whether a file has records, or a process that is about to write some."""
     with path.open("ab") as file:
         return file.tell() > 0 or not _lock(file, wait=False)
 

@@ -170,7 +170,7 @@ def facts(model: Any) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Tell which commit of ours this is, where it runs from a checkout; "" elsewhere."""
+    """Return which commit of ours this is, where it runs from a checkout; "" elsewhere."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return ""

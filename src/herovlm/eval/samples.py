@@ -150,7 +150,7 @@ def _answers(given: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _digest(path: Path) -> str:
-    """Tell a file by its content; a file that cannot be read is told when it is read."""
+    """Return a name of a file by its content; that it cannot be read shows when it is read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError:

@@ -32,7 +32,7 @@ class Method(Described):
 
     @abstractmethod
     def needs(self, depth: int) -> Needs:
-        """Say what to record of a vision tower with `depth` blocks."""
+        """Return what to record of a vision tower with `depth` blocks."""
 
     @abstractmethod
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:

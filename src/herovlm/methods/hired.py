@@ -97,7 +97,7 @@ class Hired(Method):
 
 
 def cover(grid: Grid, valid: Tensor) -> Tensor:
-    """Say which local tile shows each cell of the thumbnail; the picture is where the canvas is valid.  (N,) int64."""
+    """Find the local tile of each cell of the thumbnail; the picture is where the canvas is valid.  (N,) int64."""
     (rows, cols), side = grid.tiles, grid.side
     canvas = valid[1:].view(rows, cols, side, side).transpose(1, 2).reshape(rows * side, cols * side)
     middle = 2 * torch.arange(side, device=valid.device) + 1  # of a cell, in halves of a cell

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from herovlm.errors import MethodError
 from herovlm.methods.base import Method
-from herovlm.ops import allocate, merge
+from herovlm.ops import allocate, merge, spread
 from herovlm.ops.fit import fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
@@ -38,7 +38,7 @@ class Pool(Method):
 
         def patches(n: int) -> Tensor:
             granted = allocate.exact(room, n, room).tolist()
-            tiles = [merge.anchors(v.view(side, side), k) for v, k in zip(valid, granted, strict=True)]
+            tiles = [spread.lattice(v.view(side, side), k) for v, k in zip(valid, granted, strict=True)]
             return torch.stack(tiles).view_as(valid)
 
         mask, rows = fit(patches, seen.grid, valid, torch.zeros(valid.shape, device=valid.device), budget, newlines)

@@ -98,7 +98,7 @@ class PruMerge(Method):
         return torch.zeros_like(valid)
 
     def pool(self, valid: Tensor, cells: Tensor, best: Tensor) -> Tensor:
-        """Say how many times each patch can be merged into others, (T, N) int64, in the authors' variants."""
+        """Count how many times each patch can be merged into others, (T, N) int64, in the authors' variants."""
         return valid.long()
 
 

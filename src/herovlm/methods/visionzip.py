@@ -103,7 +103,7 @@ class VisionZip(Method):
         return room.clamp(max=self.dominant + int(self.contextual))
 
     def merged(self, granted: Tensor) -> Tensor:
-        """Say how many of each tile's tokens are contextual, (T,) int64."""
+        """Count the contextual tokens of each tile, (T,) int64."""
         if self.dominant is None:
             return (granted * self.contextual).round().to(torch.int64)
         return (granted - self.dominant).clamp(0, int(self.contextual))

@@ -80,7 +80,7 @@ class VisPruner(Method):
 
 
 def duplicates(alike: Tensor, start: int, step: int) -> Tensor:
-    """Say in which order near-duplicates go, the first to go first; any shorter removal is a prefix of it.
+    """Order near-duplicates as they go, the first to go first; any shorter removal is a prefix of it.
 
     Args:
         alike: (n, n) cosine of the patches.

@@ -22,7 +22,7 @@ def touched(grid: Grid, mask: Tensor) -> Tensor:
 
 
 def closed_by(grid: Grid, mask: Tensor, rule: Newlines) -> Tensor:
-    """Say which newlines stand beside the kept patches, (R,) bool, under a rule.
+    """Find the newlines that stand beside the kept patches, (R,) bool, under a rule.
 
     "touched": those the model sends whose row keeps a patch; "all": all the model sends; "none": none;
     "canvas": every row of the padded canvas, also rows the model would not send (the authors of HERO).

@@ -1,37 +1,9 @@
-"""Average every patch into a kept one: into the nearest of anchors that are spread evenly, or into the most alike."""
+"""Average every patch into a kept one: into the nearest of its tile, or into the most alike."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-def anchors(valid: Tensor, count: int) -> Tensor:
-    """Choose `count` valid patches of one tile, spread evenly in rows of about square cells.
-
-    Args:
-        valid: (side, side) bool; a rectangle gives an even grid, any other shape an even walk in raster order.
-        count: At most valid.sum().
-
-    Returns:
-        (side, side) bool.
-    """
-    mask = torch.zeros_like(valid)
-    if not count:
-        return mask
-    ys, xs = valid.any(1).nonzero()[:, 0], valid.any(0).nonzero()[:, 0]
-    high, wide = len(ys), len(xs)
-    p = torch.arange(count, device=valid.device)
-    if int(valid.sum()) != high * wide:
-        cells = valid.flatten().nonzero()[:, 0]
-        mask.view(-1)[cells[_centre(p, count, len(cells))]] = True
-        return mask
-    bands = min(high, max(round((count * high / wide) ** 0.5), -(-count // wide)))
-    band = (p * bands + bands - 1) // count  # (count,) which row of cells
-    start = band * count // bands  # first p of the band
-    size = (band + 1) * count // bands - start
-    mask[ys[_centre(band, bands, high)], xs[_centre(p - start, size, wide)]] = True
-    return mask
 
 
 def average(features: Tensor, valid: Tensor, mask: Tensor, side: int) -> Tensor:
@@ -89,11 +61,3 @@ def owners(metric: Tensor, valid: Tensor, mask: Tensor, centres: Tensor) -> Tens
         if at.any():
             own[rest] = at.nonzero()[:, 0][(m[rest] @ m[at].T).argmax(1)]
     return owner
-
-
-def _centre(index: Tensor, cells: Tensor | int, length: int) -> Tensor:
-    """Middle of cell `index` when `length` places are cut into `cells` cells, the lower one of two.
-
-    With ties going to the first, nearest anchors then are the cells themselves: plain average pooling where it divides.
-    """
-    return ((2 * index + 1) * length - cells) // (2 * cells)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def novelty(states: Tensor, ranks: Tensor) -> Tensor:
-    """Say how unlike each patch is to every better patch of its tile: 1 minus the largest cosine, at least 0.
+    """Measure how unlike each patch is to every better patch of its tile: 1 minus the largest cosine, at least 0.
 
     One product of matrices and no loop over patches, as Matrix NMS does for masks (SOLOv2, arXiv 2003.10152): what
     stands in the way of a patch is any better one, kept or not.  The best patch of a tile has novelty 1.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def evenly(ok: Tensor, count: Tensor) -> Tensor:
-    """Choose the patch in the middle of each of `count` equal stretches.
+    """Choose the patch in the middle of each of `count` equal segments.
 
     Args:
         ok: (T, N) bool, the patches to walk over.
@@ -61,7 +61,7 @@ def lattice(ok: Tensor, count: int) -> Tensor:
     rows = min(high, count, max(-(-count // wide), round(math.sqrt(count * high / wide))))
     ends = [(2 * i * count + rows) // (2 * rows) for i in range(rows + 1)]  # points before each row
     points = [
-        (top + (2 * i + 1) * high // (2 * rows), left + (2 * j + 1) * wide // (2 * (end - start)))
+        (top + _middle(i, rows, high), left + _middle(j, end - start, wide))
         for i, (start, end) in enumerate(pairwise(ends))
         for j in range(end - start)
     ]
@@ -73,3 +73,8 @@ def lattice(ok: Tensor, count: int) -> Tensor:
         row, column = free[(free - point).square().sum(1).argmin()]
         chosen[row, column] = True
     return chosen
+
+
+def _middle(part: int, parts: int, length: int) -> int:
+    """Find the middle of one of `parts` equal parts of a line of cells; of two middles, the first."""
+    return ((2 * part + 1) * length - 1) // (2 * parts)

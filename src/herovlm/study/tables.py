@@ -94,7 +94,7 @@ TABLES: dict[str, Callable[[Found], list[Table]]] = {"tiles": tiles, "attention"
 
 
 def notes(name: str, found: Found) -> list[str]:
-    """Say what has to be known about the numbers of a finding."""
+    """Explain what has to be known about the numbers of a finding."""
     if name == "tiles":
         return _about_tiles(found)
     if name == "attention":

@@ -82,7 +82,7 @@ class Figure:
         return tuple(name for name, each in self.scores.items() if each == "tile")
 
     def says(self, view: str, who: str) -> str:
-        """Say in words what a view shows: "kept patches", "picture" or a score."""
+        """Describe what a view shows: "kept patches", "picture" or a score."""
         if view == PICTURE:
             count = len(self.labels) - 1
             return f"the picture in {count} local tiles, and whole as the thumbnail" if count else "the picture"
@@ -94,7 +94,7 @@ class Figure:
         return f"{who}, {view} of every {each}: " + "; ".join(self._heights(view))
 
     def _heights(self, view: str) -> Iterator[str]:
-        """Say where a score is high, panel by panel."""
+        """Describe where a score is high, panel by panel."""
         for panel in self.panels:
             if (scale := panel.heat.get(view)) is None:
                 continue

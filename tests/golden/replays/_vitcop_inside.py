@@ -1,4 +1,4 @@
-"""The authors' ViTCoP inside the language model: clusters melt, then the shortest keys stay."""
+"""The authors' ViTCoP inside the language model: clusters merge, then the shortest keys stay."""
 
 from __future__ import annotations
 

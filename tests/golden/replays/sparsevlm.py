@@ -1,4 +1,4 @@
-"""The authors' SparseVLM: raters, three cuts in a row, groups that melt and stand behind, positions renumbered."""
+"""The authors' SparseVLM: raters, three cuts in a row, groups that merge and stand behind, positions renumbered."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
             look = Look(layer, LAYERS, visual, torch.zeros_like(visual), (granted,), **given)
             found["raters"] = (raters(look, "sparsevlm").nonzero().flatten(), case["raters"])
         assert left.places is not None
-        ours = {**melted(cut), "hidden_after": gone_on[0], "position_ids": left.places[0], "count": granted}
+        ours = {**merged(cut), "hidden_after": gone_on[0], "position_ids": left.places[0], "count": granted}
         ours["merged"] = gone_on[0, visual[: len(cut.keep)]][cut.merged]
         recycled = torch.from_numpy(case[f"stage{stage}_recycled"])
         theirs = {name: case[f"stage{stage}_{name}"] for name in ("kept", "centres", "merged", "hidden_after")}
@@ -52,7 +52,7 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
     return _inside.wrong(found, close)
 
 
-def melted(cut: Cut) -> dict[str, Any]:
+def merged(cut: Cut) -> dict[str, Any]:
     """Which positions stay as they are, which are centres, and the group of each position, -1 = none."""
     assert cut.merged is not None
     assert cut.weights is not None

@@ -156,7 +156,7 @@ class HeroVlm(lmms):  # type: ignore[misc]  # lmms-eval is not typed
         )
 
     def _tell(self, unknown: Sequence[str]) -> None:
-        """Say once which options of a task mean nothing here."""
+        """Warn once of options of a task that mean nothing here."""
         for name in set(unknown) - self._unknown:
             self._unknown.add(name)
             eval_logger.warning(f"generation_kwargs: {name} is no option of generate() and is left out")

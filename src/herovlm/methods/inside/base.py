@@ -41,18 +41,18 @@ class Inside(Described):
 
     @abstractmethod
     def needs(self, depth: int) -> dict[int, Reads]:
-        """Say before which layers of `depth` it cuts (ascending), and what it wants to see there."""
+        """Return the layers of `depth` before which it cuts (ascending), and what it wants to see there."""
 
     @abstractmethod
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
-        """Say how many of an image's `positions` stay from each of these layers on, by the method's own fields."""
+        """Return how many of an image's `positions` stay from each of these layers on, by the method's own fields."""
 
     @abstractmethod
     def choose(self, look: Look) -> Cut:
         """Choose `look.granted` positions of each image; nothing that `needs` did not name is there to be read."""
 
     def plan(self, positions: int, depth: int, mean: float | None = None) -> dict[int, int]:
-        """Say how many of an image's positions stay from which layer on.
+        """Return how many of an image's positions stay from which layer on.
 
         Args:
             positions: Positions of the image that reach the LLM.

@@ -16,7 +16,7 @@ from herovlm.types import Look
 SPARSE = (300 / 576, 200 / 576, 110 / 576)  # SparseVLM's counts for 192 tokens a layer, as shares of one tile
 
 
-def resolve(layers: Sequence[Layer], depth: int) -> tuple[int, ...]:
+def cut_layers(layers: Sequence[Layer], depth: int) -> tuple[int, ...]:
     """Turn layers (int: cut before this one, float: share of the layers that run before) into ascending layers.
 
     Relative layers that fall together in a small model make room for each other.

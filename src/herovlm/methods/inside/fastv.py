@@ -10,7 +10,7 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import best, resolve
+from herovlm.methods.inside.common import best, cut_layers
 from herovlm.types import Cut, Look, Reads
 
 
@@ -46,7 +46,7 @@ class FastV(Inside):
 
     def needs(self, depth: int) -> dict[int, Reads]:
         """The last token's attention."""
-        return {layer: Reads(last=True) for layer in resolve((self.layer,), depth)}
+        return {layer: Reads(last=True) for layer in cut_layers((self.layer,), depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """One number for all layers behind the cut."""

@@ -9,7 +9,7 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import best, resolve
+from herovlm.methods.inside.common import best, cut_layers
 from herovlm.ops.attend import mean_of_heads
 from herovlm.types import Cut, Look, Reads
 
@@ -54,7 +54,7 @@ class PyramidDrop(Inside):
 
     def needs(self, depth: int) -> dict[int, Reads]:
         """The last token's query and all keys of the layer to come."""
-        return {layer: Reads(ahead=True) for layer in resolve(self.layers, depth)}
+        return {layer: Reads(ahead=True) for layer in cut_layers(self.layers, depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """The same share at each cut, rounded down as in the authors' code."""

@@ -1,4 +1,4 @@
-"""SparseVLM: the words that fit the picture rate it; the best of what they drop lives on, melted."""
+"""SparseVLM: the words that fit the picture rate it; the best of what they drop lives on, merged."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import SPARSE, raters, resolve
+from herovlm.methods.inside.common import SPARSE, cut_layers, raters
 from herovlm.ops.nearest import knn_peaks
 from herovlm.types import Cut, Look, Reads
 
 
 @dataclass(frozen=True, kw_only=True)
 class SparseVlm(Inside):
-    """Keep what the text tokens nearest to the picture attend to, and melt the best of the rest (arXiv 2410.04417).
+    """Keep what the text tokens nearest to the picture attend to, and merge the best of the rest (arXiv 2410.04417).
 
     Raters are the text tokens behind the first image to which the visual positions, as they enter the LLM, are nearer
     than to most: mean softmax of the products above its own mean.  Their attention in the layer before each cut rates
@@ -33,7 +33,7 @@ class SparseVlm(Inside):
     layers: tuple[Layer, ...] = (0.09375, 0.21875, 0.5)  # cut before these; the code cuts behind layers 2, 6, 15 of 32
     keep: float | None = None  # share that stays behind the last cut; None: the call's mean, in a chain 110/576
     plain: tuple[int, ...] | None = None  # instead of keep: positions that stay as they are at each cut, molten on top
-    recycle: float = 0.3  # share of the dropped positions that are melted; 0: none
+    recycle: float = 0.3  # share of the dropped positions that are merged; 0: none
     positions: Literal["true", "code"] = "true"  # "code": molten ones behind the kept ones, and renumber 0, 1, ...
 
     name = "sparsevlm"
@@ -64,7 +64,7 @@ class SparseVlm(Inside):
 
     def needs(self, depth: int) -> dict[int, Reads]:
         """Attention of the text, and states: as they entered, to find the raters, and now, to group them."""
-        return {layer: Reads(text=True, states=True, entered=True) for layer in resolve(self.layers, depth)}
+        return {layer: Reads(text=True, states=True, entered=True) for layer in cut_layers(self.layers, depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """Fewer at each cut, in the authors' proportions, or what their own counts come to."""
@@ -116,5 +116,5 @@ class SparseVlm(Inside):
         return plain + (self.recycled(positions - plain) // 10 + 1 if self.recycle else 0)
 
     def recycled(self, dropped: int) -> int:
-        """Count the dropped positions that are melted."""
+        """Count the dropped positions that are merged."""
         return min(dropped, int(dropped * self.recycle) + 1)

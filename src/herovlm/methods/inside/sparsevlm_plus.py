@@ -11,7 +11,7 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import SPARSE, best, raters, resolve
+from herovlm.methods.inside.common import SPARSE, best, cut_layers, raters
 from herovlm.types import Cut, Look, Reads
 
 
@@ -19,7 +19,7 @@ from herovlm.types import Cut, Look, Reads
 class SparseVlmPlus(Inside):
     """Rate by words that fit the picture, with heads that look at it and distance divided out (arXiv 2410.04417).
 
-    This is version 2.0 of the authors' code.  Raters and counts are those of `sparsevlm`; nothing is melted, and what
+    This is version 2.0 of the authors' code.  Raters and counts are those of `sparsevlm`; nothing is merged, and what
     stays keeps its place.  The attention of the layer before is divided by what rotation by position makes of two
     vectors of ones at that distance, g, so that words far from a position count too; then the heads with the largest
     sum between raters and picture are averaged.  On long prompts g comes near zero and below: it is never taken as
@@ -60,7 +60,7 @@ class SparseVlmPlus(Inside):
 
     def needs(self, depth: int) -> dict[int, Reads]:
         """Attention of the text head by head, what rotation does, and states as they entered, to find the raters."""
-        return {layer: Reads(heads=True, turned=True, entered=True) for layer in resolve(self.layers, depth)}
+        return {layer: Reads(heads=True, turned=True, entered=True) for layer in cut_layers(self.layers, depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """Fewer at each cut: the authors' proportions, or the numbers given."""

@@ -10,7 +10,7 @@ import torch
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import resolve
+from herovlm.methods.inside.common import cut_layers
 from herovlm.types import Cut, Look, Reads
 
 
@@ -44,7 +44,7 @@ class ToDreLlm(Inside):
 
     def needs(self, depth: int) -> dict[int, Reads]:
         """Attention from text to picture and back."""
-        return {layer: Reads(text=True, back=True) for layer in resolve((self.layer,), depth)}
+        return {layer: Reads(text=True, back=True) for layer in cut_layers((self.layer,), depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """All of them, at most."""

@@ -12,7 +12,7 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import raters, resolve
+from herovlm.methods.inside.common import cut_layers, raters
 from herovlm.ops import diversity, threefold
 from herovlm.ops.threefold import Scale
 from herovlm.types import Cut, Look, Reads
@@ -54,7 +54,7 @@ class TopsLlm(Inside):
     def needs(self, depth: int) -> dict[int, Reads]:
         """Attention of the text, states to compare, and states as they entered, to find the raters."""
         wanted = Reads(text=True, states=True, entered=self.by == "fitting")
-        return dict.fromkeys(resolve(self.layers, depth), wanted)
+        return dict.fromkeys(cut_layers(self.layers, depth), wanted)
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """Half, then an eighth: the odd powers of the share."""

@@ -1,4 +1,4 @@
-"""ViTCoP, second and third stage: clusters from the vision tower keep their best and melt the rest, then few stay."""
+"""ViTCoP, second and third stage: clusters from the vision tower keep their best and merge the rest, then few stay."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from herovlm.errors import BudgetError
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import best, resolve
-from herovlm.ops.melt import melted
+from herovlm.methods.inside.common import best, cut_layers
+from herovlm.ops import reduce
 from herovlm.types import Cut, Look, Reads
 
 
 @dataclass(frozen=True, kw_only=True)
 class VitCopLlm(Inside):
-    """Keep the positions whose keys are short: first within clusters, which melt the rest, then overall (2601.17818).
+    """Keep the positions whose keys are short: first within clusters, which merge the rest, then overall (2601.17818).
 
     These are the paper's stages inside the LLM, 'vitcop + vitcop_llm' is all of it: the method before gives the
     clusters.  At the shallow cut each cluster keeps its share, shortest keys of the layer before first, and what is
@@ -53,7 +53,7 @@ class VitCopLlm(Inside):
 
     def needs(self, depth: int) -> dict[int, Reads]:
         """Keys of the layer before, and at first the clusters."""
-        shallow, deep = resolve((self.shallow, self.deep), depth)
+        shallow, deep = cut_layers((self.shallow, self.deep), depth)
         return {shallow: Reads(keys=True, groups=True), deep: Reads(keys=True)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
@@ -80,10 +80,10 @@ class VitCopLlm(Inside):
         rows = torch.zeros(len(norms), len(norms), device=norms.device)
         for image, count in enumerate(look.granted):
             own = (look.image == image).nonzero().flatten()
-            group = melted(norms[own], groups[own], count)
+            group = reduce.groups(norms[own], groups[own], count)
             keep[own[group < 0]] = True
-            for melt in range(int(group.max()) + 1):
-                members = own[group == melt]
+            for number in range(int(group.max()) + 1):
+                members = own[group == number]
                 middle = members[len(members) // 2]
                 keep[middle] = merged[middle] = True
                 rows[middle, members] = 1 / len(members)

@@ -36,12 +36,12 @@ class Shown:
 
 
 def known(asked: Asked) -> bool:
-    """Say whether the pictures of a task are scenes that were drawn, so that their foreground is known."""
+    """Return whether the pictures of a task are scenes that were drawn, so that their foreground is known."""
     return asked.task.splits[asked.split].startswith(SCENES)
 
 
 def of(asked: Asked, picture: Picture, grid: Grid) -> Shown | None:
-    """Say what stands in the patches of a picture, if it is a scene and cut into tiles.
+    """Return what stands in the patches of a picture, if it is a scene and cut into tiles.
 
     How a model of one tile makes a square of a picture is not known here.
     """
@@ -49,7 +49,7 @@ def of(asked: Asked, picture: Picture, grid: Grid) -> Shown | None:
 
 
 def shown(scene: scenes.Scene, grid: Grid) -> Shown:
-    """Say what stands in the patches of a scene as a model cuts it."""
+    """Return what stands in the patches of a scene as a model cuts it."""
     tiles, patches = 1 + grid.tiles[0] * grid.tiles[1], grid.side * grid.side
     shape = torch.full((tiles, patches), NOTHING)
     digit = shape.clone()

@@ -107,7 +107,7 @@ def _mean(lines: Sequence[Record], value: Callable[[Record], float]) -> Number:
 
 
 def _differ(lines: Sequence[Record]) -> dict[str, Number]:
-    """Tell how much tiles differ: log-likelihood lost, and accuracy left, without the most and the least important."""
+    """Measure how tiles differ: log-likelihood lost, and accuracy left, without the most and the least important."""
 
     def without(line: Record, last: bool) -> float:
         return float(line["right_without"][int(falls(line).argmax() if last else falls(line).argmin())])

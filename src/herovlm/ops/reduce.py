@@ -1,4 +1,4 @@
-"""Reduce clusters to a number of positions: each keeps its best and melts the rest into one."""
+"""Reduce clusters to a number of positions: each keeps its best and merges the rest into one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 
-def melted(norms: Tensor, clusters: Tensor, count: int) -> Tensor:
-    """Say what becomes of each position so that `count` are left: (V,) int64, -1 stays as it is, others melt by number.
+def groups(norms: Tensor, clusters: Tensor, count: int) -> Tensor:
+    """Group positions so that `count` are left: (V,) int64, -1 stays as it is, those of one number are merged.
 
     Args:
         norms: (V,), small is important.
         clusters: (V,) int64, any numbers.
-        count: What shall be left, kept ones and molten ones.
+        count: What shall be left, kept ones and merged ones.
     """
     _, cluster, sizes = torch.unique(clusters, return_inverse=True, return_counts=True)
     sums = norms.new_zeros(len(sizes)).index_add(0, cluster, norms)
-    if len(sizes) > count:  # too many even if each melted into one: all but the best become a single position
+    if len(sizes) > count:  # too many even if each became one: all but the best become a single position
         place = torch.full_like(sizes, count - 1)
         place[sums.argsort(stable=True)[: count - 1]] = torch.arange(count - 1, device=place.device)
         return place[cluster]
@@ -28,7 +28,7 @@ def melted(norms: Tensor, clusters: Tensor, count: int) -> Tensor:
 
 
 def quotas(sizes: Tensor, sums: Tensor, count: int) -> Tensor:
-    """Grant the clusters kept positions in proportion to their size less one, which melts: (clusters,) int64."""
+    """Grant the clusters kept positions in proportion to their size less one, the merged one: (clusters,) int64."""
     spare = count - len(sizes)
     share = (sizes - 1).float() / max(1, int(sizes.sum()) - len(sizes))
     quota = torch.minimum((share * spare).round().long(), sizes - 1)
