@@ -33,7 +33,7 @@ _found: WeakKeyDictionary[PreTrainedModel, Any] = WeakKeyDictionary()
 
 
 def attach(model: PreTrainedModel, tokenizer: Any) -> None:
-    """Say which tokenizer spells a question for this model where no processor is given."""
+    """Set the tokenizer that spells a question for this model where no processor is given."""
     _found[model] = tokenizer
 
 
