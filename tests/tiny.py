@@ -81,7 +81,7 @@ def clip_tokenizer() -> PreTrainedTokenizerFast:
     return words
 
 
-def text_config(kind: str, vocab: int, layers: int = 2) -> Any:
+def text_config(kind: str, vocab: int, layers: int = 2, **more: Any) -> Any:
     """Configure a tiny language model of any family."""
     return AutoConfig.for_model(
         kind,
@@ -96,6 +96,7 @@ def text_config(kind: str, vocab: int, layers: int = 2) -> Any:
         bos_token_id=1,
         eos_token_id=2,
         initializer_range=0.3,
+        **more,
     )
 
 

@@ -221,6 +221,8 @@ class Adapter(ABC):
         columns = positions.columns(prompt, seen, slots)
         if not all(_whole(s, k) for s, k in zip(seen, kept, strict=True)):
             rest = positions.shorten(rest, prompt, columns, original)
+            if original:
+                refuse.original_positions(model, prompt.length(inputs))
         samples = positions.samples_of(prompt, [s.positions for s in seen])
         # One tensor a prompt, not an image: generate() repeats the entries of this list for beams and return
         # sequences, and transformers 5.18 would repeat image by image and so mix the images of one prompt.

@@ -36,6 +36,11 @@ class Prompt:
         """Positions that generate() gives to the untouched prompt: (B, L)."""
         return (self.mask.long().cumsum(-1) - 1).masked_fill(self.mask == 0, 0)
 
+    def length(self, inputs: Mapping[str, Any]) -> int:
+        """Positions that the longest untouched prompt takes, by numbers of the caller's own if there are any."""
+        given = inputs.get("position_ids")
+        return int((self.full_positions if given is None else given).max()) + 1
+
 
 def prompt_of(inputs: Mapping[str, Any], config: Any) -> Prompt:
     """Read ids, mask, padding side and padding token.

@@ -199,6 +199,34 @@ def _shapes(given: Mapping[str, Any]) -> None:
         raise InputsError("attention_mask hides a whole prompt of the batch")
 
 
+def original_positions(network: PreTrainedModel, length: int) -> None:
+    """Check that keeping the numbers of a prompt of `length` positions is the same as masking what is dropped.
+
+    Raises:
+        UnsupportedError: the language model numbers tokens in another way, or counts columns in some of its layers.
+    """
+    language: Any = getattr(network.base_model, "language_model", None)
+    text: Any = network.config.get_text_config()
+    way_out = "use positions='compact'"
+    if getattr(text, "alibi", False) or "position_ids" not in inspect.signature(type(language).forward).parameters:
+        raise UnsupportedError(
+            f"positions='original' with a {text.model_type} language model, which does not number its tokens by "
+            f"position_ids (ALiBi, for one, counts columns); {way_out}"
+        )
+    window = getattr(text, "sliding_window", None)
+    kinds = set(getattr(text, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
+    for kind in sorted(kinds - {"full_attention"}):
+        if kind != "sliding_attention" or window is None:
+            raise UnsupportedError(
+                f"positions='original' with layers of {kind}: dropping is not known to be masking there; {way_out}"
+            )
+        if length > window:
+            raise UnsupportedError(
+                f"positions='original' with a sliding window of {window:,}, and prompt and answer take {length:,} "
+                f"positions: the window counts columns, and columns are missing; {way_out}"
+            )
+
+
 def position_options(given: Mapping[str, Any], full: Tensor, original: bool) -> None:
     """Check position_ids and use_cache against positions="original" (`original`) or "compact".
 
