@@ -11,12 +11,13 @@ from herovlm.types import Kept, Needs, Newlines, Seen
 
 @dataclass(frozen=True, kw_only=True)
 class Downsample(Method):
-    """Make the picture smaller until all that is sent of it fits the budget (arXiv 2510.07143 asks methods to beat it).
+    """Make the picture smaller until all that is sent of it fits the budget.
 
     The picture is put together again from the pixels of the inputs, shrunk, and given to the model's own image
     processor.  Of all sizes that need fewer tiles, of the thumbnail alone, and of smaller thumbnails (the tower
     interpolates its position encodings), the one is taken that sends most within the budget.  Sizes are few: what was
-    sent, often well below the budget, is in the record.
+    sent, often well below the budget, is in the record.  On a model that takes any size, this beat many methods on
+    many public benchmarks (arXiv 2510.07143).
     """
 
     name = "downsample"
