@@ -355,7 +355,7 @@ def _same(function: Any) -> Any:
 
 
 def _setting(model: PreTrainedModel, given: Mapping[str, Any], name: str) -> Any:
-    """Look an option up where generate() does: keyword, given config, the model's config."""
+    """SeenInside an option up where generate() does: keyword, given config, the model's config."""
     places = (given.get(name), getattr(given.get("generation_config"), name, None))
     return next((value for value in places if value is not None), getattr(model.generation_config, name, None))
 

@@ -181,8 +181,8 @@ class Short(Mapping[str, Any]):
 
 
 @dataclass(frozen=True)
-class Reads:
-    """What an inside method wants to see before a layer of the language model; `Look` has the shapes."""
+class NeedsInside:
+    """What an inside method wants to see before a layer of the language model; `SeenInside` has the shapes."""
 
     last: bool = False
     text: bool = False
@@ -197,7 +197,7 @@ class Reads:
 
 
 @dataclass(frozen=True)
-class Look:
+class SeenInside:
     """One prompt as it stands before a layer of the language model; padding is not in it, newlines count as visual."""
 
     layer: int  # the layer that comes next

@@ -22,7 +22,7 @@ from herovlm.methods.base import Method
 from herovlm.methods.inside.base import Inside
 from herovlm.ops.fit import fit
 from herovlm.ops.select import by_score
-from herovlm.types import Cut, Kept, Needs, Reads
+from herovlm.types import Cut, Kept, Needs, NeedsInside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class FirstHalf(Inside):
     formula = "i < n / 2"
 
     def needs(self, depth):
-        return {1: Reads()}
+        return {1: NeedsInside()}
 
     def counts(self, positions, depth):
         return (positions // 2,)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from herovlm.methods.inside.base import Inside
-from herovlm.types import Look
+from herovlm.types import SeenInside
 
 HEADS, GROUPS, CHANNELS, STATES = 4, 2, 8, 16
 
 
 def make_look(
     method: Inside, layer: int, depth: int, images: Sequence[int], granted: Sequence[int], *, seed: int = 0
-) -> Look:
+) -> SeenInside:
     """A prompt as `method` wants to see it before `layer`: what it needs and nothing else."""
     g = torch.Generator().manual_seed(seed)
 
@@ -44,7 +44,7 @@ def make_look(
         "groups": torch.randint(-1, 4, (len(visual),), generator=g),
     }
     wanted = {name: value for name, value in signals.items() if getattr(needs, name)}
-    return Look(layer, depth, visual, image[visual], tuple(granted), **wanted)
+    return SeenInside(layer, depth, visual, image[visual], tuple(granted), **wanted)
 
 
 def turned(n: int) -> Tensor:
@@ -53,7 +53,7 @@ def turned(n: int) -> Tensor:
     return torch.cat([angles.cos() - angles.sin(), angles.cos() + angles.sin()], 1)
 
 
-def cast(look: Look, to: Callable[[Tensor], Tensor]) -> Look:
+def cast(look: SeenInside, to: Callable[[Tensor], Tensor]) -> SeenInside:
     """Change the signals of a prompt, not where things stand."""
     changed: dict[str, Any] = {}
     for name in ("last", "text", "heads", "back", "keys", "states"):
@@ -65,7 +65,7 @@ def cast(look: Look, to: Callable[[Tensor], Tensor]) -> Look:
     return replace(look, **changed)
 
 
-def tensors(look: Look) -> list[Tensor]:
+def tensors(look: SeenInside) -> list[Tensor]:
     """Everything in a prompt."""
     found = []
     for value in vars(look).values():

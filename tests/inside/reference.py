@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from herovlm.methods.inside.base import Inside
-from herovlm.types import Cut, Look, Short
+from herovlm.types import Cut, SeenInside, Short
 
 
 @contextmanager
-def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Look, Cut]]]:
+def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[SeenInside, Cut]]]:
     """Write down what inside methods are shown and what they return, in order."""
-    seen: list[tuple[Look, Cut]] = []
+    seen: list[tuple[SeenInside, Cut]] = []
     inner = Inside.cut
 
-    def cut(self: Inside, look: Look) -> Cut:
+    def cut(self: Inside, look: SeenInside) -> Cut:
         made = inner(self, look)
         seen.append((look, made))
         return made
@@ -47,7 +47,7 @@ def entered(model: Any, short: Short, new: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def logits(model: Any, short: Short, seen: list[tuple[Look, Cut]], new: Tensor) -> Tensor:
+def logits(model: Any, short: Short, seen: list[tuple[SeenInside, Cut]], new: Tensor) -> Tensor:
     """Logits of the last column (B, vocabulary) of prompts and new tokens (B, t)."""
     hidden, real = entered(model, short, new)
     visual = [row.nonzero().flatten() for row in short["input_ids"] == model.config.image_token_id]
@@ -76,7 +76,7 @@ def logits(model: Any, short: Short, seen: list[tuple[Look, Cut]], new: Tensor) 
     return model.lm_head(language.norm(hidden[:, -1]))
 
 
-def greedy(model: Any, short: Short, seen: list[tuple[Look, Cut]], count: int) -> Tensor:
+def greedy(model: Any, short: Short, seen: list[tuple[SeenInside, Cut]], count: int) -> Tensor:
     """Greedy tokens (B, count) of a left-padded batch."""
     new = short["input_ids"][:, :0]
     for _ in range(count):
@@ -84,7 +84,7 @@ def greedy(model: Any, short: Short, seen: list[tuple[Look, Cut]], count: int) -
     return new
 
 
-def beams(model: Any, short: Short, seen: list[tuple[Look, Cut]], count: int, width: int) -> Tensor:
+def beams(model: Any, short: Short, seen: list[tuple[SeenInside, Cut]], count: int, width: int) -> Tensor:
     """The best of `width` beams (1, count) of one prompt, by summed log probabilities; no token ends a sequence."""
     found = [(0.0, short["input_ids"][:, :0])]
     for _ in range(count):

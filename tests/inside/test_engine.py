@@ -14,7 +14,7 @@ from transformers import DynamicCache
 import herovlm
 from herovlm.adapters.compat import cache_in
 from herovlm.methods.inside.base import Inside
-from herovlm.types import Cut, Look, Reads
+from herovlm.types import Cut, NeedsInside, SeenInside
 
 LAYERS = 5
 NEVER = {"eos_token_id": 10_000, "pad_token_id": 0}  # no sequence ends early
@@ -51,13 +51,15 @@ class Everything(Inside):
     fidelity = "baseline"
     formula = "kept = everything"
 
-    def needs(self, depth: int) -> dict[int, Reads]:
-        return {at: Reads(True, True, True, True, True, True, True, heads=True, turned=True) for at in range(1, depth)}
+    def needs(self, depth: int) -> dict[int, NeedsInside]:
+        return {
+            at: NeedsInside(True, True, True, True, True, True, True, heads=True, turned=True) for at in range(1, depth)
+        }
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         return (positions,) * (depth - 1)
 
-    def choose(self, look: Look) -> Cut:
+    def choose(self, look: SeenInside) -> Cut:
         return Cut(torch.arange(len(look.visual)))
 
 
@@ -256,7 +258,7 @@ def test_the_record_names_positions_that_reached_the_model(
         assert {*joined.tolist()} == {*cut.keep[cut.merged & look_image(first, cut, image)].tolist()}
 
 
-def look_image(look: Look, cut: Cut, image: int) -> torch.Tensor:
+def look_image(look: SeenInside, cut: Cut, image: int) -> torch.Tensor:
     return look.image[cut.keep] == image
 
 

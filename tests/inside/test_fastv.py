@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 
 from herovlm.methods.inside.fastv import FastV
-from herovlm.types import Look
+from herovlm.types import SeenInside
 
 
-def look(last: list[list[float]], granted: tuple[int, ...]) -> Look:
+def look(last: list[list[float]], granted: tuple[int, ...]) -> SeenInside:
     """Text, three positions of one image, text, two of another, text."""
-    return Look(2, 4, torch.tensor([1, 2, 3, 5, 6]), torch.tensor([0, 0, 0, 1, 1]), granted, last=torch.tensor(last))
+    return SeenInside(
+        2, 4, torch.tensor([1, 2, 3, 5, 6]), torch.tensor([0, 0, 0, 1, 1]), granted, last=torch.tensor(last)
+    )
 
 
 def test_heads_are_averaged_and_text_is_not_counted() -> None:

@@ -12,7 +12,7 @@ from looks import cast, make_look, tensors
 from herovlm import registry, spec
 from herovlm.errors import BudgetError, MethodError
 from herovlm.methods.inside.base import Chain, Inside
-from herovlm.types import Cut, Look
+from herovlm.types import Cut, SeenInside
 
 DEPTH, IMAGES = 8, (30, 17)
 MORE = [
@@ -35,7 +35,7 @@ def method(request: pytest.FixtureRequest) -> Inside:
     return chain.inside
 
 
-def looks(method: Inside, seed: int = 0) -> list[Look]:
+def looks(method: Inside, seed: int = 0) -> list[SeenInside]:
     """What it is shown before each of its layers, when nothing else was ever left out."""
     plans = [method.plan(count, DEPTH) for count in IMAGES]
     layers = method.needs(DEPTH)
@@ -116,7 +116,7 @@ def test_it_keeps_what_was_granted_to_each_image(method: Inside) -> None:
         assert counts == list(look.granted) or (not method.exact and counts in ([0, 0], list(IMAGES)))
 
 
-def test_molten_states_are_made_of_the_image_they_stand_in(method: Inside) -> None:
+def test_merged_states_are_made_of_the_image_they_stand_in(method: Inside) -> None:
     for look in looks(method):
         cut = method.cut(look)
         if cut.merged is None or cut.weights is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from herovlm.methods.inside.pyramiddrop import PyramidDrop
-from herovlm.types import Look
+from herovlm.types import SeenInside
 
 
 def test_keys_along_the_query_of_the_last_token_stay() -> None:
@@ -13,7 +13,7 @@ def test_keys_along_the_query_of_the_last_token_stay() -> None:
     keys[0, 2, 0], keys[1, 4, 1], keys[0, 3, 3] = 9.0, 5.0, 20.0
     query = torch.zeros(4, 4)
     query[0, 0], query[1, 0], query[2, 1], query[3, 1] = 2.0, 2.0, 2.0, 2.0
-    look = Look(1, 4, torch.tensor([1, 2, 3, 4]), torch.zeros(4, dtype=torch.long), (2,), ahead=(query, keys))
+    look = SeenInside(1, 4, torch.tensor([1, 2, 3, 4]), torch.zeros(4, dtype=torch.long), (2,), ahead=(query, keys))
     assert PyramidDrop().cut(look).keep.tolist() == [1, 3]
     assert PyramidDrop().cut(look).positions == "true"
     assert PyramidDrop(positions="code").cut(look).positions == "after"

@@ -10,12 +10,12 @@ import torch
 from herovlm.errors import MethodError
 from herovlm.methods.inside.common import raters
 from herovlm.methods.inside.sparsevlm import SparseVlm
-from herovlm.types import Look
+from herovlm.types import SeenInside
 
 N = 12  # positions of the image, between one token of text and three
 
 
-def look(granted: int) -> Look:
+def look(granted: int) -> SeenInside:
     rating = torch.arange(float(N)) / N
     text = torch.zeros(3, N + 4)
     text[0, 1 : N + 1] = text[1, 1 : N + 1] = 1 - rating  # these two do not fit the picture
@@ -25,7 +25,7 @@ def look(granted: int) -> Look:
     states = torch.arange(N + 4.0)[:, None].expand(-1, 3)
     where = torch.arange(1, N + 1)
     image = torch.zeros_like(where)
-    return Look(3, 32, where, image, (granted,), text=text, states=states, entered=(visual, words))
+    return SeenInside(3, 32, where, image, (granted,), text=text, states=states, entered=(visual, words))
 
 
 def test_only_words_that_fit_the_picture_rate_it() -> None:
@@ -42,14 +42,14 @@ def test_the_best_of_what_goes_merges_into_one_that_stays() -> None:
 
 
 @pytest.mark.parametrize("positions", [1, 2, 11, 100, 577])
-def test_kept_and_molten_are_what_was_granted(positions: int) -> None:
+def test_kept_and_merged_are_what_was_granted(positions: int) -> None:
     for recycle in (0.0, 0.3, 1.0):
         method = SparseVlm(recycle=recycle)
         for count in range(1, positions + 1):
-            plain, molten = method.split(positions, count, 0)
-            assert plain + molten == count
-            assert molten <= (method.recycled(positions - plain) if recycle else 0)
-            assert molten == 0 or plain + method.recycled(positions - plain) <= positions
+            plain, joined = method.split(positions, count, 0)
+            assert plain + joined == count
+            assert joined <= (method.recycled(positions - plain) if recycle else 0)
+            assert joined == 0 or plain + method.recycled(positions - plain) <= positions
 
 
 def test_the_authors_counts() -> None:
@@ -86,7 +86,7 @@ def test_words_that_fit_no_better_than_all_do_not_rate_and_a_lone_word_does() ->
     assert raters(replace(same, entered=(torch.ones(N, 2), words)), "sparsevlm").tolist() == [False, False, True]
 
 
-def test_as_in_the_code_molten_positions_stand_behind_the_kept_ones() -> None:
+def test_as_in_the_code_merged_positions_stand_behind_the_kept_ones() -> None:
     method, states = SparseVlm(recycle=1.0, positions="code"), torch.randn(N, 3, generator=torch.manual_seed(0))
     seen = look(6)
     seen = replace(seen, states=torch.cat([torch.zeros(1, 3), states, torch.zeros(3, 3)]))

@@ -10,17 +10,17 @@ import torch
 from looks import turned
 
 from herovlm.methods.inside.sparsevlm_plus import SparseVlmPlus
-from herovlm.types import Look
+from herovlm.types import SeenInside
 
 N, HEADS = 10, 4  # positions of the image, between one token of text and two
 
 
-def look(heads: torch.Tensor, granted: int = 3) -> Look:
+def look(heads: torch.Tensor, granted: int = 3) -> SeenInside:
     words = torch.tensor([[1.0, 0.0], [0.0, 4.0]])  # the second fits the picture
     where = torch.arange(1, N + 1)
     entered = (torch.tensor([0.0, 1.0]).expand(N, 2), words)
     given = {"heads": heads, "turned": turned(N + 3), "entered": entered}
-    return Look(3, 32, where, torch.zeros_like(where), (granted,), **given)
+    return SeenInside(3, 32, where, torch.zeros_like(where), (granted,), **given)
 
 
 def fair(rating: torch.Tensor) -> torch.Tensor:

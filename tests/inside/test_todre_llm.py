@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from herovlm.methods.inside.todre import ToDreLlm
-from herovlm.types import Look
+from herovlm.types import SeenInside
 
-LOOK = Look(
+LOOK = SeenInside(
     7,
     8,
     torch.tensor([1, 2, 4]),

@@ -11,12 +11,12 @@ import torch
 import herovlm
 from herovlm.errors import MethodError, UnsupportedError
 from herovlm.methods.inside.tops import TopsLlm
-from herovlm.types import Look
+from herovlm.types import SeenInside
 
 N = 12  # positions of the image, between one token of text and three
 
 
-def look(granted: int) -> Look:
+def look(granted: int) -> SeenInside:
     rating = torch.arange(1.0, N + 1)
     text = torch.zeros(3, N + 4)
     text[0, 1 : N + 1] = 20 * (N - rating)  # does not fit the picture
@@ -26,7 +26,7 @@ def look(granted: int) -> Look:
     states = torch.randn(N + 4, 5, generator=torch.manual_seed(1))
     where = torch.arange(1, N + 1)
     entered = (torch.tensor([0.0, 1.0]).expand(N, 2), words)
-    return Look(12, 32, where, torch.zeros_like(where), (granted,), text=text, states=states, entered=entered)
+    return SeenInside(12, 32, where, torch.zeros_like(where), (granted,), text=text, states=states, entered=entered)
 
 
 def test_words_that_fit_the_last_or_all_rate() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from herovlm.errors import BudgetError
 from herovlm.methods.inside.vitcop import VitCopLlm
-from herovlm.types import Look
+from herovlm.types import SeenInside
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,15 @@ def test_keep_is_the_mean_over_the_layers() -> None:
         VitCopLlm(keep=0.06).plan(1000, 32)
 
 
-def look(layer: int, granted: int) -> Look:
+def look(layer: int, granted: int) -> SeenInside:
     """One image of two clusters: key lengths 1 2 3 4 | 5 6, and one head cancelling half of it."""
     keys = torch.zeros(2, 8, 3)
     keys[0, 1:7, 0] = 4 * torch.arange(1.0, 7.0)
     keys[1, 1:7, 0] = -2 * torch.arange(1.0, 7.0)  # heads are averaged before the length is taken
     groups = torch.tensor([7, 7, 7, 7, -1, -1])
-    return Look(layer, 32, torch.arange(1, 7), torch.zeros(6, dtype=torch.long), (granted,), keys=keys, groups=groups)
+    return SeenInside(
+        layer, 32, torch.arange(1, 7), torch.zeros(6, dtype=torch.long), (granted,), keys=keys, groups=groups
+    )
 
 
 def test_a_cluster_keeps_its_shortest_keys_and_merges_the_rest() -> None:

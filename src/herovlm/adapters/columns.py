@@ -1,4 +1,4 @@
-"""Which columns of a prompt a stretch of layers works on: prompts as they enter, and what a cut leaves of them."""
+"""Which columns of a prompt a segment of layers works on: prompts as they enter, and what a cut leaves of them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _labels(seen: Seen, kept: Kept) -> Tensor:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that a stretch of layers works on."""
+    """The columns that a segment of layers works on."""
 
     index: Tensor  # (B, n) int64: columns of the prompt, ascending; 0 in padding
     real: Tensor  # (B, n) bool: not padding
@@ -94,7 +94,7 @@ def visual(columns: Columns, prompts: Prompts) -> list[Tensor]:
 def cut(
     columns: Columns, hidden: Tensor, visual: Sequence[Tensor], cuts: Sequence[Cut | None], left: bool
 ) -> tuple[Columns, Tensor]:
-    """Leave out, melt and pad again.
+    """Leave out, merge and pad again.
 
     Args:
         columns: As they are.
@@ -143,7 +143,7 @@ def _renumbered(
 
 
 def mask(real: Tensor, later: int, queries: int, dtype: torch.dtype | None) -> Tensor | None:
-    """Make the mask of a stretch: causal, padding hidden, and no query without anything to see.
+    """Make the mask of a segment: causal, padding hidden, and no query without anything to see.
 
     Args:
         real: (B, n) bool columns of the prompt.

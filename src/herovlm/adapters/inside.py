@@ -19,22 +19,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from herovlm.adapters import columns, compat, hooks, refuse, scope
+from herovlm.adapters.batch import Batch, signals
 from herovlm.adapters.columns import Columns, Prompts
-from herovlm.adapters.look import Passing, look
 from herovlm.errors import UnsupportedError
-from herovlm.types import Cut, KeptInside, Look, Reads, Short
+from herovlm.types import Cut, KeptInside, NeedsInside, SeenInside, Short
 
-Choose = Callable[[Look], Cut]
+Choose = Callable[[SeenInside], Cut]
 Plan = Callable[[int, int], Mapping[int, int]]  # positions of an image, its number -> how many stay from which layer on
 
 
 @dataclass(frozen=True)
-class Read:
+class Held:
     """A prompt that a cache holds: which columns each layer has."""
 
     length: int  # columns of the prompt
     batch: int
-    stretches: tuple[Columns | None, ...]
+    segments: tuple[Columns | None, ...]
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Order:
 
 
 @dataclass
-class Reading(Passing):
+class Reading(Batch):
     """A prompt on its way through the layers, and by whose order."""
 
     order: Order = field(kw_only=True)
@@ -59,12 +59,12 @@ class Pass(local):
     order: Order | None = None  # what is to be read next, once
     ids: Tensor | None = None  # what the model is given
     begun: bool = False  # whether the first layer has seen it
-    passing: Reading | None = None
-    read: Read | None = None
+    batch: Reading | None = None
+    read: Held | None = None
 
     def end(self) -> None:
         """Forget everything."""
-        self.order = self.ids = self.passing = self.read = None
+        self.order = self.ids = self.batch = self.read = None
 
 
 class Cutter:
@@ -74,14 +74,14 @@ class Cutter:
     again and again to all that belong to the context in which the hooks were put in, and an answer goes by its cache.
     """
 
-    def __init__(self, model: PreTrainedModel, needs: Mapping[int, Reads], plan: Plan, choose: Choose) -> None:
+    def __init__(self, model: PreTrainedModel, needs: Mapping[int, NeedsInside], plan: Plan, choose: Choose) -> None:
         self.language = refuse.language_model(model)
         self.depth = len(self.language.layers)
         self.model, self.needs, self.plan, self.choose = model, needs, plan, choose
         self.now = Pass()
         self.standing: Order | None = None  # a prompt that may be read several times
         self.last: Order | None = None
-        self.known: WeakKeyDictionary[Any, Read] = WeakKeyDictionary()
+        self.known: WeakKeyDictionary[Any, Held] = WeakKeyDictionary()
         self.users, self.lock, self.hooked = 0, Lock(), ExitStack()
 
     @property
@@ -155,7 +155,7 @@ class Cutter:
         """Note which tokens the model is given."""
         now = self.now
         now.ids, now.begun = kwargs.get("input_ids", args[0] if args else None), False
-        now.passing = now.read = None
+        now.batch = now.read = None
 
     def _after_model(self, module: Any, args: Any, output: Any) -> None:
         """Check that an armed prompt was cut.
@@ -164,8 +164,8 @@ class Cutter:
             UnsupportedError: the layers ran without calling our hooks.
         """
         now, due = self.now, self._due()
-        missed = now.passing is not None or (due is not None and not now.begun)
-        now.passing = now.read = None
+        missed = now.batch is not None or (due is not None and not now.begun)
+        now.batch = now.read = None
         if missed:
             now.order = None
             raise UnsupportedError(
@@ -177,8 +177,8 @@ class Cutter:
         """Make a hook that keeps the query projections of a layer while a prompt is read."""
 
         def keep(module: Any, args: Any, output: Tensor) -> None:
-            if self.now.passing is not None:
-                self.now.passing.queries[number] = output.detach()
+            if self.now.batch is not None:
+                self.now.batch.queries[number] = output.detach()
 
         return keep
 
@@ -190,11 +190,11 @@ class Cutter:
             hidden: Tensor = args[0] if args else kwargs["hidden_states"]
             if number == 0:
                 self._start(hidden, kwargs)
-            if now.passing is None and now.read is None:
+            if now.batch is None and now.read is None:
                 return None
             kwargs.pop("hidden_states", None)
-            if now.passing is not None:
-                hidden = self._reading(now.passing, number, hidden, kwargs)
+            if now.batch is not None:
+                hidden = self._reading(now.batch, number, hidden, kwargs)
             elif now.read is not None:
                 self._writing(now.read, number, hidden, kwargs)
             return (hidden, *args[1:]), kwargs
@@ -205,7 +205,7 @@ class Cutter:
         """Find out what this pass is: a prompt to cut, an answer behind one, or none of our business."""
         now, due = self.now, self._due()
         cache = compat.cache_in(kwargs)
-        now.begun, now.passing, now.read = True, None, None if cache is None else self.known.get(cache)
+        now.begun, now.batch, now.read = True, None, None if cache is None else self.known.get(cache)
         if now.read is not None:
             refuse.answer(cache, len(hidden), hidden.shape[1], now.read.length, now.read.batch)
         elif due is not None and now.ids is not None:
@@ -213,42 +213,42 @@ class Cutter:
             if refuse.whole(now.ids.to(hidden.device), prompts.ids):
                 refuse.prompt(cache, hidden.shape[1])
                 rope = compat.of_layer(kwargs, "position_embeddings")
-                now.passing = Reading(prompts, columns.all_of(prompts), cache, hidden, rope, order=due)
+                now.batch = Reading(prompts, columns.all_of(prompts), cache, hidden, rope, order=due)
             else:
                 now.order = None  # another prompt, after an error kept ours away
 
-    def _reading(self, passing: Reading, number: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    def _reading(self, batch: Reading, number: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """Cut before a layer if it is time, and give it what belongs to the columns that are left."""
         if number in self.needs:
-            hidden = self._cut(passing, number, hidden, kwargs)
-        kwargs.update(passing.given)
-        passing.rope = kwargs["position_embeddings"]
-        passing.stretches.append(passing.columns if passing.given else None)
+            hidden = self._cut(batch, number, hidden, kwargs)
+        kwargs.update(batch.given)
+        batch.rope = kwargs["position_embeddings"]
+        batch.segments.append(batch.columns if batch.given else None)
         if number == self.depth - 1:
-            self._finish(passing)
+            self._finish(batch)
         return hidden
 
-    def _cut(self, passing: Reading, number: int, hidden: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+    def _cut(self, batch: Reading, number: int, hidden: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
         """Ask the method about every prompt, and leave out what it does not keep."""
-        plans = passing.order.plans
-        passing.columns, left = passing.columns.to(hidden.device), passing.prompts.left
-        places = columns.visual(passing.columns, passing.prompts)
+        plans = batch.order.plans
+        batch.columns, left = batch.columns.to(hidden.device), batch.prompts.left
+        places = columns.visual(batch.columns, batch.prompts)
         cuts: list[Cut | None] = []
         for row, where in enumerate(places):
-            if row and passing.twins[row]:  # beams of one prompt are cut alike, whatever rounding does
+            if row and batch.duplicates[row]:  # beams of one prompt are cut alike, whatever rounding does
                 cuts.append(cuts[-1])
             elif not len(where):
                 cuts.append(None)
             else:
-                seen = look(self.language.layers, number, hidden, row, passing, self.needs[number])
+                seen = signals(self.language.layers, number, hidden, row, batch, self.needs[number])
                 granted = tuple(plan[number] for plan in plans[row * len(plans) // len(hidden)])
-                cuts.append(self.choose(Look(number, self.depth, granted=granted, **seen)))
+                cuts.append(self.choose(SeenInside(number, self.depth, granted=granted, **seen)))
         for row, cut in enumerate(cuts):
-            passing.note(row, number, cut)
+            batch.note(row, number, cut)
         if all(cut is None or cut.changes_nothing(len(where)) for cut, where in zip(cuts, places, strict=True)):
             return hidden
-        passing.columns, hidden = columns.cut(passing.columns, hidden, places, cuts, left)
-        passing.given = self._given(passing.columns, hidden, kwargs)
+        batch.columns, hidden = columns.cut(batch.columns, hidden, places, cuts, left)
+        batch.given = self._given(batch.columns, hidden, kwargs)
         return hidden
 
     def _given(self, left: Columns, hidden: Tensor, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,25 +262,25 @@ class Cutter:
         visible = columns.mask(left.real, 0, hidden.shape[1], self._added(hidden))
         return {"position_ids": ids, "position_embeddings": tuple(rope), "attention_mask": visible}
 
-    def _writing(self, read: Read, number: int, hidden: Tensor, kwargs: dict[str, Any]) -> None:
+    def _writing(self, read: Held, number: int, hidden: Tensor, kwargs: dict[str, Any]) -> None:
         """Give a layer the mask of what its cache holds, and the numbering that its prompt got."""
-        stretch = read.stretches[number]
-        if stretch is None:
+        segment = read.segments[number]
+        if segment is None:
             return
         later = int(compat.cache_in(kwargs).get_seq_length()) - read.length  # the first layer has the new tokens
-        kwargs["attention_mask"] = columns.mask(stretch.real, later, hidden.shape[1], self._added(hidden))
-        if stretch.shift is not None:
-            kwargs["position_ids"] = kwargs["position_ids"] - stretch.shift[:, None].to(kwargs["position_ids"].device)
+        kwargs["attention_mask"] = columns.mask(segment.real, later, hidden.shape[1], self._added(hidden))
+        if segment.shift is not None:
+            kwargs["position_ids"] = kwargs["position_ids"] - segment.shift[:, None].to(kwargs["position_ids"].device)
             kwargs["position_embeddings"] = self.language.rotary_emb(hidden, kwargs["position_ids"])
 
     def _added(self, hidden: Tensor) -> torch.dtype | None:
         """Return the dtype of masks that are added, None for masks of bools."""
         return hidden.dtype if self.language.config._attn_implementation == "eager" else None
 
-    def _finish(self, passing: Reading) -> None:
+    def _finish(self, batch: Reading) -> None:
         """Remember the cache, and record what each layer kept of each image."""
-        rows = len(passing.prompts.ids)
-        self.known[passing.cache] = Read(passing.prompts.ids.shape[1], rows, tuple(passing.stretches))
-        firsts = range(0, rows, rows // len(passing.order.plans))
-        passing.order.inside = tuple(kept for row in firsts for kept in passing.record(row, self.depth))
-        self.now.order = self.now.passing = None
+        rows = len(batch.prompts.ids)
+        self.known[batch.cache] = Held(batch.prompts.ids.shape[1], rows, tuple(batch.segments))
+        firsts = range(0, rows, rows // len(batch.order.plans))
+        batch.order.inside = tuple(kept for row in firsts for kept in batch.record(row, self.depth))
+        self.now.order = self.now.batch = None

@@ -10,7 +10,7 @@ from torch import Tensor
 from herovlm.adapters import columns
 from herovlm.adapters.columns import Columns
 from herovlm.methods.inside.base import Inside
-from herovlm.types import Cut, Look
+from herovlm.types import Cut, SeenInside
 
 
 def all_columns(real: Tensor) -> Columns:
@@ -20,7 +20,7 @@ def all_columns(real: Tensor) -> Columns:
 
 def ask(method: Inside, layer: int, depth: int, visual: Tensor, granted: int, **signals: Any) -> Cut:
     """Ask a method about the one image of a prompt."""
-    return method.cut(Look(layer, depth, visual, torch.zeros_like(visual), (granted,), **signals))
+    return method.cut(SeenInside(layer, depth, visual, torch.zeros_like(visual), (granted,), **signals))
 
 
 def go_on(before: Columns, hidden: Tensor, visual: list[Tensor], cuts: list[Cut | None]) -> tuple[Columns, Tensor]:

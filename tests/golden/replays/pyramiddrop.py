@@ -12,10 +12,10 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
 from herovlm.adapters import columns
+from herovlm.adapters.batch import Batch, signals
 from herovlm.adapters.columns import Prompts
-from herovlm.adapters.look import Passing, look
 from herovlm.methods.inside.pyramiddrop import PyramidDrop
-from herovlm.types import Look
+from herovlm.types import SeenInside
 from replays import _inside
 
 
@@ -31,12 +31,12 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
     found = {}
     for stage, layer in enumerate(cuts):
         places = left.places if left.places is not None else torch.arange(hidden.shape[1])[None]
-        passing = Passing(prompts, left, None, hidden, turn(hidden, places))
+        batch = Batch(prompts, left, None, hidden, turn(hidden, places))
         visual, made = columns.visual(left, prompts), []
         for row, counts in enumerate(prompts.counts):
-            seen = look({layer: layered(case, stage, config)}, layer, hidden, row, passing, method.needs(depth)[layer])
+            seen = signals({layer: layered(case, stage, config)}, layer, hidden, row, batch, method.needs(depth)[layer])
             granted = tuple(method.plan(count, depth)[layer] for count in counts)
-            made.append(method.cut(Look(layer, depth, granted=granted, **seen)) if counts else None)
+            made.append(method.cut(SeenInside(layer, depth, granted=granted, **seen)) if counts else None)
         left, hidden = columns.cut(left, hidden, visual, made, left=False)
         name = f"stage{stage + 1}"
         for row, cut in enumerate(made):

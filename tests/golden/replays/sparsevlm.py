@@ -11,7 +11,7 @@ import torch
 
 from herovlm.methods.inside.common import raters
 from herovlm.methods.inside.sparsevlm import SparseVlm
-from herovlm.types import Cut, Look
+from herovlm.types import Cut, SeenInside
 from replays import _inside
 
 LAYERS = 32
@@ -33,7 +33,7 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
         everything = _inside.all_columns(torch.ones(1, len(hidden), dtype=torch.bool))
         left, gone_on = _inside.go_on(everything, hidden[None], [visual], [cut])
         if stage == 1:
-            look = Look(layer, LAYERS, visual, torch.zeros_like(visual), (granted,), **given)
+            look = SeenInside(layer, LAYERS, visual, torch.zeros_like(visual), (granted,), **given)
             found["raters"] = (raters(look, "sparsevlm").nonzero().flatten(), case["raters"])
         assert left.places is not None
         ours = {**merged(cut), "hidden_after": gone_on[0], "position_ids": left.places[0], "count": granted}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from herovlm.methods.inside.common import raters
 from herovlm.methods.inside.sparsevlm_plus import SparseVlmPlus
-from herovlm.types import Look
+from herovlm.types import SeenInside
 from replays import _inside
 
 LAYERS = 32
@@ -32,7 +32,7 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
         hidden, rows = (torch.from_numpy(case[f"stage{stage}_{name}"]) for name in ("states", "text_rows"))
         given |= {"heads": rows, "turned": turned(left.index[0], int(case["head_dim"]), float(case["rope_base"]))}
         if stage == 1:
-            look = Look(layer, LAYERS, visual, torch.zeros_like(visual), (granted,), **given)
+            look = SeenInside(layer, LAYERS, visual, torch.zeros_like(visual), (granted,), **given)
             found["raters"] = (raters(look, "sparsevlm_plus").nonzero().flatten(), case["raters"])
         cut = _inside.ask(method, layer, LAYERS, visual, granted, **given)
         left, gone_on = _inside.go_on(left, hidden[None], [visual], [cut])

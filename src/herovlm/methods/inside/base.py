@@ -9,16 +9,16 @@ from typing import Any, cast
 from herovlm.errors import BudgetError, MethodError
 from herovlm.methods.base import Method
 from herovlm.methods.fields import Described
-from herovlm.types import Cut, Look, Reads
+from herovlm.types import Cut, NeedsInside, SeenInside
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inside(Described):
     """A way to prune between layers while the prompt is read; subclasses are frozen dataclasses, one paper a file.
 
-    A pure function of `Look`, as methods before the LLM are of `Seen`.  Callers use `needs(depth)`, `plan(positions,
-    depth, mean)` and `cut(look)`; authors write `needs`, `counts` and `choose`.  How many positions stay depends on
-    their number alone, unless `exact` says otherwise.
+    A pure function of `SeenInside`, as methods before the LLM are of `Seen`.  Callers use `needs(depth)`,
+    `plan(positions, depth, mean)` and `cut(seen)`; authors write `needs`, `counts` and `choose`.  How many positions
+    stay depends on their number alone, unless `exact` says otherwise.
     """
 
     def __post_init__(self) -> None:
@@ -40,7 +40,7 @@ class Inside(Described):
         return getattr(self, "keep", 1) is not None
 
     @abstractmethod
-    def needs(self, depth: int) -> dict[int, Reads]:
+    def needs(self, depth: int) -> dict[int, NeedsInside]:
         """Return the layers of `depth` before which it cuts (ascending), and what it wants to see there."""
 
     @abstractmethod
@@ -48,8 +48,8 @@ class Inside(Described):
         """Return how many of an image's `positions` stay from each of these layers on, by the method's own fields."""
 
     @abstractmethod
-    def choose(self, look: Look) -> Cut:
-        """Choose `look.granted` positions of each image; nothing that `needs` did not name is there to be read."""
+    def choose(self, seen: SeenInside) -> Cut:
+        """Choose `seen.granted` positions of each image; nothing that `needs` did not name is there to be read."""
 
     def plan(self, positions: int, depth: int, mean: float | None = None) -> dict[int, int]:
         """Return how many of an image's positions stay from which layer on.
@@ -88,18 +88,18 @@ class Inside(Described):
             low, high = (middle, high) if spent(middle) <= mean else (low, middle)
         return cast("Inside", replace(anyone, keep=high if spent(high) <= mean else low)).plan(positions, depth)
 
-    def cut(self, look: Look) -> Cut:
+    def cut(self, seen: SeenInside) -> Cut:
         """Choose what goes on from this layer.
 
         Raises:
             MethodError: something that the method needs was not recorded.
         """
-        needs = self.needs(look.depth)[look.layer]
+        needs = self.needs(seen.depth)[seen.layer]
         for name in (f.name for f in fields(needs)):
-            if getattr(needs, name) and getattr(look, name) is None:
+            if getattr(needs, name) and getattr(seen, name) is None:
                 hint = "; the method before has to cluster, as in 'vitcop + vitcop_llm'" if name == "groups" else ""
-                raise MethodError(f"{self.name} reads {name!r} before layer {look.layer}, which is missing{hint}")
-        return self.choose(look)
+                raise MethodError(f"{self.name} reads {name!r} before layer {seen.layer}, which is missing{hint}")
+        return self.choose(seen)
 
 
 @dataclass(frozen=True)

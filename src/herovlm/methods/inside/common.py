@@ -11,7 +11,7 @@ from torch import Tensor
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
 from herovlm.ops import select
-from herovlm.types import Look
+from herovlm.types import SeenInside
 
 SPARSE = (300 / 576, 200 / 576, 110 / 576)  # SparseVLM's counts for 192 tokens a layer, as shares of one tile
 
@@ -35,16 +35,16 @@ def cut_layers(layers: Sequence[Layer], depth: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def best(scores: Tensor, look: Look) -> Tensor:
-    """Take the best `look.granted` positions of each image by scores (V,): (K,) int64, ascending; ties to the first."""
-    taken = torch.zeros_like(look.image, dtype=torch.bool)
-    for image, count in enumerate(look.granted):
-        own = look.image == image
+def best(scores: Tensor, seen: SeenInside) -> Tensor:
+    """Take the best `seen.granted` positions of each image by scores (V,): (K,) int64, ascending; ties to the first."""
+    taken = torch.zeros_like(seen.image, dtype=torch.bool)
+    for image, count in enumerate(seen.granted):
+        own = seen.image == image
         taken |= own & (select.ranks(scores[None], own[None])[0] < count)
     return taken.nonzero().flatten()
 
 
-def raters(look: Look, name: str) -> Tensor:
+def raters(seen: SeenInside, name: str) -> Tensor:
     """Find the text tokens behind the first image that the picture is nearer to than to most (SparseVLM, 2410.04417).
 
     Returns:
@@ -54,7 +54,7 @@ def raters(look: Look, name: str) -> Tensor:
     Raises:
         MethodError: no text stands behind the image.
     """
-    entered: Any = look.entered  # (V, D), (Q, D)
+    entered: Any = seen.entered  # (V, D), (Q, D)
     if not len(entered[1]):
         raise MethodError(f"{name} lets the text behind the image rate it, and there is none: put the question last")
     near = (entered[0].float() @ entered[1].float().T).softmax(1).mean(0)  # (Q,)

@@ -11,7 +11,7 @@ from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
 from herovlm.methods.inside.common import best, cut_layers
-from herovlm.types import Cut, Look, Reads
+from herovlm.types import Cut, NeedsInside, SeenInside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ class FastV(Inside):
         """Whether one of them is given."""
         return self.keep is not None or self.tokens is not None
 
-    def needs(self, depth: int) -> dict[int, Reads]:
+    def needs(self, depth: int) -> dict[int, NeedsInside]:
         """The last token's attention."""
-        return {layer: Reads(last=True) for layer in cut_layers((self.layer,), depth)}
+        return {layer: NeedsInside(last=True) for layer in cut_layers((self.layer,), depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """One number for all layers behind the cut."""
@@ -54,7 +54,7 @@ class FastV(Inside):
             return (min(self.tokens, positions),)
         return (max(1, round((0.5 if self.keep is None else self.keep) * positions)),)
 
-    def choose(self, look: Look) -> Cut:
+    def choose(self, seen: SeenInside) -> Cut:
         """Take the highest mean over heads."""
-        rows: Any = look.last  # (H, n)
-        return Cut(best(rows.float().mean(0)[look.visual], look))
+        rows: Any = seen.last  # (H, n)
+        return Cut(best(rows.float().mean(0)[seen.visual], seen))

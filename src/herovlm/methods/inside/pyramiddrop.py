@@ -11,7 +11,7 @@ from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
 from herovlm.methods.inside.common import best, cut_layers
 from herovlm.ops.attend import mean_of_heads
-from herovlm.types import Cut, Look, Reads
+from herovlm.types import Cut, NeedsInside, SeenInside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,9 @@ class PyramidDrop(Inside):
         """Whether its own fields say how many positions stay."""
         return self.keep is not None or self.ratios is not None
 
-    def needs(self, depth: int) -> dict[int, Reads]:
+    def needs(self, depth: int) -> dict[int, NeedsInside]:
         """The last token's query and all keys of the layer to come."""
-        return {layer: Reads(ahead=True) for layer in cut_layers(self.layers, depth)}
+        return {layer: NeedsInside(ahead=True) for layer in cut_layers(self.layers, depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """The same share at each cut, rounded down as in the authors' code."""
@@ -62,9 +62,9 @@ class PyramidDrop(Inside):
         shares = self.ratios or [share**stage for stage in range(1, len(self.layers) + 1)]
         return tuple(max(1, int(positions * share)) for share in shares)
 
-    def choose(self, look: Look) -> Cut:
+    def choose(self, seen: SeenInside) -> Cut:
         """Take the highest mean over heads."""
-        ahead: Any = look.ahead  # (H, C), (G, n, C)
+        ahead: Any = seen.ahead  # (H, C), (G, n, C)
         query, keys = ahead
-        row = mean_of_heads(query[None], keys, look.visual.new_tensor([keys.shape[1] - 1]))[0]  # (n,)
-        return Cut(best(row[look.visual], look), positions="true" if self.positions == "true" else "after")
+        row = mean_of_heads(query[None], keys, seen.visual.new_tensor([keys.shape[1] - 1]))[0]  # (n,)
+        return Cut(best(row[seen.visual], seen), positions="true" if self.positions == "true" else "after")

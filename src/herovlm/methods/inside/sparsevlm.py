@@ -14,7 +14,7 @@ from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
 from herovlm.methods.inside.common import SPARSE, cut_layers, raters
 from herovlm.ops.nearest import knn_peaks
-from herovlm.types import Cut, Look, Reads
+from herovlm.types import Cut, NeedsInside, SeenInside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +32,16 @@ class SparseVlm(Inside):
 
     layers: tuple[Layer, ...] = (0.09375, 0.21875, 0.5)  # cut before these; the code cuts behind layers 2, 6, 15 of 32
     keep: float | None = None  # share that stays behind the last cut; None: the call's mean, in a chain 110/576
-    plain: tuple[int, ...] | None = None  # instead of keep: positions that stay as they are at each cut, molten on top
+    plain: tuple[int, ...] | None = None  # instead of keep: positions that stay as they are at each cut, joined on top
     recycle: float = 0.3  # share of the dropped positions that are merged; 0: none
-    positions: Literal["true", "code"] = "true"  # "code": molten ones behind the kept ones, and renumber 0, 1, ...
+    positions: Literal["true", "code"] = "true"  # "code": merged ones behind the kept ones, and renumber 0, 1, ...
 
     name = "sparsevlm"
     paper = "arXiv 2410.04417"
     fidelity = "golden parity"
     formula = "kept = top n of mean_{raters, heads} A[text, visual]; raters: mean_v softmax_t(x[v]·y[t]) > its mean"
     published = (
-        "Its counts are of positions that stay as they are, and molten ones come on top: 300, 200, 110 become 309, "
+        "Its counts are of positions that stay as they are, and merged ones come on top: 300, 200, 110 become 309, "
         "204, 113; that is plain=(300, 200, 110).  Molten positions stand behind all kept ones and the prompt is "
         "renumbered; that is positions='code'.  Density has a little random noise, which decides who is the centre "
         "of one or two groups.  A lone word of text gives it no rater and no number; here it rates."
@@ -62,9 +62,9 @@ class SparseVlm(Inside):
         """Whether its own fields say how many positions stay."""
         return self.keep is not None or self.plain is not None
 
-    def needs(self, depth: int) -> dict[int, Reads]:
+    def needs(self, depth: int) -> dict[int, NeedsInside]:
         """Attention of the text, and states: as they entered, to find the raters, and now, to group them."""
-        return {layer: Reads(text=True, states=True, entered=True) for layer in cut_layers(self.layers, depth)}
+        return {layer: NeedsInside(text=True, states=True, entered=True) for layer in cut_layers(self.layers, depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """Fewer at each cut, in the authors' proportions, or what their own counts come to."""
@@ -73,25 +73,25 @@ class SparseVlm(Inside):
             return tuple(max(1, round(positions * min(1.0, share * n / SPARSE[-1]))) for n in SPARSE)
         left = [positions]
         for plain in self.plain:
-            left.append(self.with_molten(left[-1], min(plain, left[-1] - 1)))
+            left.append(self.with_merged(left[-1], min(plain, left[-1] - 1)))
         return tuple(left[1:])
 
-    def choose(self, look: Look) -> Cut:
+    def choose(self, seen: SeenInside) -> Cut:
         """Rate by the text that fits, then group what it rates next best."""
-        text: Any = look.text  # (Q, n)
-        rating = text[raters(look, self.name)].mean(0)[look.visual]  # (V,)
-        states: Any = look.states
-        visual, keep, merged, rows = states[look.visual].float(), [], [], []
-        for image, count in enumerate(look.granted):
-            own = (look.image == image).nonzero().flatten()
+        text: Any = seen.text  # (Q, n)
+        rating = text[raters(seen, self.name)].mean(0)[seen.visual]  # (V,)
+        states: Any = seen.states
+        visual, keep, merged, rows = states[seen.visual].float(), [], [], []
+        for image, count in enumerate(seen.granted):
+            own = (seen.image == image).nonzero().flatten()
             order = own[rating[own].argsort(descending=True, stable=True)]
-            plain, molten = self.split(len(own), min(count, len(own)), list(self.needs(look.depth)).index(look.layer))
-            stay, place = order[:plain].sort().values, torch.arange(plain + molten, device=own.device)
-            if molten:
+            plain, joined = self.split(len(own), min(count, len(own)), list(self.needs(seen.depth)).index(seen.layer))
+            stay, place = order[:plain].sort().values, torch.arange(plain + joined, device=own.device)
+            if joined:
                 next_best = order[plain : plain + self.recycled(len(own) - plain)]
-                centre, owner = knn_peaks(visual[next_best], molten)
-                shares = one_hot(owner, molten).T.float()  # (molten, m)
-                made = visual.new_zeros(molten, len(rating))
+                centre, owner = knn_peaks(visual[next_best], joined)
+                shares = one_hot(owner, joined).T.float()  # (joined, m)
+                made = visual.new_zeros(joined, len(rating))
                 made[:, next_best] = shares / shares.sum(1, keepdim=True)
                 stay = torch.cat([stay, next_best[centre]])
                 if self.positions == "true":
@@ -103,15 +103,15 @@ class SparseVlm(Inside):
         return Cut(torch.cat(keep), torch.cat(merged), weights, "true" if self.positions == "true" else "after")
 
     def split(self, positions: int, count: int, stage: int) -> tuple[int, int]:
-        """Divide `count` positions into kept and molten ones: a tenth of those recycled are groups, and one more."""
+        """Divide `count` positions into kept and merged ones: a tenth of those recycled are groups, and one more."""
         if not self.recycle or count == positions:
             return count, 0
-        plain = next((n for n in range(count, -1, -1) if self.with_molten(positions, n) <= count), 0)
+        plain = next((n for n in range(count, -1, -1) if self.with_merged(positions, n) <= count), 0)
         named = min(self.plain[stage], positions - 1) if self.plain else plain  # two numbers may come to one count
-        plain = named if self.with_molten(positions, named) == count else plain
+        plain = named if self.with_merged(positions, named) == count else plain
         return plain, count - plain
 
-    def with_molten(self, positions: int, plain: int) -> int:
+    def with_merged(self, positions: int, plain: int) -> int:
         """Count what is left of `positions` when `plain` stay as they are."""
         return plain + (self.recycled(positions - plain) // 10 + 1 if self.recycle else 0)
 

@@ -12,7 +12,7 @@ from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
 from herovlm.methods.inside.common import SPARSE, best, cut_layers, raters
-from herovlm.types import Cut, Look, Reads
+from herovlm.types import Cut, NeedsInside, SeenInside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,9 @@ class SparseVlmPlus(Inside):
         """Whether its own fields say how many positions stay."""
         return self.keep is not None or self.plain is not None
 
-    def needs(self, depth: int) -> dict[int, Reads]:
+    def needs(self, depth: int) -> dict[int, NeedsInside]:
         """Attention of the text head by head, what rotation does, and states as they entered, to find the raters."""
-        return {layer: Reads(heads=True, turned=True, entered=True) for layer in cut_layers(self.layers, depth)}
+        return {layer: NeedsInside(heads=True, turned=True, entered=True) for layer in cut_layers(self.layers, depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """Fewer at each cut: the authors' proportions, or the numbers given."""
@@ -69,16 +69,16 @@ class SparseVlmPlus(Inside):
             return tuple(max(1, round(positions * min(1.0, share * n / SPARSE[-1]))) for n in SPARSE)
         return tuple(min(positions, *self.plain[: stage + 1]) for stage in range(len(self.plain)))
 
-    def choose(self, look: Look) -> Cut:
+    def choose(self, seen: SeenInside) -> Cut:
         """Divide distance out, find the heads that look at the picture, and let the raters rate by them."""
-        rating = raters(look, self.name)  # (Q,)
-        rows: Any = look.heads  # (H, Q, n)
-        turned: Any = look.turned  # (n, C)
+        rating = raters(seen, self.name)  # (Q,)
+        rows: Any = seen.heads  # (H, Q, n)
+        turned: Any = seen.turned  # (n, C)
         column = torch.arange(len(turned), device=turned.device)
-        words = column[(column > look.visual[0]) & ~torch.isin(column, look.visual)][rating]  # (R,)
-        g = turned[words] @ turned[look.visual].T / turned.shape[1]  # (R, V) as a share of what it is at distance 0
+        words = column[(column > seen.visual[0]) & ~torch.isin(column, seen.visual)][rating]  # (R,)
+        g = turned[words] @ turned[seen.visual].T / turned.shape[1]  # (R, V) as a share of what it is at distance 0
         g = g if self.floor is None else g.clamp(min=self.floor)
-        fair = rows[:, rating][..., look.visual] / g  # (H, R, V)
+        fair = rows[:, rating][..., seen.visual] / g  # (H, R, V)
         order = fair.sum((1, 2)).sort(descending=True, stable=True).indices
         count = self.heads if isinstance(self.heads, int) else max(1, round(self.heads * len(fair)))
-        return Cut(best(fair[order[:count]].mean((0, 1)), look))
+        return Cut(best(fair[order[:count]].mean((0, 1)), seen))

@@ -11,7 +11,7 @@ from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
 from herovlm.methods.inside.common import cut_layers
-from herovlm.types import Cut, Look, Reads
+from herovlm.types import Cut, NeedsInside, SeenInside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +42,17 @@ class ToDreLlm(Inside):
         """False: all or nothing, as the picture has it."""
         return False
 
-    def needs(self, depth: int) -> dict[int, Reads]:
+    def needs(self, depth: int) -> dict[int, NeedsInside]:
         """Attention from text to picture and back."""
-        return {layer: Reads(text=True, back=True) for layer in cut_layers((self.layer,), depth)}
+        return {layer: NeedsInside(text=True, back=True) for layer in cut_layers((self.layer,), depth)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """All of them, at most."""
         return (positions,)
 
-    def choose(self, look: Look) -> Cut:
+    def choose(self, seen: SeenInside) -> Cut:
         """Compare both attentions with the threshold; each row of attention sums to one."""
-        text: Any = look.text  # (Q, n)
-        back: Any = look.back  # (V,)
-        gone = len(text) > 0 and max(float(text[:, look.visual].sum(1).mean()), float(back.mean())) < self.threshold
-        return Cut(torch.arange(0 if gone else len(look.visual), device=look.visual.device))
+        text: Any = seen.text  # (Q, n)
+        back: Any = seen.back  # (V,)
+        gone = len(text) > 0 and max(float(text[:, seen.visual].sum(1).mean()), float(back.mean())) < self.threshold
+        return Cut(torch.arange(0 if gone else len(seen.visual), device=seen.visual.device))

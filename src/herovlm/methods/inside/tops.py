@@ -15,7 +15,7 @@ from herovlm.methods.inside.base import Inside
 from herovlm.methods.inside.common import cut_layers, raters
 from herovlm.ops import diversity, threefold
 from herovlm.ops.threefold import Scale
-from herovlm.types import Cut, Look, Reads
+from herovlm.types import Cut, NeedsInside, SeenInside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,9 @@ class TopsLlm(Inside):
         within(self, 1e-9, 1, "keep")
         within(self, 0, math.inf, "alpha", "lam")
 
-    def needs(self, depth: int) -> dict[int, Reads]:
+    def needs(self, depth: int) -> dict[int, NeedsInside]:
         """Attention of the text, states to compare, and states as they entered, to find the raters."""
-        wanted = Reads(text=True, states=True, entered=self.by == "fitting")
+        wanted = NeedsInside(text=True, states=True, entered=self.by == "fitting")
         return dict.fromkeys(cut_layers(self.layers, depth), wanted)
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
@@ -61,19 +61,19 @@ class TopsLlm(Inside):
         share = 0.5 if self.keep is None else self.keep
         return tuple(max(1, round(positions * share ** (2 * stage + 1))) for stage in range(len(self.layers)))
 
-    def choose(self, look: Look) -> Cut:
+    def choose(self, seen: SeenInside) -> Cut:
         """Order the positions of each image by the rule and take the first."""
-        rows: Any = look.text  # (Q, n)
-        states: Any = look.states
+        rows: Any = seen.text  # (Q, n)
+        states: Any = seen.states
         if not len(rows):
             raise MethodError(
                 "tops_llm lets the text behind the image rate it, and there is none: put the question last"
             )
-        rows = rows[raters(look, self.name)] if self.by == "fitting" else rows[-1:] if self.by == "last" else rows
-        relevance, visual = rows.float().mean(0)[look.visual], states[look.visual]  # (V,), (V, D)
-        keep = torch.zeros_like(look.image, dtype=torch.bool)
-        for image, count in enumerate(look.granted):
-            own = (look.image == image).nonzero().flatten()
+        rows = rows[raters(seen, self.name)] if self.by == "fitting" else rows[-1:] if self.by == "last" else rows
+        relevance, visual = rows.float().mean(0)[seen.visual], states[seen.visual]  # (V,), (V, D)
+        keep = torch.zeros_like(seen.image, dtype=torch.bool)
+        for image, count in enumerate(seen.granted):
+            own = (seen.image == image).nonzero().flatten()
             how = {"alpha": self.alpha, "lam": self.lam}
             order = threefold.order(diversity.cosines(visual[own]), relevance[own], count, **how, scale=self.scale)
             keep[own[order[:count]]] = True

@@ -13,7 +13,7 @@ from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
 from herovlm.methods.inside.common import best, cut_layers
 from herovlm.ops import reduce
-from herovlm.types import Cut, Look, Reads
+from herovlm.types import Cut, NeedsInside, SeenInside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,10 @@ class VitCopLlm(Inside):
         """Always: its clusters come from a method before it, so it is never alone."""
         return True
 
-    def needs(self, depth: int) -> dict[int, Reads]:
+    def needs(self, depth: int) -> dict[int, NeedsInside]:
         """Keys of the layer before, and at first the clusters."""
         shallow, deep = cut_layers((self.shallow, self.deep), depth)
-        return {shallow: Reads(keys=True, groups=True), deep: Reads(keys=True)}
+        return {shallow: NeedsInside(keys=True, groups=True), deep: NeedsInside(keys=True)}
 
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """Solve for the mean over all layers, as the authors do."""
@@ -69,17 +69,17 @@ class VitCopLlm(Inside):
             )
         return first, max(1, round(first * self.last))
 
-    def choose(self, look: Look) -> Cut:
+    def choose(self, seen: SeenInside) -> Cut:
         """Short keys are the important ones."""
-        keys: Any = look.keys  # (G, n, C)
-        norms = keys.float().mean(0)[look.visual].norm(dim=-1)  # (V,)
-        if look.layer != next(iter(self.needs(look.depth))):
-            return Cut(best(-norms, look), positions="true" if self.positions == "true" else "before")
-        groups: Any = look.groups
+        keys: Any = seen.keys  # (G, n, C)
+        norms = keys.float().mean(0)[seen.visual].norm(dim=-1)  # (V,)
+        if seen.layer != next(iter(self.needs(seen.depth))):
+            return Cut(best(-norms, seen), positions="true" if self.positions == "true" else "before")
+        groups: Any = seen.groups
         keep, merged = torch.zeros_like(norms, dtype=torch.bool), torch.zeros_like(norms, dtype=torch.bool)
         rows = torch.zeros(len(norms), len(norms), device=norms.device)
-        for image, count in enumerate(look.granted):
-            own = (look.image == image).nonzero().flatten()
+        for image, count in enumerate(seen.granted):
+            own = (seen.image == image).nonzero().flatten()
             group = reduce.groups(norms[own], groups[own], count)
             keep[own[group < 0]] = True
             for number in range(int(group.max()) + 1):

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from herovlm.adapters.columns import Columns, Prompts
 from herovlm.ops.attend import attend, mean_of_heads
-from herovlm.types import Cut, KeptInside, Reads
+from herovlm.types import Cut, KeptInside, NeedsInside
 
 Rope = tuple[Tensor, Tensor]  # cosines and sines, (B or 1, n, C)
 
 
 @dataclass
-class Passing:
+class Batch:
     """A prompt on its way through the layers."""
 
     prompts: Prompts
@@ -27,15 +27,15 @@ class Passing:
     rope: Rope  # of the layer that ran last
     given: dict[str, Any] = field(default_factory=dict)  # what layers get instead, once something was cut
     queries: dict[int, Tensor] = field(default_factory=dict)  # layer -> (B, n, H * C) query projections
-    stretches: list[Columns | None] = field(default_factory=list)  # for each layer; None before something was cut
-    left: list[dict[int, tuple[Tensor, Tensor]]] = field(init=False)  # for each row: layer -> which are left, melted
-    twins: list[bool] = field(init=False)  # whether a row is the same as the one before
+    segments: list[Columns | None] = field(default_factory=list)  # for each layer; None before something was cut
+    left: list[dict[int, tuple[Tensor, Tensor]]] = field(init=False)  # for each row: layer -> which are left, joined
+    duplicates: list[bool] = field(init=False)  # whether a row is the same as the one before
 
     def __post_init__(self) -> None:
         """Start with everything."""
         self.left = [{} for _ in self.entered]
         states = self.entered
-        self.twins = [row > 0 and torch.equal(states[row], states[row - 1]) for row in range(len(states))]
+        self.duplicates = [row > 0 and torch.equal(states[row], states[row - 1]) for row in range(len(states))]
 
     def note(self, row: int, layer: int, cut: Cut | None) -> None:
         """Write down which of a row's visual positions are left from a layer on."""
@@ -52,10 +52,10 @@ class Passing:
         for count in self.prompts.counts[row]:
             kept, merged = {}, {}
             positions = [count] * depth
-            for layer, (alive, melted) in self.left[row].items():
+            for layer, (alive, joined) in self.left[row].items():
                 own = (alive >= start) & (alive < start + count)
                 order = alive[own].argsort()
-                kept[layer], merged[layer] = alive[own][order] - start, melted[own][order]
+                kept[layer], merged[layer] = alive[own][order] - start, joined[own][order]
                 positions[layer:] = [int(own.sum())] * (depth - layer)
             found.append(KeptInside(tuple(positions), kept, merged))
             start += count
@@ -63,41 +63,41 @@ class Passing:
 
 
 @torch.no_grad()
-def look(layers: Any, layer: int, hidden: Tensor, row: int, passing: Passing, wanted: Reads) -> dict[str, Any]:
-    """Read one row of the batch before a layer: the fields of `Look` that are signals.
+def signals(layers: Any, layer: int, hidden: Tensor, row: int, batch: Batch, wanted: NeedsInside) -> dict[str, Any]:
+    """Read one row of the batch before a layer: the fields of `SeenInside` that are signals.
 
     Args:
         layers: The layers of the language model.
         layer: The one that comes next.
         hidden: (B, n, D) what it is about to read.
         row: Which prompt.
-        passing: The batch on its way.
+        batch: The batch on its way.
         wanted: What to read.
     """
-    on = passing.columns.real[row].nonzero().flatten()
-    where = passing.columns.index[row, on]
-    image = passing.prompts.image[row, where]
+    on = batch.columns.real[row].nonzero().flatten()
+    where = batch.columns.index[row, on]
+    image = batch.prompts.image[row, where]
     visual, words = (image >= 0).nonzero().flatten(), behind(image)
     found: dict[str, Any] = {"visual": visual, "image": image[visual]}
     if wanted.states:
         found["states"] = hidden[row, on]
     if wanted.entered:
-        all_images = passing.prompts.image[row]
-        found["entered"] = (passing.entered[row, all_images >= 0], passing.entered[row, where[words]])
-    if wanted.groups and passing.prompts.groups is not None:
-        found["groups"] = passing.prompts.groups[row, where[visual]]
+        all_images = batch.prompts.image[row]
+        found["entered"] = (batch.entered[row, all_images >= 0], batch.entered[row, where[words]])
+    if wanted.groups and batch.prompts.groups is not None:
+        found["groups"] = batch.prompts.groups[row, where[visual]]
     if wanted.ahead:
-        found["ahead"] = _ahead(layers[layer], hidden[row, on], _rope(passing.rope, row, on))
+        found["ahead"] = _ahead(layers[layer], hidden[row, on], _rope(batch.rope, row, on))
     if wanted.turned:
-        found["turned"] = _ones(layers[layer - 1].self_attn, _rope(passing.rope, row, on))
+        found["turned"] = _ones(layers[layer - 1].self_attn, _rope(batch.rope, row, on))
     if not (wanted.last or wanted.text or wanted.heads or wanted.back or wanted.keys):
         return found
-    keys = passing.cache.layers[layer - 1].keys[row, :, on]  # (G, n, C)
+    keys = batch.cache.layers[layer - 1].keys[row, :, on]  # (G, n, C)
     found["keys"] = keys if wanted.keys else None
 
     def queries(at: Tensor) -> Tensor:
-        projected = passing.queries[layer - 1][row, on[at]]
-        return _turned(layers[layer - 1].self_attn, projected, _rope(passing.rope, row, on[at]))
+        projected = batch.queries[layer - 1][row, on[at]]
+        return _turned(layers[layer - 1].self_attn, projected, _rope(batch.rope, row, on[at]))
 
     if wanted.last:
         last = visual.new_tensor([len(on) - 1])
