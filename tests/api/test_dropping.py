@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria, TextStreamer, pipeline
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria, TextStreamer, pipeline
 
 import herovlm
 from herovlm.adapters.compat import CACHES, cache_in
-from herovlm.errors import BudgetError, InputsError, ModelError, UnsupportedError
+from herovlm.errors import BudgetError, InputsError, MethodError, ModelError, UnsupportedError
 
 GREEDY = {"max_new_tokens": 5, "do_sample": False}
 
@@ -271,3 +274,84 @@ def test_refuses_the_cache_of_a_shortened_prompt(small: tiny.Tiny, inputs: Any, 
             small.model.generate(out.sequences, attention_mask=mask, **{name: cache_in(out)})
         with pytest.raises(UnsupportedError, match="past_key_values"):
             small.model.generate(**inputs, **{name: cache_in(out)})
+
+
+def went_on(model: Any, out: Any, cache: Any) -> list[Any]:
+    """Every way of going on from a cache with the whole conversation, or with new tokens."""
+    mask, new = torch.ones_like(out.sequences), out.sequences[:, -1:]
+    return [
+        lambda: model.generate(out.sequences, attention_mask=mask, past_key_values=cache, **GREEDY),
+        lambda: model.generate(new, attention_mask=mask, past_key_values=cache, **GREEDY),
+        lambda: model(input_ids=new, past_key_values=cache),
+    ]
+
+
+@pytest.mark.parametrize("method", ["random", "random + fastv(layer=1)"])
+@pytest.mark.parametrize("how", ["returned", "given", "of a call"])
+def test_the_cache_of_a_shortened_prompt_is_refused_outside(
+    small: tiny.Tiny, inputs: Any, method: str, how: str
+) -> None:
+    """It was silently wrong: transformers cuts the next prompt by the length of the short one."""
+    given = DynamicCache()
+    with torch.no_grad(), herovlm.dropping(small.model, method=method, keep=0.3):
+        out = small.model.generate(
+            **inputs, **GREEDY, return_dict_in_generate=True, past_key_values=given if how == "given" else None
+        )
+        cache = out.past_key_values if how == "returned" else given
+        if how == "of a call":
+            cache = small.model(**inputs, use_cache=True).past_key_values
+            small.model(input_ids=out.sequences[:, -1:], past_key_values=cache)  # a loop of one's own goes on inside
+    assert isinstance(cache, DynamicCache)
+    length = cache.get_seq_length()
+    with torch.no_grad():
+        copies = [cache, copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))]
+        for go_on in itertools.chain.from_iterable(went_on(small.model, out, one) for one in copies):
+            with pytest.raises(UnsupportedError, match="past_key_values"):
+                go_on()
+            with herovlm.dropping(small.model, method=method), pytest.raises(UnsupportedError, match="past_key_values"):
+                go_on()
+        with pytest.raises(UnsupportedError, match="past_key_values"):
+            small.model.generate(**inputs, **GREEDY, past_key_values=cache)
+    assert cache.get_seq_length() == length == cache.layers[0].keys.shape[2]  # it can be looked at
+    plain = small.model.generate(**inputs, **GREEDY)
+    cache.reset()
+    assert torch.equal(small.model.generate(**inputs, **GREEDY, past_key_values=cache), plain)
+    assert type(cache) is DynamicCache
+
+
+def test_the_cache_of_an_untouched_prompt_is_a_plain_one(small: tiny.Tiny, inputs: Any) -> None:
+    with herovlm.dropping(small.model, method="random", keep=1.0):
+        out = small.model.generate(**inputs, **GREEDY, return_dict_in_generate=True)
+    short = herovlm.drop(small.model, inputs, method="random", keep=0.3)
+    with herovlm.dropping(small.model, method="random", keep=0.3):
+        other = small.model.generate(**short, **GREEDY, return_dict_in_generate=True)  # made shorter before
+    for cache in (out.past_key_values, other.past_key_values):
+        assert type(cache) is DynamicCache
+        with torch.no_grad():
+            small.model(input_ids=torch.full((2, 1), 65), past_key_values=cache)
+
+
+@pytest.mark.parametrize("part", ["tower", "no tower", "blocks", "projector", "method", "narrow"])
+def test_the_model_is_checked_on_entry(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And by drop() before anything runs: there is nothing in the inputs to look at."""
+    model = tiny.make("llava_next").model
+    plan: dict[str, Any] = {"method": "random"}
+    error: type[Exception] = ModelError
+    if part == "tower":
+        monkeypatch.setattr(model.config.vision_config, "model_type", "siglip_vision_model")
+    elif part == "no tower":
+        model.model.vision_tower = None
+    elif part == "blocks":
+        model.model.vision_tower = torch.nn.Identity()
+    elif part == "projector":
+        model.model.multi_modal_projector = None
+    elif part == "method":
+        plan, error = {"method": "vtc_cls(last=9)"}, MethodError
+    else:
+        plan["narrow"], error = 0.5, UnsupportedError
+        for layer in model.model.vision_tower.encoder.layers:
+            layer.__class__ = type("Other", (type(layer),), {})
+    with pytest.raises(error), herovlm.dropping(model, **plan):
+        pytest.fail("it was let in")
+    with pytest.raises(error):
+        herovlm.drop(model, {}, **plan)

@@ -65,13 +65,15 @@ class Call:
         if self.prompt is not None and "input_ids" in new:
             new[self.prompt] = new.pop("input_ids")
         known = self.parameters.values()
-        gone = [one.name for one in known if one.name in self.given and one.name not in new]
-        new |= {name: None for name in gone if self.parameters[name].default is inspect.Parameter.empty}
-        odd = sorted({*new} - {*self.parameters})
-        if odd and not any(one.kind is one.VAR_KEYWORD for one in known):
+        gone = [
+            one.name for one in known if one.name in self.given and one.name not in new and one.default is one.empty
+        ]
+        odd = [] if any(one.kind is one.VAR_KEYWORD for one in known) else sorted({*new} - {*self.parameters})
+        if gone or odd:
+            why = f"insists on {', '.join(gone)}" if gone else f"does not take {', '.join(odd)}"
             raise UnsupportedError(
-                f"the generate() of this instance, {self.what}(), does not take {', '.join(odd)}, which a shortened "
-                "prompt needs; let it pass on what it does not know (**kwargs)"
+                f"the generate() of this instance, {self.what}(), {why}, but a shortened prompt comes with "
+                "mm_encoder_outputs instead of pictures; let it pass on all that it is given (**kwargs)"
             )
         args = [new.pop(one.name) for one in known if one.kind is one.POSITIONAL_ONLY and one.name in new]
         return self.function(*args, **new)

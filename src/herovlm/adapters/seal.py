@@ -61,9 +61,10 @@ class Sealed(Cache):  # type: ignore[misc]
         return super().get_mask_sizes(*args, **kwargs) if self._used() else self.get_mask_sizes(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_is_user_defined":  # what generate() does first with a cache that it is given
-            self._used()
-        super().__setattr__(name, value)
+        if name != "_is_user_defined" or self._used():  # what generate() does first with a cache that it is given
+            super().__setattr__(name, value)
+        else:
+            setattr(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _empty, (type(self).__bases__[1],), vars(self)
