@@ -32,6 +32,34 @@ ATTACK = """async url => {
   await fetch(url + "/gradio_api/upload", {method: "POST", mode: "no-cors", body: form}).catch(() => "");
   return {read: await fetch(url + "/config").then(r => r.text()).catch(() => "failed")};
 }"""
+CONTRAST = """() => {
+  const pen = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const read = (colour) => {
+    pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data];
+  };
+  const over = ([r, g, b, a], below) => [r, g, b].map((x, i) => (x * a + below[i] * (255 - a)) / 255);
+  const behind = (e) => {
+    if (!e) return [255, 255, 255];
+    const colour = read(getComputedStyle(e).backgroundColor);
+    return colour[3] === 255 ? colour.slice(0, 3) : over(colour, behind(e.parentElement));
+  };
+  const light = (rgb) => rgb.map((x) => x / 255).map((x) => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
+  const poor = [];
+  const check = (e, colour, words) => {
+    const back = behind(e), pair = [light(over(read(colour), back)), light(back)].sort((a, b) => b - a);
+    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+    if (ratio < 4.5) poor.push(`${words.trim().slice(0, 40)}: ${ratio.toFixed(2)} (${e.tagName} ${e.className})`);
+  };
+  for (const e of document.body.querySelectorAll("*")) {
+    if (!e.checkVisibility({opacityProperty: true, visibilityProperty: true}) || e.closest(":disabled, svg")) continue;
+    const own = [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data).join(" ");
+    if (own.trim() && e.getBoundingClientRect().width > 1) check(e, getComputedStyle(e).color, own);
+    if (e.placeholder) check(e, getComputedStyle(e, "::placeholder").color, e.placeholder);
+  }
+  return poor;
+}"""
 PICTURE = 'img[data-testid="detailed-image"], [data-testid="image"] img, .image-frame img'
 
 
@@ -57,16 +85,18 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, app: Served) -> Iterator[Page]:
+def opened(browser: Browser, app: Served, **how: Any) -> Iterator[Page]:
     """A user with the page open; nothing that the page asks for may be elsewhere."""
-    context = browser.new_context()
+    context = browser.new_context(**how)
     context.set_default_timeout(PATIENCE)
     page, elsewhere = context.new_page(), []
     page.on("request", lambda r: r.url.startswith((app.url, "data:", "blob:")) or elsewhere.append(r.url))
     page.goto(app.url)
     page.locator("#ask").wait_for()
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
     assert elsewhere == []
 
 
@@ -90,7 +120,7 @@ def test_one_user_from_example_to_overlay(browser: Browser, app: Served) -> None
     with opened(browser, app) as page:
         take(page, "notice board")
         page.locator("#ask").click()
-        few, full = card(page, "hero").locator("img"), card(page, "full").locator("img")
+        few, full = card(page, "hero").locator("img").first, card(page, "full").locator("img").first
         few.wait_for()
         before, whole = few.get_attribute("src"), full.get_attribute("src")
         assert "20 % of" in card(page, "hero").inner_text()
@@ -164,20 +194,111 @@ def test_the_main_controls_are_reached_and_used_by_keyboard(browser: Browser, ap
             )
             if names[-1] == "town map":
                 page.keyboard.press("Enter")
-            if names[-1] == "ask":
+            if names[-1] == "range":
                 break
         wanted = [
             "Drop an image file here to upload",
             "notice board",
             "town map",
             "textarea",
+            "ask",
             "Methods, up to 4",
             "range",
         ]
         assert [name for name in wanted if not any(name.lower() in seen.lower() for seen in names)] == [], names
         page.locator(PICTURE).first.wait_for()
+        page.locator("#ask").focus()
         page.keyboard.press("Enter")
         card(page, "hero").wait_for()
+
+
+def test_a_late_answer_never_stands_beside_a_new_picture(browser: Browser, app: Served) -> None:
+    with opened(browser, app) as page:
+        take(page, "notice board")
+        page.get_by_label("Question").fill("Is it late?")
+        page.locator("#ask").click()
+        page.get_by_role("button", name="Stop").and_(page.locator(":enabled")).wait_for()
+        take(page, "town map")
+        page.wait_for_function("document.querySelector('textarea, input[type=text]').value !== 'Is it late?'")
+        page.get_by_text("press Ask").wait_for()
+        page.get_by_label("Question").fill("Is it new?")
+        page.locator("#ask").click()
+        card(page, "hero").wait_for()
+        assert page.locator(".hv-question").all_inner_texts() == ["Is it new?"]
+
+
+def test_an_answer_can_be_stopped(browser: Browser, app: Served) -> None:
+    with opened(browser, app) as page:
+        take(page, "price list")
+        page.get_by_label("Question").fill("Is it stopped?")
+        page.locator("#ask").click()
+        page.get_by_role("button", name="Stop").click()  # waits until it can be pressed
+        page.get_by_text("press Ask").wait_for()
+        page.get_by_label("Question").fill("And on?")
+        page.locator("#ask").click()
+        card(page, "hero").wait_for()
+        assert page.locator(".hv-question").all_inner_texts() == ["And on?"]
+        assert page.get_by_role("button", name="Stop").is_disabled()
+
+
+def test_without_the_full_model_nothing_is_compared(browser: Browser, app: Served, tmp_path: Path) -> None:
+    """Where answers may be so long that all tokens do not fit beside them."""
+    with served(tmp_path, "--max-new-tokens", "3900") as narrow, opened(browser, narrow) as page:
+        take(page, "notice board")
+        page.locator("#ask").click()
+        card(page, "hero").locator("img").first.wait_for()
+        assert "language model reads" in card(page, "full").inner_text()
+        words = page.locator("#result").inner_text()
+        assert "nothing to compare with" in words
+        assert [word for word in ("untouched", "answer as", "faster", "slower", "smaller") if word in words] == []
+
+
+def test_a_question_that_is_too_long_is_not_cut_silently(browser: Browser, app: Served) -> None:
+    with opened(browser, app) as page:
+        take(page, "notice board")
+        page.get_by_label("Question").fill("why " * 150)
+        page.locator("#ask").click()
+        page.locator("[role=alert]", has_text="599 letters, more than 500").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_can_be_read(browser: Browser, app: Served, scheme: str) -> None:
+    """The contrast of all text with what is behind it, 4.5 to 1 at least (WCAG 2.2, 1.4.3)."""
+    with opened(browser, app, color_scheme=scheme, viewport={"width": 1400, "height": 900}) as page:
+        page.get_by_role("button", name="What the methods do").click()
+        page.get_by_role("link", name="2509.13067").first.wait_for()
+        assert page.evaluate(CONTRAST) == []
+        take(page, "notice board")
+        page.locator("#ask").click()
+        card(page, "hero").locator("img").first.wait_for()
+        page.get_by_text("What the numbers mean").click()
+        page.get_by_role("button", name="Stop").and_(page.locator(":disabled")).wait_for()
+        page.mouse.move(0, 0)
+        assert page.evaluate(CONTRAST) == []
+
+
+@pytest.mark.parametrize("size", [(1400, 900), (390, 844)])
+def test_ask_is_above_the_fold_and_the_answer_comes_into_view(
+    browser: Browser, app: Served, size: tuple[int, int]
+) -> None:
+    with opened(browser, app, viewport={"width": size[0], "height": size[1]}) as page:
+        take(page, "notice board")
+        box = page.locator("#ask").bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] < size[1]
+        page.locator("#ask").click()
+        card(page, "hero").locator("img").first.wait_for()
+        page.wait_for_function("document.querySelector('.hv-answer').getBoundingClientRect().bottom < innerHeight")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_what_has_no_words_has_a_name_and_focus_is_seen(browser: Browser, app: Served) -> None:
+    with opened(browser, app) as page:
+        page.get_by_title("Remove hero").wait_for()
+        for control in ("textarea", "input[type=range]"):
+            page.locator(control).first.focus()
+            page.keyboard.press("ArrowRight")
+            assert page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)") >= 2
 
 
 def status(app: Served, path: str, body: object = None, **headers: str) -> int:
@@ -270,10 +391,11 @@ def test_another_site_can_neither_put_in_nor_read_nor_frame(browser: Browser, ap
     site.server_close()
 
 
-def test_ctrl_c_ends_it_and_nothing_is_left(app: Served) -> None:
+def test_ctrl_c_ends_it_and_nothing_is_left(browser: Browser, app: Served) -> None:
     """The last test of this file."""
     assert [*app.folder.glob("herovlm-app-*")]
-    app.process.send_signal(signal.SIGINT)
-    assert app.process.wait(60) in (0, 130)
+    with opened(browser, app):  # a page that is open does not disturb it
+        app.process.send_signal(signal.SIGINT)
+        assert app.process.wait(60) in (0, 130)
     assert not [*app.folder.glob("herovlm-app-*")]
     assert "Traceback" not in (app.folder / "stderr").read_text()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from grids import make_seen
@@ -11,28 +14,42 @@ from PIL import Image
 from reports import an_answer
 
 from herovlm.app import desk as desks
-from herovlm.app.desk import Desk, Limits
+from herovlm.app.desk import Desk, Limits, StoppedError
 from herovlm.errors import BudgetError, HeroError, PictureError, UsageError
 from herovlm.viz.records import Answer
 
-METHODS = ["hero", "random", "uniform", "pool", "todre"]
+METHODS = ["hero", "random", "uniform", "pool", "todre"]  # the last cannot, "uniform" fails
 
 
 class Stub:
     """Answers with what it was asked, and remembers it."""
 
-    title, fit = "a model", "squeeze"
+    title, fit, reads = "a model", "squeeze", None
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float | int]] = []
+        self.together: list[object] = []
 
     def answer(
-        self, pictures: Sequence[Image.Image], question: str, method: str, keep: float | int, new_tokens: int
+        self,
+        pictures: Sequence[Image.Image],
+        question: str,
+        method: str,
+        keep: float | int,
+        new_tokens: int,
+        pulse: Callable[[], None],
     ) -> Answer:
         self.asked.append((method, keep))
+        pulse()
         if method == "todre":
             raise BudgetError("too few for todre")
+        if method == "uniform":
+            raise RuntimeError("a shape that nobody thought of")
         return an_answer(make_seen(1, 1, 4), method, f"{question} {pictures[0].getpixel((0, 0))}")
+
+    def timed(self, _pictures: object, _question: str, plan: object, answers: Sequence[Answer], _: object) -> Any:
+        self.together.append(plan)
+        return tuple(replace(answer, vision=7.0) for answer in answers)
 
 
 @pytest.fixture
@@ -97,7 +114,7 @@ def test_a_method_that_cannot_answer_says_why_and_the_others_answer(desk: Desk, 
 def test_when_the_time_is_over_the_rest_is_refused(
     desk: Desk, stub: Stub, photo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = iter((0.0, 1.0, 119.0, 121.0))
+    now = iter((0.0, 1.0, 119.0, 121.0, 122.0))
     monkeypatch.setattr("herovlm.app.desk.time.monotonic", lambda: next(now))
     asked = desk.ask(photo, "a", "why?", ["hero", "random"], 20)[1]
     assert [answer.method for answer in asked.answers] == ["full", "hero"]
@@ -150,3 +167,67 @@ def test_when_nothing_can_answer_the_first_reason_is_raised(
     monkeypatch.setattr(stub, "answer", refuse)
     with pytest.raises(HeroError, match="reason 0"):
         desk.ask(photo, "a", "why?", ["hero"], 20)
+
+
+def test_what_is_shown_together_was_timed_together(desk: Desk, stub: Stub, photo: str) -> None:
+    for percent in (20, 30):
+        asked = desk.ask(photo, "a", "why?", ["todre", "hero"], percent)[1]
+        assert {answer.vision for answer in asked.answers} == {7.0}
+    assert stub.together == [[("full", 1.0), ("hero", 0.2)], [("full", 1.0), ("hero", 0.3)]]
+
+
+def test_a_failure_that_nobody_thought_of_is_that_of_one_method(desk: Desk, photo: str) -> None:
+    asked = desk.ask(photo, "a", "why?", ["uniform", "hero"], 20)[1]
+    assert [answer.method for answer in asked.answers] == ["full", "hero"]
+    assert [(no.method, "RuntimeError" in no.why) for no in asked.refused] == [("uniform", True)]
+
+
+def test_without_memory_for_the_times_there_are_answers(
+    desk: Desk, stub: Stub, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(stub, "timed", full)
+    assert len(desk.ask(photo, "a", "why?", ["hero"], 20)[1].answers) == 2
+
+
+def test_a_picture_that_was_removed_is_asked_for_again(desk: Desk, photo: str) -> None:
+    Path(photo).unlink()
+    with pytest.raises(PictureError, match=r"mine\.png was removed after an hour.*put it in again"):
+        desk.ask(photo, "mine.png", "why?", ["hero"], 20)
+
+
+def test_whoever_asked_can_stop_it_and_nobody_else(
+    desk: Desk, stub: Stub, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, told = threading.Event(), threading.Event()
+    answer = stub.answer
+
+    def slow(*given: Any) -> Answer:
+        begun.set()
+        assert told.wait(60)
+        return answer(*given)
+
+    monkeypatch.setattr(stub, "answer", slow)
+    found: dict[str, object] = {}
+
+    def ask(who: str) -> None:
+        try:
+            found[who] = len(desk.ask(photo, "a", who, ["hero"], 20, who)[1].answers)
+        except StoppedError as error:
+            found[who] = error
+
+    users = [threading.Thread(target=ask, args=(who,)) for who in ("one", "two")]
+    for user in users:
+        user.start()
+    assert begun.wait(60)
+    desk.stop("one")
+    desk.stop("three")
+    told.set()
+    for user in users:
+        user.join(60)
+    assert isinstance(found["one"], StoppedError)
+    assert found["two"] == 2
+    desk.stop("one")  # nobody asks now
+    assert len(desk.ask(photo, "a", "why?", ["hero"], 20, "one")[1].answers) == 2

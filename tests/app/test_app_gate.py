@@ -234,3 +234,12 @@ def test_what_fails_behind_the_gate_is_one_line_and_ends_nothing(
     assert "RuntimeError" in line
     assert "\x1b" not in line
     assert caplog.records[0].exc_info is None
+
+
+def test_a_stream_that_the_end_of_the_server_breaks_off_is_closed(tmp_path: Path) -> None:
+    async def endless(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise asyncio.CancelledError
+
+    sent, _ = answered(tmp_path, "/gradio_api/queue/data", page=endless)
+    assert [event["type"] for event in sent] == ["http.response.start", "http.response.body"]

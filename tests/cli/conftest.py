@@ -27,7 +27,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Run `herovlm` with some words in an empty directory; prefill is timed once."""
+    """Run `herovlm` with some words in an empty directory; answers are timed once."""
     monkeypatch.setattr("herovlm.cli.session.RUNS", 1)
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()

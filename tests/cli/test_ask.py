@@ -55,7 +55,9 @@ def test_the_answer_and_the_numbers_are_those_of_the_library(
     assert answer["pictures"][0]["granted"] == kept.granted.tolist()
     layers, heads, channels = 2, 2, 32 // 4
     assert answer["cache_bytes"] == 2 * layers * heads * channels * 4 * short["input_ids"].shape[1]
-    assert answer["prefill_seconds"] > 0
+    stages = [answer[f"{stage}_seconds"] for stage in ("vision", "choosing", "prefill")]
+    assert min(stages) > 0
+    assert answer["answer_seconds"] > answer["first_token_seconds"] == pytest.approx(sum(stages))
 
 
 @pytest.mark.parametrize(

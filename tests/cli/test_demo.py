@@ -47,7 +47,7 @@ def test_the_table_says_what_the_page_says(cli: Cli, tmp_path: Path) -> None:
     for question in scenes.make(0).questions:
         assert question.text.split()[-1] in result.stdout
         assert question.text in page
-    for column in ("question", "method", "answer", "visual positions", "prefill", "KV cache"):
+    for column in ("question", "method", "answer", "visual positions", "first token", "whole answer", "KV cache"):
         assert column in result.stdout
     assert "wrong" in result.stdout
     assert result.stdout.rstrip().endswith("page: my.html")

@@ -1,15 +1,17 @@
-"""A session writes the prompt as the model knows it and times only the language model."""
+"""A session writes the prompt as the model knows it, answers, and times what it did side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import tiny
 import torch
 
 import herovlm
+from herovlm import api
 from herovlm.cli import load, session
 from herovlm.errors import InputsError
 
@@ -54,17 +56,15 @@ def test_the_page_knows_how_a_tile_is_made(
         assert one.fit == "pad"
 
 
-def test_prefill_reads_the_whole_prompt_and_leaves_it_unused(models: Models) -> None:
+def test_the_cache_is_that_of_the_whole_prompt_and_leaves_it_unused(models: Models) -> None:
     one = made(models)
     inputs = one.inputs([tiny.picture(60, 60)], "why?")
     short = herovlm.drop(one.model, inputs, keep=0.5, question="why?")
     alone = one.model.generate(**short, max_new_tokens=5, do_sample=False)
-    seconds, size = session.prefill(one.model, short)
     text = one.model.config.text_config
     channels = text.hidden_size // text.num_attention_heads
     each = 2 * text.num_hidden_layers * text.num_key_value_heads * channels * 4
-    assert size == each * short["input_ids"].shape[1]
-    assert 0 < seconds < 60
+    assert session.cache_of(one.model, short) == each * short["input_ids"].shape[1]
     assert torch.equal(one.model.generate(**short, max_new_tokens=5, do_sample=False), alone)
 
 
@@ -105,12 +105,73 @@ def test_other_libraries_are_quiet_only_inside() -> None:
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
+class Steps:
+    """A clock on which every mark is one second later."""
+
+    def __init__(self, _device: object) -> None:
+        self.now = 0.0
+
+    def mark(self) -> float:
+        self.now += 1
+        return self.now
+
+    start = mark
+
+    def seconds(self, marks: list[float]) -> list[float]:
+        return [b - a for a, b in pairwise(marks)]
+
+
 def test_every_stage_is_timed_by_itself(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter((0.0, 1.0, 3.0))
-    monkeypatch.setattr("herovlm.cost.clock.time.perf_counter", lambda: next(ticks))
-    monkeypatch.setattr(session, "prefill", lambda _, __: (7.0, 8))
-    answer = made(models).answer([tiny.picture(60, 60)], "why?", "hero", 0.5, 1)
-    assert (answer.vision, answer.choosing, answer.prefill, answer.cache) == (1.0, 2.0, 7.0, 8)
+    monkeypatch.setattr(session, "Clock", Steps)
+    answer = made(models).answer([tiny.picture(60, 60)], "why?", "hero", 0.5, 4)
+    assert (answer.vision, answer.choosing, answer.prefill, answer.first_token) == (1, 1, 1, 3)
+    assert answer.seconds == 3 + answer.writing > 3
+
+
+def test_answers_are_timed_side_by_side(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each round every method runs once, so that what disturbs a round disturbs all."""
+    one, photo, plan = made(models), [tiny.picture(60, 60)], [("full", 1.0), ("hero", 0.5)]
+    answers = [replace(one.answer(photo, "why?", *pair, 2), vision=1.0) for pair in plan]
+    asked: list[str] = []
+
+    def answering(_model: object, _inputs: object, options: api.Options) -> Callable[[], dict[str, float]]:
+        def way() -> dict[str, float]:
+            asked.append(options.method.name)
+            return {"vision": float(len(asked)), "selection": 0.0, "prefill": 0.25}
+
+        return way
+
+    monkeypatch.setattr(session, "answering", answering)
+    monkeypatch.setattr(session, "RUNS", 3)
+    monkeypatch.setattr(session, "ENOUGH", 99.0)
+    timed = one.timed(photo, "why?", plan, answers)
+    rounds = [asked[i : i + 2] for i in range(0, len(asked), 2)]
+    assert [sorted(names) for names in rounds] == [["full", "hero"]] * 3
+    assert {answer.vision for answer in timed} == {float(asked.index(n, 2, 4) + 1) for n in ("full", "hero")}
+    assert [answer.text for answer in timed] == [answer.text for answer in answers]
+    assert all(answer.prefill == 0.25 for answer in timed)
+
+
+def test_a_model_that_takes_minutes_is_not_asked_again_for_its_time(models: Models) -> None:
+    one, photo = made(models), [tiny.picture(60, 60)]
+    slow = replace(one.answer(photo, "why?", "full", 1.0, 1), prefill=31.0)
+    assert one.timed(photo, "why?", [("full", 1.0)], [slow]) == (slow,)
+
+
+def test_an_answer_can_be_stopped_between_stages_and_at_each_token(models: Models) -> None:
+    one, photo, plain = made(models), [tiny.picture(60, 60)], tiny.make()
+    stages = 2
+    for beats in (1, stages, stages + 1, stages + 3):
+        left = iter(range(beats))
+
+        def pulse(left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            one.answer(photo, "why?", "hero", 0.5, 8, pulse)
+    want = session.Session(plain.model, plain.processor, "tiny").answer(photo, "why?", "hero", 0.5, 8).text
+    assert one.answer(photo, "why?", "hero", 0.5, 8).text == want
 
 
 def test_an_answer_that_takes_too_long_is_cut_off(models: Models) -> None:

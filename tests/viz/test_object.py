@@ -125,14 +125,8 @@ def page(c: Case) -> list[np.ndarray]:
 
 
 def pillow(c: Case) -> list[np.ndarray]:
-    """The panels of the plain picture."""
-    rows, cols = c.seen.grid.tiles
-    whole = np.asarray(overlay.draw(c.image, c.seen, c.kept, height=480, fit=c.fit))
-    if not rows * cols:
-        return [whole]
-    cell = 480 // (SIDE * rows)
-    high, wide = rows * SIDE * cell, cols * SIDE * cell
-    return [whole[:high, :wide], whole[: SIDE * cell, wide + 2 * cell :]]
+    """The plain pictures."""
+    return [np.asarray(panel) for panel in overlay.draw(c.image, c.seen, c.kept, height=480, fit=c.fit)]
 
 
 def decode(uri: str) -> Image.Image:

@@ -15,13 +15,19 @@ from herovlm.viz.geometry import Fit
 from herovlm.viz.records import Answer, Asked
 
 HEIGHT = 640  # pixels of an overlay
+LONG = 40  # letters of an answer that is no longer set in large type
 
 
-def cards(picture: Image.Image, asked: Asked, fit: Fit) -> str:
-    """Lay the answers side by side, what costs less than with all positions marked."""
-    first = asked.answers[0]
-    rows = [_card(picture, answer, first, fit) for answer in asked.answers]
-    return _render("cards", question=asked.question, cards=rows, refused=asked.refused)
+def cards(picture: Image.Image, asked: Asked, fit: Fit, note: str = "") -> str:
+    """Lay the answers side by side, what costs less or more than with all tokens marked, and those who cannot answer.
+
+    Without an answer of the full model there is nothing to compare with.
+    """
+    full = next((answer for answer in asked.answers if answer.method == "full"), None)
+    rows = [_card(picture, answer, full, fit) for answer in asked.answers]
+    return _render(
+        "cards", question=asked.question, cards=rows, refused=asked.refused, note=note, full=full is not None
+    )
 
 
 def message(text: str) -> str:
@@ -34,44 +40,60 @@ def methods(rows: Sequence[tuple[str, str, str]]) -> str:
     return _render("methods", rows=rows)
 
 
-def head(model: str, study: bool) -> str:
-    """Write what stands over the page."""
-    return _render("head", model=model, study=study)
+def head(reads: str | None = None) -> str:
+    """Write what stands over the page; `reads` is what alone the model can read."""
+    return _render("head", reads=reads)
 
 
-def costs(answer: Answer, first: Answer) -> list[tuple[str, str, str]]:
-    """List what an answer cost: name, value, and how many times less than the first."""
-    prefill = first.prefill / answer.prefill if answer is not first and answer.prefill else 1.0
-    cache = first.cache / answer.cache if answer is not first and answer.cache else 1.0
+def foot(model: str, study: bool) -> str:
+    """Write what stands below the page."""
+    return _render("foot", model=model, study=study)
+
+
+def costs(answer: Answer, full: Answer | None) -> list[tuple[str, str, str, str]]:
+    """List what an answer cost: name, value, "gain" or "loss", and how many times as much or as little as in full."""
+    stages = " + ".join(f"{part:.0f}" for part in (1e3 * answer.vision, 1e3 * answer.choosing, 1e3 * answer.prefill))
+    whole = full or answer
     return [
-        ("visual positions", units.positions(answer.positions, answer.layers), ""),
-        ("vision tower", units.seconds(answer.vision), ""),
-        ("choosing", units.seconds(answer.choosing), ""),
-        ("prefill", units.seconds(answer.prefill), _times(prefill, "faster")),
-        ("KV cache", units.size(answer.cache), _times(cache, "smaller")),
+        ("tokens read", f"{units.positions(answer.positions, answer.layers)} of {answer.of:,}", "", ""),
+        ("until the first word", units.seconds(answer.first_token), *_faster(whole.first_token, answer.first_token)),
+        ("see + choose + read", f"{stages} ms", "", ""),
+        ("until the last word", units.seconds(answer.seconds), *_faster(whole.seconds, answer.seconds)),
+        ("memory (KV cache)", units.size(answer.cache), *_times(whole.cache, answer.cache, "smaller", "larger")),
     ]
 
 
-def _card(picture: Image.Image, answer: Answer, first: Answer, fit: Fit) -> dict[str, Any]:
+def _card(picture: Image.Image, answer: Answer, full: Answer | None, fit: Fit) -> dict[str, Any]:
     ((seen, kept),) = answer.views
     share = units.share(answer.positions, answer.of)
-    counts = ", ".join(str(count) for count in kept.granted[1:].tolist())
-    tiles = f", tiles {counts}" if counts else ""
+    *tiles, whole = overlay.draw(picture, seen, kept, height=HEIGHT, fit=fit)
+    counts = kept.granted.tolist()
+    told = ", ".join(str(count) for count in counts[1:])
     return {
         "method": answer.method,
         "whole": answer.positions == answer.of,
         "share": share,
-        "of": answer.of,
         "text": answer.text,
-        "same": None if answer is first else answer.text == first.text,
-        "image": _uri(overlay.draw(picture, seen, kept, height=HEIGHT, fit=fit)),
-        "alt": f"The picture, {share} of it lit: patches kept of the thumbnail {int(kept.granted[0])}{tiles}.",
-        "costs": costs(answer, first),
+        "long": len(answer.text) > LONG,
+        "same": None if full is None or answer is full else answer.text == full.text,
+        "untouched": answer is full,
+        "tiles": _uri(overlay.counted(tiles[0], seen.grid.tiles, counts[1:])) if tiles else "",
+        "thumbnail": _uri(whole),
+        "alt": f"The picture with {share} of it lit" + (f"; pieces kept of each tile: {told}" if told else ""),
+        "kept": f"{counts[0]:,} of {int(seen.valid[0].sum()):,}",
+        "costs": costs(answer, full),
     }
 
 
-def _times(factor: float, word: str) -> str:
-    return f"{factor:.1f} x {word}" if factor >= 1.05 else ""
+def _faster(full: float, seconds: float) -> tuple[str, str]:
+    return _times(full, seconds, "faster", "slower")
+
+
+def _times(full: float, this: float, less: str, more: str) -> tuple[str, str]:
+    """Compare with the full model: what is within a twentieth of it is the same."""
+    if not this or not full or 0.95 <= this / full <= 1.05:
+        return "", ""
+    return ("gain", f"{full / this:.1f} x {less}") if this < full else ("loss", f"{this / full:.1f} x {more}")
 
 
 def _uri(image: Image.Image) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -34,6 +35,10 @@ class Limits:
     waiting: int = 16  # questions of all users
 
 
+class StoppedError(Exception):
+    """Whoever asked does not want the answer any more."""
+
+
 class Session(Protocol):
     """What answers: `herovlm.cli.session.Session`."""
 
@@ -45,10 +50,30 @@ class Session(Protocol):
     def fit(self) -> Fit:
         """How one tile is made of a whole picture."""
 
+    @property
+    def reads(self) -> str | None:
+        """What alone the model can read, where that is little."""
+
     def answer(
-        self, pictures: Sequence[Image.Image], question: str, method: str, keep: float | int, new_tokens: int
+        self,
+        pictures: Sequence[Image.Image],
+        question: str,
+        method: str,
+        keep: float,
+        new_tokens: int,
+        pulse: Callable[[], None],
     ) -> Answer:
-        """Answer one question."""
+        """Answer one question; what `pulse` raises ends it."""
+
+    def timed(
+        self,
+        pictures: Sequence[Image.Image],
+        question: str,
+        plan: Sequence[tuple[str, float]],
+        answers: Sequence[Answer],
+        pulse: Callable[[], None],
+    ) -> tuple[Answer, ...]:
+        """Time answers side by side."""
 
 
 class Desk:
@@ -60,9 +85,15 @@ class Desk:
         self.limits = limits or Limits()
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, str, str, float], Answer] = OrderedDict()
+        self._stops: dict[str, threading.Event] = {}
+
+    def stop(self, who: str) -> None:
+        """End what someone waits for; the questions of others go on."""
+        if stop := self._stops.get(who):
+            stop.set()
 
     def ask(
-        self, path: str | None, name: str, question: str, methods: Sequence[str], percent: float
+        self, path: str | None, name: str, question: str, methods: Sequence[str], percent: float, who: str = ""
     ) -> tuple[Image.Image, Asked]:
         """Answer with all visual positions first, then by each method with `percent` of them.
 
@@ -72,34 +103,63 @@ class Desk:
             question: the user's words.
             methods: one to `limits.methods` of `self.methods`.
             percent: of the visual positions, more than 0 and at most 100.
+            who: asks, and may stop it.
 
         Returns:
             The picture, and the answers; a method that cannot answer, or has no time left to, is among the refused.
 
         Raises:
-            HeroError: what was asked is out of the limits, or no method can answer it.
+            HeroError: what was asked is out of the limits.
+            StoppedError: it was not wanted any more.
+            Exception: no method can answer it; why the first cannot.
         """
         question, chosen, keep = self._question(question), self._chosen(methods), _share(percent)
         picture, digest = self._picture(path, name)
-        answers, refused, errors = [], [], []
-        with self._lock:
-            ends = time.monotonic() + self.limits.seconds
-            for method, share in dict.fromkeys([("full", 1.0), *((method, keep) for method in chosen)]):
-                try:
-                    answers.append(self._answer(picture, (digest, question, method, share), ends))
-                except HeroError as error:
-                    refused.append(Refused(method, share, str(error)))
-                    errors.append(error)
+        plan = list(dict.fromkeys([("full", 1.0), *((method, keep) for method in chosen)]))
+        self._stops[who] = stop = threading.Event()
+        try:
+            with self._lock:
+                return picture, self._answers(picture, digest, question, plan, stop)
+        finally:
+            if self._stops.get(who) is stop:
+                del self._stops[who]
+
+    def _answers(
+        self, picture: Image.Image, digest: str, question: str, plan: Sequence[tuple[str, float]], stop: threading.Event
+    ) -> Asked:
+        """Answer by each (method, share) of a plan, whatever the others do, and time them side by side."""
+        ends = time.monotonic() + self.limits.seconds
+        done, answers, refused, errors = [], [], [], []
+
+        def pulse() -> None:
+            if stop.is_set():
+                raise StoppedError
+
+        for method, share in plan:
+            pulse()
+            try:
+                answers.append(self._answer(picture, (digest, question, method, share), ends, pulse))
+                done.append((method, share))
+            except StoppedError:
+                raise
+            except Exception as error:
+                refused.append(Refused(method, share, _why(error)))
+                errors.append(error)
         if not answers:
             raise errors[0]
-        return picture, Asked(question, tuple(answers), refused=tuple(refused))
+        if time.monotonic() < ends:
+            with suppress(RuntimeError):  # no memory, say: each has the time of its own answer
+                answers = list(self.session.timed([picture], question, done, answers, pulse))
+        return Asked(question, tuple(answers), refused=tuple(refused))
 
-    def _answer(self, picture: Image.Image, key: tuple[str, str, str, float], ends: float) -> Answer:
+    def _answer(
+        self, picture: Image.Image, key: tuple[str, str, str, float], ends: float, pulse: Callable[[], None]
+    ) -> Answer:
         if key not in self._known:
             if time.monotonic() > ends:
                 raise UsageError(f"the {self.limits.seconds:g} seconds of a question are over; ask fewer methods")
             _, question, method, keep = key
-            self._known[key] = self.session.answer([picture], question, method, keep, self.limits.new_tokens)
+            self._known[key] = self.session.answer([picture], question, method, keep, self.limits.new_tokens, pulse)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
@@ -137,6 +197,10 @@ class Desk:
         if not 1 <= len(methods) <= self.limits.methods:
             raise UsageError(f"{len(methods)} methods are chosen; choose one to {self.limits.methods}")
         return methods
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, HeroError) else f"this failed: unexpected {type(error).__name__}"
 
 
 def _share(percent: float) -> float:

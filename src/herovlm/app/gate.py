@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,6 +79,9 @@ class Gate:
         """Pass a request on; what fails there is one line in the log, and the server goes on."""
         try:
             await self.app(scope, receive, send)
+        except asyncio.CancelledError:  # the server ends, and this page is still open
+            with suppress(Exception):
+                await send({"type": "http.response.body", "body": b""})
         except Exception as error:
             logging.getLogger("uvicorn.error").error(
                 "%r: %s: %r", scope["path"], type(error).__name__, str(error)[:200]

@@ -81,14 +81,15 @@ def attempt(
     from herovlm.budget import told
     from herovlm.viz.records import Asked, Refused
 
-    answers, refused, errors = [], [], []
+    done, answers, refused, errors = [], [], [], []
     for method, budget in plan:
         step(f"{method}: {question[:60]}")
         try:
             answers.append(ready.answer([picture], question, method, budget, new_tokens))
+            done.append((method, budget))
         except HeroError as error:
             errors.append(error)
             refused.append(Refused(method, told(budget), str(error)))
     if not answers:
         raise errors[0]
-    return Asked(question, tuple(answers), refused=tuple(refused))
+    return Asked(question, ready.timed([picture], question, done, answers), refused=tuple(refused))

@@ -88,7 +88,8 @@ def one(report: Report, target: Path | None, as_data: bool) -> None:
         return
     typer.echo(plain(answer.text))
     share = units.share(answer.positions, answer.of)
-    cost = f"prefill {units.seconds(answer.prefill)}, KV cache {units.size(answer.cache)}"
+    times = f"first token {units.seconds(answer.first_token)}, whole answer {units.seconds(answer.seconds)}"
+    cost = f"{times}, KV cache {units.size(answer.cache)}"
     seen = f"{units.positions(answer.positions, answer.layers)} of {answer.of:,} visual positions ({share})"
     typer.secho(f"{answer.method}: {seen}, {cost}", err=True, dim=True)
     if target is not None:
@@ -110,17 +111,18 @@ def answers(asked: tuple[Asked, ...]) -> None:
     from herovlm.viz import units
 
     judged = any(answer.right is not None for one in asked for answer in one.answers)
-    costs = ("visual positions", "prefill", "KV cache")
+    costs = ("visual positions", "first token", "whole answer", "KV cache")
     columns = ["question"] * (len(asked) > 1) + ["method", "answer"] + [""] * judged + [*costs]
     rows = []
     for one in asked:
         for i, a in enumerate(one.answers):
             question = [one.question if i == 0 else ""] * (len(asked) > 1)
             verdict = ["" if a.right is None else "right" if a.right else "wrong"] * judged
-            cost = [units.positions(a.positions, a.layers), units.seconds(a.prefill), units.size(a.cache)]
+            times = [units.seconds(a.first_token), units.seconds(a.seconds)]
+            cost = [units.positions(a.positions, a.layers), *times, units.size(a.cache)]
             rows.append([*question, a.label, a.text, *verdict, *cost])
         for r in one.refused:
-            rows.append([""] * (len(asked) > 1) + [r.label, f"cannot: {r.why}", *[""] * judged, "–", "–", "–"])
+            rows.append([""] * (len(asked) > 1) + [r.label, f"cannot: {r.why}", *[""] * judged, *"–" * len(costs)])
     table(columns, rows, right=costs)
 
 
@@ -139,7 +141,11 @@ def answer_dict(answer: Answer) -> dict[str, Any]:
         "positions": answer.positions,
         "of": answer.of,
         "layers": list(answer.layers) or None,
+        "vision_seconds": answer.vision,
+        "choosing_seconds": answer.choosing,
         "prefill_seconds": answer.prefill,
+        "first_token_seconds": answer.first_token,
+        "answer_seconds": answer.seconds,
         "cache_bytes": answer.cache,
         "pictures": [
             {

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transformers import LlavaNextForConditionalGeneration, LlavaNextProcessor
 
 WEIGHTS = Path(__file__).parent / "weights"  # an ordinary folder for from_pretrained
+READS = "drawn notice boards, price lists and town maps"  # and nothing else
 
 
 def load(folder: Path = WEIGHTS) -> tuple[LlavaNextForConditionalGeneration, LlavaNextProcessor]:

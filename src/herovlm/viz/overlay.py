@@ -1,6 +1,8 @@
-"""The same drawing as on a page, as one plain picture: for a README, a notebook or a report."""
+"""The same drawing as on a page, as plain pictures: the tiles, and the thumbnail."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -14,10 +16,12 @@ PADDING, VEIL, EDGE, TILE = (217, 214, 205), (14, 14, 20), (255, 176, 0), (255, 
 DIM = 0.74  # how dark a dropped patch is
 
 
-def draw(picture: Image.Image, seen: Seen, kept: Kept, *, height: int = 768, fit: Fit = "squeeze") -> Image.Image:
-    """Draw the local tiles, `height` pixels high or a little less, with the thumbnail beside them.
+def draw(
+    picture: Image.Image, seen: Seen, kept: Kept, *, height: int = 768, fit: Fit = "squeeze"
+) -> tuple[Image.Image, ...]:
+    """Draw the local tiles, `height` pixels high or a little less, and the thumbnail; it comes last, or alone.
 
-    Kept patches are lit, dropped ones dark, padding is plain; the number in a tile is its kept patches.
+    Kept patches are lit, dropped ones dark, padding is plain.
 
     Raises:
         InputsError: the masks do not fit the grid.
@@ -28,15 +32,25 @@ def draw(picture: Image.Image, seen: Seen, kept: Kept, *, height: int = 768, fit
     parts = (kept.mask.cpu(), seen.valid.cpu())
     masks = [geometry.thumbnail(part, grid) for part in parts]
     thumbnail = _panel(picture, geometry.on_thumbnail(size, grid, fit), masks, cell)
-    _tiles(thumbnail, (1, 1), kept.granted[:1].tolist())
     if not rows * cols:
-        return thumbnail
+        return (thumbnail,)
     masks = [geometry.canvas(part, grid) for part in parts]
     local = _panel(picture, geometry.on_canvas(size, grid), masks, cell)
-    _tiles(local, grid.tiles, kept.granted[1:].tolist())
-    whole = Image.new("RGB", (local.width + 2 * cell + thumbnail.width, local.height), "white")
-    whole.paste(local, (0, 0))
-    whole.paste(thumbnail, (local.width + 2 * cell, 0))
+    _part(local, grid.tiles)
+    return local, thumbnail
+
+
+def counted(panel: Image.Image, tiles: tuple[int, int], counts: Sequence[int]) -> Image.Image:
+    """Write above each tile of a panel how many of its patches were kept, on a strip that covers nothing."""
+    (rows, cols), high, wide = tiles, panel.height // tiles[0], panel.width // tiles[1]
+    strip = max(14, min(high // 6, wide // 3))
+    whole = Image.new("RGB", (panel.width, panel.height + rows * strip), VEIL)
+    pen, font = ImageDraw.Draw(whole), ImageFont.load_default(strip * 0.72)
+    for row in range(rows):
+        top = row * (high + strip)
+        whole.paste(panel.crop((0, row * high, panel.width, (row + 1) * high)), (0, top + strip))
+        for col, count in enumerate(counts[row * cols : (row + 1) * cols]):
+            pen.text((col * wide + wide // 2, top + strip // 2), str(count), fill=EDGE, font=font, anchor="mm")
     return whole
 
 
@@ -56,19 +70,13 @@ def _stencil(cells: Tensor, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(cells.to(torch.uint8).mul(255).numpy()).resize(size, Image.Resampling.NEAREST)
 
 
-def _tiles(panel: Image.Image, tiles: tuple[int, int], counts: list[int]) -> None:
-    """Part the tiles and write in each how many of its patches were kept."""
+def _part(panel: Image.Image, tiles: tuple[int, int]) -> None:
+    """Part the tiles by lines."""
     pen, (rows, cols) = ImageDraw.Draw(panel), tiles
     high, wide = panel.height // rows, panel.width // cols
-    font = ImageFont.load_default(max(10, high // 12))
-    for tile, count in enumerate(counts):
+    for tile in range(rows * cols):
         x, y = tile % cols * wide, tile // cols * high
         pen.rectangle((x, y, x + wide - 1, y + high - 1), outline=TILE, width=max(1, high // 160))
-        at = (x + high // 24, y + high // 24)
-        left, top, right, bottom = pen.textbbox(at, str(count), font=font)
-        rim = high // 60
-        pen.rectangle((left - rim, top - rim, right + rim, bottom + rim), fill=VEIL)
-        pen.text(at, str(count), fill=EDGE, font=font)
 
 
 def _at(place: Box, cell: int) -> tuple[int, int]:

@@ -108,15 +108,16 @@ def _card(report: Report, m: int) -> dict[str, Any]:
     """Sum up method `m` over all questions, beside the first method."""
     answers, first = ([asked.answers[i] for asked in report.asked] for i in (m, 0))
     judged = [answer.right for answer in answers if answer.right is not None]
-    prefill = _middle(answers, "prefill")
+    first_token = _middle(answers, "first_token")
     return {
         "label": answers[0].label,
         "positions": round(_middle(answers, "positions")),
         "of": round(_middle(answers, "of")),
         "layers": answers[0].layers,
-        "prefill": prefill,
+        "first_token": first_token,
+        "seconds": _middle(answers, "seconds"),
         "cache": round(_middle(answers, "cache")),
-        "faster": _middle(first, "prefill") / prefill if m and prefill else None,
+        "faster": _middle(first, "first_token") / first_token if m and first_token else None,
         "smaller": _middle(first, "cache") / max(1.0, _middle(answers, "cache")) if m else None,
         "first": first[0].label,
         "right": sum(judged) if judged else None,

@@ -20,19 +20,30 @@ class Answer:
     text: str
     positions: int  # visual positions that reached the LLM, all pictures together
     of: int  # visual positions that the untouched model sends
-    prefill: float  # seconds of the LLM over the whole prompt, vision tower not counted
+    prefill: float  # seconds of the LLM over the whole prompt, until the first token
     cache: int  # bytes of keys and values after prefill
     views: tuple[tuple[Seen, Kept], ...]  # one a picture
     right: bool | None = None  # None when the true answer is not known
     inside: tuple[KeptInside, ...] = ()  # one a picture, where a method goes on inside the LLM
     vision: float = 0.0  # seconds of the vision tower and the signals that the method needs
     choosing: float = 0.0  # seconds of choosing and of rebuilding the prompt
+    writing: float = 0.0  # seconds from the first token to the end of the answer
 
     @property
     def label(self) -> str:
         """How tables and pages call this answer: "hero, keep 0.2", or "full" when nothing was dropped."""
         whole = self.keep == 1.0 or (self.positions == self.of and not self.inside)
         return self.method if whole else f"{self.method}, {label(self.keep)}"
+
+    @property
+    def first_token(self) -> float:
+        """Seconds until the first token: seeing, choosing and prefill."""
+        return self.vision + self.choosing + self.prefill
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole answer."""
+        return self.first_token + self.writing
 
     @property
     def layers(self) -> tuple[int, ...]:
