@@ -86,7 +86,6 @@ def application(
 def blocks(desk: Desk, examples: Sequence[Example], about: Sequence[tuple[str, str, str]], study: bool) -> Any:
     """Lay out the controls and wire them."""
     gr: Any = require("gradio", extra="app")
-    limits = desk.limits
     with gr.Blocks(title="herovlm", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(cards.head(desk.session.reads))
         asked = gr.State(False)
@@ -112,15 +111,7 @@ def blocks(desk: Desk, examples: Sequence[Example], about: Sequence[tuple[str, s
             with gr.Column(elem_id="answers"):
                 result = gr.HTML(cards.message(HINT), elem_id="result")
             with gr.Column(elem_id="settings"):
-                methods = gr.Dropdown(
-                    list(desk.methods),
-                    value=["hero"],
-                    multiselect=True,
-                    max_choices=limits.methods,
-                    label=f"Methods, up to {limits.methods}",
-                    elem_id="methods",
-                )
-                keep = gr.Slider(1, 100, value=20, step=1, label="Keep, in %", info="of the visual tokens")
+                methods, keep = _settings(gr, desk)
         with gr.Accordion("What the methods do", open=False):
             gr.HTML(cards.methods(about))
         gr.HTML(cards.foot(desk.session.title, study))
@@ -141,6 +132,19 @@ def blocks(desk: Desk, examples: Sequence[Example], about: Sequence[tuple[str, s
             thumb.click(_taking(gr, example), None, [picture, question, ideas], **QUICK)
         ideas.click(lambda sample: sample[0], [ideas], [question], **QUICK)
     return page
+
+
+def _settings(gr: Any, desk: Desk) -> tuple[Any, Any]:
+    """Lay out what else can be chosen: methods, and how much they keep."""
+    methods = gr.Dropdown(
+        list(desk.methods),
+        value=["hero"],
+        multiselect=True,
+        max_choices=desk.limits.methods,
+        label=f"Methods, up to {desk.limits.methods}",
+        elem_id="methods",
+    )
+    return methods, gr.Slider(1, 100, value=20, step=1, label="Keep, in %", info="of the visual tokens")
 
 
 def _asking(triggers: Sequence[Any], answer: Any, given: Any, shown: Any, stop: Any, **how: Any) -> Any:
