@@ -195,7 +195,7 @@ def _leaving(desk: Desk, gone: bool = False) -> Callable[..., Any]:
 
 
 def _note(desk: Desk, path: str | None) -> str:
-    """Say what an answer about a user's own picture is worth, where the model can read little."""
+    """Return what an answer about a user's own picture is worth, where the model can read little."""
     reads = desk.session.reads
     if reads is None or path is None or Path(path).parent.name == EXAMPLES:
         return ""
