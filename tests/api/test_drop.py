@@ -264,6 +264,15 @@ BAD_OPTIONS = [
     ({"method": "heroo"}, MethodError, "did you mean 'hero'"),
     ({"positions": "new"}, UsageError, "'compact' or 'original'"),
     ({"newlines": "some"}, UsageError, "'touched'"),
+    ({"positions": np.zeros(2)}, UsageError, "'compact' or 'original'"),
+    ({"newlines": ["none"]}, UsageError, "'touched'"),
+    ({"question": 5}, UsageError, "question=5 is no text"),
+    ({"question": ["Hi?", None]}, UsageError, "no text"),
+    ({"question": torch.zeros(2)}, UsageError, "no text"),
+    ({"processor": 5}, UsageError, "processor=5 reads neither"),
+    ({"processor": "llava"}, UsageError, "model's own processor"),
+    ({"method": 5}, MethodError, "method=5"),
+    ({"narrow": (float("nan"), 0.5)}, UsageError, "narrow"),
 ]
 
 
@@ -273,7 +282,19 @@ def test_bad_options(small: tiny.Tiny, inputs: Any, options: Any, error: Any, me
         herovlm.drop(small.model, inputs, **options)
 
 
+@pytest.mark.parametrize("given", [torch.zeros(1, 3), None, "text", 5, [1], {1: 2}], ids=lambda x: type(x).__name__)
+def test_inputs_that_are_no_mapping(small: tiny.Tiny, given: Any) -> None:
+    with pytest.raises(InputsError, match="give all that the processor returned"):
+        herovlm.drop(small.model, given)
+
+
 BAD_INPUTS = [
+    ({"attention_mask": [[1]]}, InputsError, "attention_mask must be one tensor"),
+    ({"input_ids": torch.zeros(2, 3)}, InputsError, "input_ids is of torch.float32"),
+    ({"pixel_values": torch.zeros(2, 5, 3, 16, 7)}, InputsError, "not what this model sees"),
+    ({"pixel_values": torch.zeros(2, 5, 3, 16, 16, device="meta")}, InputsError, "meta"),
+    ({"image_sizes": torch.zeros(2, 2, dtype=torch.long)}, InputsError, "from 1 on"),
+    ({"image_sizes": "large"}, InputsError, "image_sizes must be"),
     ({"inputs_embeds": torch.zeros(2, 3, 32)}, UnsupportedError, "inputs_embeds"),
     ({"mm_encoder_outputs": {}}, UnsupportedError, "mm_encoder_outputs"),
     ({"pixel_values_videos": torch.zeros(1)}, UnsupportedError, "video"),

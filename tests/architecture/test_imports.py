@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cost", "eval", "viz", "scale"}),
     frozenset({"demo"}),
     frozenset({"api"}),
+    frozenset({"request"}),
     frozenset({"splice", "spec", "auto"}),
     frozenset({"registry"}),
     frozenset({"methods", "adapters", "decoding"}),

@@ -133,6 +133,22 @@ def test_one_tile_is_cropped_unless_told() -> None:
     assert herovlm.show(a_short(), IMAGE).plates[0].figure.thumbnail.picture.width == 4
 
 
+def test_a_file_that_is_stored_turned_may_have_been_seen_either_way(tmp_path: Path) -> None:
+    """`Image.open` hands it on as it is stored, our reader turns it: only its owner knows which the model saw."""
+    short, path = a_short(), tmp_path / "turned.jpg"
+    picture = Image.new("RGB", (40, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(path, exif=exif)
+    with pytest.raises(InputsError, match="stored turned"):
+        herovlm.show(short, path)
+    for way in (Image.open(path), herovlm.pictures.open_picture(path)):
+        herovlm.show(short, way)
+    exif[0x0112] = 1
+    picture.save(path, exif=exif)
+    herovlm.show(short, path)
+
+
 def test_a_picture_may_be_a_file(tmp_path: Path) -> None:
     IMAGE.save(tmp_path / "red.png")
     shown = herovlm.show(a_short(), tmp_path / "red.png")

@@ -130,6 +130,19 @@ def _window(cache: Any, length: int) -> None:
         )
 
 
+def not_a_mapping(given: Any) -> None:
+    """Refuse inputs that are no mapping.
+
+    Raises:
+        InputsError: they are a tensor, a list or anything else.
+    """
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise InputsError(
+            f"inputs is a {type(given).__name__}, not a mapping of names to tensors; give all that the processor "
+            "returned: processor(images=..., text=..., return_tensors='pt')"
+        )
+
+
 def no_pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
     """Check that inputs without pixel_values are plain text.
 
@@ -138,10 +151,8 @@ def no_pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
         UnsupportedError: the pictures are hidden in other inputs.
     """
     _hidden(given)
-    ids = given.get("input_ids")
-    if not isinstance(ids, Tensor) or ids.ndim != 2:
-        raise InputsError("input_ids must be a tensor (batch, length): call the processor with return_tensors='pt'")
-    count = int((ids == network.config.image_token_id).sum())
+    _tokens(given)
+    count = int((given["input_ids"] == network.config.image_token_id).sum())
     if count:
         raise InputsError(f"input_ids hold {count:,} image placeholders, but there are no pixel_values; pass both")
 
@@ -166,7 +177,8 @@ def inputs(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
             f"vision_feature_select_strategy={strategy!r} sends the CLS token among the patches and breaks the packing "
             "of tiles; use 'default'"
         )
-    _shapes(given)
+    _tokens(given)
+    _pictures(network, given)
 
 
 def _hidden(given: Mapping[str, Any]) -> None:
@@ -184,17 +196,22 @@ def _hidden(given: Mapping[str, Any]) -> None:
         )
 
 
-def _shapes(given: Mapping[str, Any]) -> None:
-    """Check that the tensors have the shapes a processor makes."""
-    ids, mask = given.get("input_ids"), given.get("attention_mask")
-    if not isinstance(ids, Tensor) or ids.ndim != 2:
+def _tokens(given: Mapping[str, Any]) -> None:
+    """Check what has one value a token: whole numbers, in the shape of input_ids, and there to be read."""
+    ids = given.get("input_ids")
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or not ids.numel():
         raise InputsError("input_ids must be a tensor (batch, length): call the processor with return_tensors='pt'")
-    if not isinstance(given["pixel_values"], Tensor):
-        raise InputsError("pixel_values must be one tensor: call the processor with return_tensors='pt'")
-    for name in ("attention_mask", "position_ids", "labels", "token_type_ids", "mm_token_type_ids"):
+    for name in ("input_ids", "attention_mask", "position_ids", "labels", "token_type_ids", "mm_token_type_ids"):
         value = given.get(name)
-        if value is not None and tuple(value.shape) != tuple(ids.shape):
+        if value is None:
+            continue
+        _legible(name, value)
+        real = value.dtype.is_floating_point and name != "attention_mask"
+        if real or value.dtype.is_complex or (name == "input_ids" and value.dtype is torch.bool):
+            raise InputsError(f"{name} is of {value.dtype}; give the whole numbers that the processor made")
+        if tuple(value.shape) != tuple(ids.shape):
             raise InputsError(f"{name} has shape {tuple(value.shape)}, but input_ids have {tuple(ids.shape)}")
+    mask = given.get("attention_mask")
     if mask is not None and bool((mask == 0).all(-1).any()):
         raise InputsError("attention_mask hides a whole prompt of the batch")
 
@@ -225,6 +242,41 @@ def original_positions(network: PreTrainedModel, length: int) -> None:
                 f"positions='original' with a sliding window of {window:,}, and prompt and answer take {length:,} "
                 f"positions: the window counts columns, and columns are missing; {way_out}"
             )
+
+
+def _pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
+    """Check pixels and sizes of pictures: what the processor of this model makes."""
+    pixels, sizes = given["pixel_values"], given.get("image_sizes")
+    _legible("pixel_values", pixels)
+    side = network.config.vision_config.image_size
+    if not pixels.dtype.is_floating_point or pixels.ndim not in (4, 5) or tuple(pixels.shape[-3:]) != (3, side, side):
+        raise InputsError(
+            f"pixel_values of shape {tuple(pixels.shape)} and {pixels.dtype} are not what this model sees: tiles of "
+            f"(3, {side}, {side}), floating; give what its own processor returned"
+        )
+    if sizes is None:
+        return
+    sizes = torch.tensor(sizes) if _is_table(sizes) else sizes
+    _legible("image_sizes", sizes)
+    real = sizes.dtype.is_floating_point or sizes.dtype.is_complex or sizes.dtype is torch.bool
+    if real or sizes.ndim != 2 or sizes.shape[-1] != 2 or bool((sizes < 1).any()):
+        raise InputsError(
+            "image_sizes must be whole numbers from 1 on, height and width of each image; give those of the processor"
+        )
+
+
+def _is_table(sizes: Any) -> bool:
+    """Whether these are pairs of whole numbers in lists."""
+    rows = isinstance(sizes, list | tuple) and all(isinstance(row, list | tuple) and len(row) == 2 for row in sizes)
+    return rows and all(type(one) is int and abs(one) < 2**62 for row in sizes for one in row)
+
+
+def _legible(name: str, value: Any) -> None:
+    """Refuse what is no tensor, or has no data."""
+    if not isinstance(value, Tensor):
+        raise InputsError(f"{name} must be one tensor: call the processor with return_tensors='pt'")
+    if value.is_meta:
+        raise InputsError(f"{name} is on the meta device and holds no data; give what the processor returned")
 
 
 def position_options(given: Mapping[str, Any], full: Tensor, original: bool) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from herovlm import budget
 from herovlm.errors import InputsError, UsageError
@@ -96,7 +97,8 @@ def show(
     Args:
         short: what `herovlm.drop` returned (or `record.last` of `dropping`).  Several are compared: by name,
             {"hero": a, "random": b}, or by method and keep, {("hero", 0.2): a, ("hero", 0.1): b}.
-        image: the picture that went into the processor, or its file; several in prompt order.
+        image: the picture that went into the processor, or its file, if the model saw it as it is stored; several in
+            prompt order.
         fit: how the model makes one tile of a whole picture.  None is what transformers does: LLaVA-NeXT squeezes it,
             and LLaVA-1.5, which has no other tile, crops it; "pad" is for processors with `do_pad`.
 
@@ -110,8 +112,9 @@ def show(
     """
     named = _named(short)
     pictures = tuple(_opened(image))
-    if fit not in (None, "squeeze", "pad", "crop"):
-        raise UsageError(f"fit={fit!r} is unknown; use 'squeeze', 'pad' or 'crop'")
+    how_given: Any = fit  # of any type, until it is checked
+    if not isinstance(how_given, str | None) or how_given not in (None, "squeeze", "pad", "crop"):
+        raise UsageError(f"fit={reprlib.repr(fit)} is unknown; use 'squeeze', 'pad' or 'crop'")
     plates = []
     for name, one in named.items():
         if len(one.kept) != len(pictures):
@@ -135,17 +138,40 @@ def _named(short: Any) -> Mapping[Name, Short]:
         return {"": short}
     if isinstance(short, Sequence) and not isinstance(short, str):
         short = {f"{i + 1}": one for i, one in enumerate(short)}
-    if not isinstance(short, Mapping) or not short or not all(isinstance(one, Short) for one in short.values()):
+    if (
+        not isinstance(short, Mapping)
+        or not short
+        or not all(isinstance(one, Short) for one in short.values())
+        or not all(isinstance(name, str) or (isinstance(name, tuple) and len(name) == 2) for name in short)
+    ):
         raise UsageError('show() takes what herovlm.drop returned, or several of them by name: {"hero": short, ...}')
     return short
 
 
-def _opened(image: AnyImage | Sequence[AnyImage]) -> list[tuple[str, Image.Image]]:
+def _opened(image: Any) -> list[tuple[str, Image.Image]]:
     """Name and open pictures."""
-    images = [image] if isinstance(image, (str, Path, Image.Image)) else list(image)
-    return [
-        (f"picture {i + 1}", one.convert("RGB"))
-        if isinstance(one, Image.Image)
-        else (Path(one).name, open_picture(one))
-        for i, one in enumerate(images)
-    ]
+    images = list(image) if isinstance(image, list | tuple) else [image]
+    return [_picture(number, one) for number, one in enumerate(images, 1)]
+
+
+def _picture(number: int, image: Any) -> tuple[str, Image.Image]:
+    """Name and open a picture; a file that is stored turned may have been seen either way.
+
+    Raises:
+        InputsError: it is stored turned.
+        PictureError: it is not a picture.
+    """
+    if isinstance(image, Image.Image):
+        return f"picture {number}", image.convert("RGB")
+    picture = open_picture(image)
+    try:
+        with Image.open(image) as stored:
+            turned = stored.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+    except Exception:  # broken EXIF turns nothing
+        turned = False
+    if turned:
+        raise InputsError(
+            f"{image} is stored turned (EXIF), and nobody knows which way the model saw it; give the picture that went "
+            "into the processor: Image.open(path) as it is stored, or herovlm.pictures.open_picture(path) upright"
+        )
+    return Path(image).name, picture
