@@ -172,6 +172,10 @@ def test_another_picture_is_refused(size: tuple[int, int]) -> None:
         (a_short(), IMAGE, "stretch", "'squeeze', 'pad' or 'crop'"),
         ({}, IMAGE, None, "herovlm.drop returned"),
         ("hero", IMAGE, None, "herovlm.drop returned"),
+        ({5: a_short()}, IMAGE, None, "herovlm.drop returned"),
+        (a_short(), torch.zeros(3, 8, 8), None, "Tensor is no picture"),
+        (a_short(), 5, None, "int is no picture"),
+        (a_short(), IMAGE, torch.zeros(2), "'squeeze', 'pad' or 'crop'"),
         ({"hero": {"input_ids": 1}}, IMAGE, None, "herovlm.drop returned"),
     ],
 )

@@ -171,12 +171,17 @@ def inputs(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
         UnsupportedError: inputs that cannot be shortened rightly.
     """
     _hidden(given)
-    strategy = given.get("vision_feature_select_strategy") or network.config.vision_feature_select_strategy
-    if strategy != "default":
+    strategy = given.get("vision_feature_select_strategy")
+    strategy = network.config.vision_feature_select_strategy if strategy is None else strategy
+    if not isinstance(strategy, str) or strategy != "default":
         raise UnsupportedError(
             f"vision_feature_select_strategy={strategy!r} sends the CLS token among the patches and breaks the packing "
             "of tiles; use 'default'"
         )
+    layers, depth = given.get("vision_feature_layer"), network.config.vision_config.num_hidden_layers
+    every = layers if isinstance(layers, list | tuple) and layers else [0 if layers is None else layers]
+    if not all(type(layer) is int and -depth - 1 <= layer <= depth for layer in every):
+        raise InputsError(f"vision_feature_layer={layers!r} is no layer of this tower, which has {depth}")
     _tokens(given)
     _pictures(network, given)
 
