@@ -90,6 +90,20 @@ def test_placeholders_features_and_records_agree(models: Any, family: str, metho
         assert not (kept.mask & ~seen.valid).any()
 
 
+def test_slots_and_newline_are_what_the_untouched_model_reads(models: Any, family: str) -> None:
+    small = models(family)
+    inputs = one(small)
+    vision = {name: inputs[name] for name in ("pixel_values", "image_sizes") if name in inputs}
+    with torch.no_grad():
+        packed = small.model.get_image_features(**vision, return_dict=True).pooler_output[0]
+    (seen,) = herovlm.drop(small.model, inputs, method="random", keep=0.4).seen
+    assert (seen.newline is None) == (not seen.grid.rows)
+    newline = torch.zeros(packed.shape[-1]) if seen.newline is None else seen.newline
+    assert not newline.requires_grad
+    read = torch.where((seen.slots >= 0)[:, None], seen.features.flatten(0, 1)[seen.slots.clamp(min=0)], newline)
+    torch.testing.assert_close(read, packed)
+
+
 def test_features_are_those_of_the_untouched_model(models: Any, family: str) -> None:
     small = models(family)
     inputs = one(small)

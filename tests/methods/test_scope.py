@@ -40,7 +40,7 @@ def test_each_pick_is_the_best_of_attention_and_gain_in_coverage(alpha: float, c
     picks = order(ScopePrune(alpha=alpha, combine=combine), seen, 12)  # type: ignore[arg-type]
     similar = diversity.cosines(random_states())
     for k, pick in enumerate(picks):
-        gain = (similar - best).clamp(min=0).sum(1) if k == 0 else coverage.gains(similar, best)
+        gain = (similar - best).clamp(min=0).sum(1)
         value = attention**alpha * gain if combine == "product" else attention**alpha + gain
         value[picks[:k]] = -1
         assert value[pick] >= value.max() - 1e-5

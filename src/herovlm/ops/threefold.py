@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from herovlm.ops import coverage
 from herovlm.ops.diversity import greedy
 
 Scale = Literal["mean", "minmax"]
@@ -17,7 +18,7 @@ def order(similar: Tensor, relevance: Tensor, count: int, *, alpha: float, lam: 
 
     Distance is 1 - the largest cosine to a pick; the gain of i is the sum over all j of what cosine(i, j) is above that
     of j's nearest pick (a pick is its own nearest, so it adds nothing).  Each term is scaled over the candidates in
-    every round.  Only rows whose nearest pick changes are summed again, so that a step costs O(n) times their number.
+    every round.
 
     Args:
         similar: (n, n) from `diversity.cosines`.
@@ -30,23 +31,14 @@ def order(similar: Tensor, relevance: Tensor, count: int, *, alpha: float, lam: 
     Returns:
         (n,) int64, the picks in order, then the others as they would come next.
     """
-    relevance, best = relevance.float(), torch.full_like(similar[0], -1)  # no cosine is lower
+    relevance, covered = relevance.float(), coverage.Covered(similar, start=-1)  # no cosine is lower
     left = torch.ones_like(relevance, dtype=torch.bool)
-
-    def above(rows: Tensor | slice) -> Tensor:
-        return (similar[rows] - best[rows, None]).clamp_min_(0).sum(0, dtype=torch.float64)
-
-    gain = above(slice(None))  # (n,) float64: small differences of large sums
 
     def beside(_: int, pick: Tensor) -> Tensor:
         left[pick] = False
-        near = similar[pick][0]
-        # to ask a device which rows change takes longer there than to sum them all
-        rows = slice(None) if similar.is_cuda else (near > best).nonzero()[:, 0]
-        gain.sub_(above(rows))
-        torch.maximum(best, near, out=best)
-        gain.add_(above(rows)).clamp_min_(0)
-        terms = (relevance, alpha * scaled(1 - best, left, scale), lam * scaled(gain.float(), left, scale))
+        covered.add(pick)
+        distance, gain = 1 - covered.best, covered.gain.float()
+        terms = (relevance, alpha * scaled(distance, left, scale), lam * scaled(gain, left, scale))
         return scaled(terms[0], left, scale) + terms[1] + terms[2]
 
     return greedy(relevance, count, beside)
