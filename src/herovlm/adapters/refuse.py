@@ -27,7 +27,7 @@ def model(given: PreTrainedModel) -> None:
         )
 
 
-INSIDE = ("llama", "mistral", "qwen2")  # language models that inside methods were verified on
+VERIFIED = ("llama", "mistral", "qwen2")  # language models that inside methods were verified on
 
 
 def language_model(network: PreTrainedModel) -> Any:
@@ -38,8 +38,8 @@ def language_model(network: PreTrainedModel) -> Any:
     """
     language: Any = getattr(network.base_model, "language_model", None)
     kind = getattr(getattr(language, "config", None), "model_type", None)
-    if kind not in INSIDE:
-        raise UnsupportedError(f"inside methods are verified on {', '.join(INSIDE)} language models, not on {kind!r}")
+    if kind not in VERIFIED:
+        raise UnsupportedError(f"inside methods are verified on {', '.join(VERIFIED)} language models, not on {kind!r}")
     how = language.config._attn_implementation
     if how not in ("sdpa", "eager"):
         raise UnsupportedError(f"inside methods are verified with sdpa and eager attention, not with {how!r}")
