@@ -41,7 +41,7 @@ def ways(model: Any) -> dict[str, Callable[[], None]]:
     layout = adapter.layouts(model, inputs)[0].to(tiles.device)
     needs = hero.needs(adapter.depth(model))
 
-    like = torch.randn(*layout.valid.shape, model.config.vision_config.hidden_size, dtype=model.dtype)
+    like = torch.randn(*layout.valid.shape, model.config.vision_config.hidden_size, dtype=model.dtype).to(tiles.device)
 
     def plain() -> None:
         tower(tiles)
