@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -71,17 +72,19 @@ def image_processor(processor: Any, model: PreTrainedModel) -> Any:
     """
     images = getattr(processor, "image_processor", processor)
     if processor is None and model.name_or_path:
-        if model not in _found:
-            try:
-                _found[model] = AutoImageProcessor.from_pretrained(model.name_or_path, local_files_only=True)
-            except (OSError, ValueError, ImportError):
-                _found[model] = None
-        images = _found[model]
+        with _loading:
+            if model not in _found:
+                try:
+                    _found[model] = AutoImageProcessor.from_pretrained(model.name_or_path, local_files_only=True)
+                except (OSError, ValueError, ImportError):
+                    _found[model] = None
+            images = _found[model]
     if not hasattr(images, "image_mean"):
         raise InputsError("this method makes pictures smaller with the model's own image processor: pass processor=")
     return images
 
 
+_loading = Lock()
 _found: WeakKeyDictionary[PreTrainedModel, Any] = WeakKeyDictionary()
 
 
