@@ -45,7 +45,7 @@ def ask(page: Page, url: str) -> None:
     page.get_by_role("option", name="random", exact=True).click()
     page.keyboard.press("Escape")
     page.locator("#ask").click()
-    page.locator(".hv-card[data-method=random] img").wait_for()
+    page.locator(".hv-card[data-method=random] img").first.wait_for()
 
 
 if __name__ == "__main__":

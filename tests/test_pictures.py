@@ -294,3 +294,10 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(PictureError, match="not a regular file"):
         open_picture(tmp_path / "pipe.png")
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_a_photo_of_a_phone_is_told_what_it_is_and_what_to_do(tmp_path: Path, brand: bytes) -> None:
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0" * 40)
+    with pytest.raises(PictureError, match=r"IMG_1\.HEIC is a HEIC photo.*save it as JPEG"):
+        open_picture(tmp_path / "IMG_1.HEIC")

@@ -19,6 +19,8 @@ LIMIT = 100_000_000  # pixels; more is refused from the header, before anything 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000", "QOI")
 
 
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of these files
+
 # Depths of cameras, scanners and detectors.  A file of 16 bits seldom says how many of them are used.
 DEPTHS = (8, 10, 12, 14, 16)
 
@@ -59,11 +61,22 @@ def _read(name: Path | str, image: Image.Image | None, limit: int) -> Image.Imag
     except PictureError:
         raise
     except UnidentifiedImageError:
+        if _is_heic(Path(name)):
+            raise PictureError(
+                f"{name} is a HEIC photo, as phones take them, which cannot be read here; save it as JPEG or PNG "
+                "(iPhone: Settings, Camera, Formats, Most Compatible)"
+            ) from None
         raise PictureError(f"{name} is not a picture that can be read; give a file of {_names()}") from None
     except Image.DecompressionBombError:
         raise PictureError(f"{name} has far more than {limit:,} pixels; make it smaller first") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
         raise PictureError(f"{name} is broken or cut off ({_cause(error)}); save or download it again") from error
+
+
+def _is_heic(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:12] in HEIC
 
 
 def _check_file(path: Path) -> None:

@@ -39,11 +39,12 @@ def methods(json: options.Json = False) -> None:
 
 
 def described() -> list[tuple[str, str, str]]:
-    """Name every method with what it does and the arXiv number of its paper, or "baseline"."""
+    """List every method as it can be asked for ("hero + fastv"), what it does, and its arXiv number or "baseline"."""
     from herovlm import registry
 
     rows = [_row(name, registry.method) for name in registry.methods()]
-    rows += [_row(name, registry.inside) for name in registry.insides()]
+    chains = {name.split(" + ")[1]: name for name in options.every() if " + " in name}
+    rows += [[chains[name], *_row(name, registry.inside)[1:]] for name in registry.insides()]
     return [(name, what, paper.removeprefix("arXiv ")) for name, paper, _, what in rows]
 
 
