@@ -13,6 +13,12 @@ HeroError
     └── MissingExtraError             an optional dependency is not installed
 """
 
+import reprlib
+
+_SHORT = reprlib.Repr()  # bounds depth and length, so that a value which contains itself many times ends too
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
 
 class HeroError(Exception):
     """Base of all errors of herovlm."""
@@ -56,3 +62,18 @@ class TextTowerError(SetupError):
 
 class MissingExtraError(SetupError):
     """An optional dependency is not installed."""
+
+
+def shortened(value: object, most: int = 80) -> str:
+    """Write a value that somebody gave as Python does, cut to a line, without going through all of a large one."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # a number of thousands of digits
+        text = type(value).__name__
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def reason(error: BaseException) -> str:
+    """One line about an error: ours in their own words, others with their kind before them."""
+    lines = str(error).strip().splitlines() or [""]
+    return " ".join(str(error).split()) if isinstance(error, HeroError) else f"{type(error).__name__}: {lines[0][:300]}"

@@ -104,4 +104,4 @@ def test_memory_that_runs_out_is_a_row_of_its_own(models: Any, monkeypatch: pyte
     monkeypatch.setattr(api, "choose", small)
     found = survey(model, shapes.prompt(model), [("full", 1.0), ("random", 0.5)], rounds=1)
     assert [row["method"] for row in found["rows"]] == ["random"]
-    assert found["refused"][0]["error"] == "CUDA out of memory"
+    assert found["refused"][0]["error"] == "OutOfMemoryError: CUDA out of memory"

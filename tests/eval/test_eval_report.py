@@ -175,7 +175,7 @@ def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
             summary.summarise([first, made(tmp_path / name, **change)])
     other = tmp_path / "other"
     records.agree(other, {**META, "versions": {"torch": "1"}, "settings": {"tasks": [TASK]}, "model m": FACTS})
-    with pytest.raises(UsageError, match="no records"):
+    with pytest.raises(UsageError, match="no answer in"):
         summary.summarise([other])
     with pytest.raises(UsageError, match="versions: "):
         summary.summarise([first, other])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import boards
 import pytest
 from tree import need_demo_model
 
-from herovlm.errors import UsageError
+from herovlm.errors import SetupError, UsageError
 from herovlm.eval import records
 
 FILE = "records-0-of-1.jsonl"
@@ -44,15 +46,65 @@ def test_a_file_cut_at_any_byte_is_made_whole(tmp_path: Path) -> None:
         assert (folder / FILE).read_bytes() == whole
 
 
-def test_a_broken_line_and_all_behind_it_are_asked_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", range(12))
+def test_no_record_behind_a_damaged_line_is_thrown_away(tmp_path: Path, at: int) -> None:
     fill(tmp_path, ["a", "b", "c"])
     whole = (tmp_path / FILE).read_bytes()
     lines = whole.splitlines(keepends=True)
-    lines[5] = b"\x00" * len(lines[5]) + b"\n"  # as a disk that was full may leave it
-    (tmp_path / FILE).write_bytes(b"".join(lines))
-    assert [end["picture"] for end in records.read(tmp_path)[1]] == ["a"]
-    fill(tmp_path, ["a", "b", "c"])
-    assert (tmp_path / FILE).read_bytes() == whole
+    for damage in (b"\x00" * len(lines[at]) + b"\n", lines[at].rstrip() + lines[at], b"[]\n", b'{"done": NaN}\n'):
+        damaged = b"".join([*lines[:at], damage, *lines[at + 1 :]])
+        (tmp_path / FILE).write_bytes(damaged)
+        if at == 11:  # the last line: an unfinished end, which is written anew
+            assert [end["picture"] for end in records.read(tmp_path)[1]] == ["a", "b"]
+            fill(tmp_path, ["a", "b", "c"])
+            assert (tmp_path / FILE).read_bytes() == whole
+            continue
+        for go in (lambda: records.read(tmp_path), lambda: fill(tmp_path, ["a", "b", "c"])):
+            with pytest.raises(UsageError, match=rf"{FILE}, line {at + 1}: damaged.*delete the lines") as told:
+                go()
+            assert (tmp_path / FILE).read_bytes() == damaged
+        first, last = map(int, re.findall(r"lines (\d+) to (\d+)", str(told.value))[0])
+        (tmp_path / FILE).write_bytes(b"".join([*lines[: first - 1], *lines[last:]]))
+        fill(tmp_path, ["a", "b", "c"])
+        assert sorted((tmp_path / FILE).read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+def test_lines_that_were_deleted_doubled_or_moved_are_noticed(tmp_path: Path) -> None:
+    fill(tmp_path, ["a", "b"])
+    lines = (tmp_path / FILE).read_bytes().splitlines(keepends=True)
+    for changed, says in (
+        (lines[:1] + lines[2:], "lines 1 to 3: 2 records where 3 were written"),
+        (lines[:2] + lines[1:], "lines 1 to 5: 4 records where 3 were written"),
+        ([lines[4], *lines[1:]], "lines 1 to 4: records of another picture among those of 'a'"),
+        (lines[:3] + lines[4:], "lines 1 to 7: records of another picture among those of 'b'"),
+        ([*lines[:3], b'{"done": 3, "picture": 4}\n', *lines[4:]], "lines 1 to 4: line that closes a picture without"),
+    ):
+        (tmp_path / FILE).write_bytes(b"".join(changed))
+        with pytest.raises(UsageError, match=says):
+            records.read(tmp_path)
+
+
+def test_what_failed_is_asked_again_and_the_better_counts(tmp_path: Path) -> None:
+    records.agree(tmp_path, {"settings": {}})
+    ends = [{"failed": {"m@1": "why"}}, {"unusable": "why"}, {"failed": {}}, {"failed": {"m@1": "late"}}]
+    for number, end in enumerate(ends):
+        with records.writing(tmp_path, 0, 1) as writer:
+            assert (records.group_of(group("a")) in writer.done) == (number == 3)
+            writer.write([{**group("a"), "number": number}], {**group("a"), "done": 1, **end})
+        (record,), (closing,) = records.read(tmp_path)
+        assert record["number"] == (0, 0, 2, 2)[number]
+        assert closing == {**group("a"), "done": 1, **ends[record["number"]]}
+
+
+def test_a_full_disk_is_named_with_the_way_on(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        name = "run/records"
+
+        def write(self, data: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(SetupError, match=r"run/records: No space left on device.*same command goes on"):
+        records.Writer(Full(), {}).write([], {**group("a"), "done": 0})
 
 
 def test_whoever_did_it_it_is_done(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from herovlm.cli import options, show
-from herovlm.cli.tidy import tidy
-from herovlm.errors import UnsupportedError, UsageError
+from herovlm.cli.tidy import some_failed, tidy
+from herovlm.errors import HeroError, UnsupportedError, UsageError, reason
 
 if TYPE_CHECKING:
     from herovlm.budget import Budget
@@ -61,22 +61,40 @@ def bench(
         import torch
 
         from herovlm.cli import load
-        from herovlm.cost import shapes
-        from herovlm.cost.survey import survey
 
         if threads is not None:
             torch.set_num_threads(threads)
         with load.quiet():
             ready = _model(model, shape, llm_layers, clip, download, plan, wanted)
             how: Any = {"new_tokens": lengths, "rounds": rounds, "question": QUESTION, "step": step}
-            found = [survey(ready, shapes.prompt(ready, size), plan, **how) for size in batches]
+            found = [_survey(ready, size, plan, how) for size in batches]
     about = {"model": shape or model, "rounds": rounds, **_about(ready)}
     if json:
         show.as_json({**about, "batches": found})
-        return
-    for one in found:
-        _print(one, about, lengths)
-    typer.echo(f"\n{LEGEND}")
+    else:
+        for one in found:
+            _print(one, about, lengths)
+        typer.echo(f"\n{LEGEND}")
+    lost = [(one["batch"], cell) for one in found for cell in one["refused"] if cell["failed"]]
+    some_failed([f"{cell['method']} at {cell['keep']}, batch {size}: {cell['error']}" for size, cell in lost])
+
+
+def _survey(model: Any, size: int, plan: Plan, how: dict[str, Any]) -> dict[str, Any]:
+    """Measure one batch size; where nothing can be measured of it, say so, and let the others be measured.
+
+    Raises:
+        HeroError: the first error of ours, which more or fewer prompts do not change.
+    """
+    from herovlm.cost import shapes
+    from herovlm.cost.survey import survey
+
+    try:
+        return survey(model, shapes.prompt(model, size), plan, **how)
+    except HeroError:
+        raise
+    except Exception as error:
+        lost = {"error": reason(error), "failed": True}
+        return {"batch": size, "rows": [], "refused": [{"method": m, "keep": k, **lost} for m, k in plan]}
 
 
 def _model(
@@ -150,6 +168,9 @@ def _print(found: dict[str, Any], about: dict[str, Any], lengths: list[int]) -> 
     """Print the table of one batch size."""
     from herovlm.viz import units
 
+    if not found["rows"]:
+        typer.echo(f"\nbatch {found['batch']}: nothing could be measured: {found['refused'][0]['error']}")
+        return
     first = found["rows"][0]["theory"]
     typer.echo(
         f"\n{about['model']}, {about['llm_layers']} LLM layers, batch {found['batch']}: {first['tiles']} tiles, "
@@ -193,7 +214,8 @@ def _print(found: dict[str, Any], about: dict[str, Any], lengths: list[int]) -> 
         )
     show.table(columns, rows, right=tuple(columns[1:]))
     for one in found["refused"]:
-        typer.echo(f"{one['method']} at {one['keep']} cannot: {one['error']}")
+        word = "FAILED" if one["failed"] else "cannot"
+        typer.echo(f"{one['method']} at {one['keep']} {word}: {one['error']}")
 
 
 def _one_of(text: str | None, known: tuple[str, ...], name: str) -> str | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from herovlm.cli import options, show
-from herovlm.cli.tidy import tidy
-from herovlm.errors import HeroError
+from herovlm.cli.tidy import some_failed, tidy
+from herovlm.errors import HeroError, reason
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,6 +46,7 @@ def compare(
     """Ask the same question with several methods: one table, one page.
 
     A method that cannot answer (a budget too small for it, say) has a row that says why.
+    Where one fails by an error that it does not raise on purpose, the exit status is 3.
     """
     question = options.question_of(question)
     budgets, share = options.budgets_of(keep, tokens, "0.2"), options.narrow_of(narrow)
@@ -63,6 +64,7 @@ def compare(
             report = ready.report(question, pictures, [asked])
             show.page(report, target)
     show.many(report, target, json)
+    some_failed([f"{one.label}: {one.why}" for one in asked.refused if one.failed])
 
 
 def attempt(
@@ -76,7 +78,7 @@ def attempt(
     """Answer by every (method, budget) of a plan, and note which of them cannot.
 
     Raises:
-        HeroError: none of them can; the error of the first.
+        Exception: none of them can; the error of the first.
     """
     from herovlm.budget import told
     from herovlm.viz.records import Asked, Refused
@@ -87,9 +89,9 @@ def attempt(
         try:
             answers.append(ready.answer([picture], question, method, budget, new_tokens))
             done.append((method, budget))
-        except HeroError as error:
+        except Exception as error:  # whatever it is, the other methods answer
             errors.append(error)
-            refused.append(Refused(method, told(budget), str(error)))
+            refused.append(Refused(method, told(budget), reason(error), failed=not isinstance(error, HeroError)))
     if not answers:
         raise errors[0]
     return Asked(question, ready.timed([picture], question, done, answers), refused=tuple(refused))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from herovlm.cli import options, show
-from herovlm.cli.tidy import tidy
+from herovlm.cli.tidy import some_failed, tidy
 from herovlm.errors import UsageError
 
 Option = typer.Option
@@ -76,14 +76,18 @@ def evaluate(
         batch=batch,
         threads=threads,
     )
+    if what.steps(*share) == 0:
+        typer.echo(f"part {part}: there are fewer pictures than parts, and none for this one")
+        return
     with show.progress(what.steps(*share)) as step, load.quiet():
         what.go(out, *share, step)
     found = summary.summarise([out])
     if json:
         show.as_json({**found, "out": str(out)})
-        return
-    scores(found)
-    typer.echo(f"records: {out}")
+    else:
+        scores(found)
+        typer.echo(f"records: {out}")
+    some_failed(failures(found), "; the same command tries that again, and keeps all answers that are there")
 
 
 def scores(found: Mapping[str, Any]) -> None:
@@ -94,6 +98,15 @@ def scores(found: Mapping[str, Any]) -> None:
         typer.echo(f"{tables.title(table)}\n")
         show.table(*tables.grid(table))
         typer.echo("\n" + "\n".join(show.plain(line) for line in tables.notes(table)) + "\n")
+
+
+def failures(found: Mapping[str, Any]) -> list[str]:
+    """Say what failed in a summary, a line a cell; what a method refuses is no failure."""
+    lines = []
+    for table in found["tables"]:
+        lines += [f"{name}: {lost['why']}" for name, lost in table["failed"].items()]
+        lines += [f"{name}: {why}" for name, why in table["unusable"].items()]
+    return lines
 
 
 def part_of(text: str) -> tuple[int, int]:

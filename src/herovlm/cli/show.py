@@ -122,7 +122,8 @@ def answers(asked: tuple[Asked, ...]) -> None:
             cost = [units.positions(a.positions, a.layers), *times, units.size(a.cache)]
             rows.append([*question, a.label, a.text, *verdict, *cost])
         for r in one.refused:
-            rows.append([""] * (len(asked) > 1) + [r.label, f"cannot: {r.why}", *[""] * judged, *"–" * len(costs)])
+            why = f"{'failed' if r.failed else 'cannot'}: {r.why}"
+            rows.append([""] * (len(asked) > 1) + [r.label, why, *[""] * judged, *"–" * len(costs)])
     table(columns, rows, right=costs)
 
 
@@ -168,7 +169,7 @@ def report_dict(report: Report, target: Path | None, **more: Any) -> dict[str, A
             "kind": x.kind,
             "truth": x.truth,
             "answers": [answer_dict(a) for a in x.answers],
-            "refused": [{"method": r.method, "keep": r.keep, "error": r.why} for r in x.refused],
+            "refused": [{"method": r.method, "keep": r.keep, "error": r.why, "failed": r.failed} for r in x.refused],
         }
         for x in report.asked
     ]

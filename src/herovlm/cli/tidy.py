@@ -1,15 +1,24 @@
-"""How a command ends: 0 when all went well, 2 for wrong use, 1 for failure, one clear sentence and no traceback."""
+"""How a command ends: one clear sentence, no traceback, and an exit code.
+
+0: all went well; a method that says it cannot do what was asked (a budget too small for it) is a line, and no failure
+1: something failed: memory, disk, a file that is missing
+2: wrong use
+3: the command came to its end, but some of its cells failed: an error that no method raises on purpose, or a picture
+   that could not be read; what they say stands in the output, and the same command tries them again
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from herovlm.errors import HeroError, TextTowerError, UsageError
+from herovlm.errors import HeroError, TextTowerError, UsageError, reason
+
+SOME_FAILED = 3
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,10 +54,16 @@ def fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def some_failed(failed: Sequence[str], then: str = "") -> None:
+    """End with 3 where something failed; `failed` is what it says, `then` what to do."""
+    if failed:
+        more = f" ({len(failed) - 1} more)" if len(failed) > 1 else ""
+        fail(f"the rest is done, but this failed: {failed[0]}{more}{then}", SOME_FAILED)
+
+
 def _unexpected(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'a file'}: {error.strerror}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "not enough memory; use a smaller model or a smaller keep"
-    lines = str(error).strip().splitlines() or [""]
-    return f"unexpected {type(error).__name__}: {lines[0][:300]} (HEROVLM_DEBUG=1 shows where)"
+    return f"unexpected {reason(error)} (HEROVLM_DEBUG=1 shows where)"

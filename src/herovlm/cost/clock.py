@@ -66,7 +66,11 @@ def timed(run: Callable[[], object], device: torch.device) -> Way:
 
 
 def race(
-    ways: Mapping[str, Way], rounds: int, warmup: int = 1, step: Callable[[str], None] | None = None
+    ways: Mapping[str, Way],
+    rounds: int,
+    warmup: int = 1,
+    step: Callable[[str], None] | None = None,
+    lost: dict[str, Exception] | None = None,
 ) -> dict[str, Samples]:
     """Run all ways, round after round, each in an order of its own: way -> what -> one value a round.
 
@@ -78,6 +82,7 @@ def race(
         rounds: rounds that count.
         warmup: rounds before them that do not.
         step: told the name of each way before it runs.
+        lost: takes the error of each way that fails, which is then left out; without it an error ends the race.
     """
     found: dict[str, Samples] = {name: {} for name in ways}
     names, orders = list(ways), random.Random(0)
@@ -89,7 +94,15 @@ def race(
             for name in orders.sample(names, len(names)):
                 if step is not None:
                     step(name)
-                measured = ways[name]()
+                try:
+                    measured = ways[name]()
+                except Exception as error:
+                    if lost is None:
+                        raise
+                    lost[name] = error.with_traceback(None)  # which would hold on to memory
+                    names.remove(name)
+                    del found[name]
+                    continue
                 if number >= 0:
                     for what, value in measured.items():
                         found[name].setdefault(what, []).append(value)

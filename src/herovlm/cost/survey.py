@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from herovlm import api
@@ -13,7 +12,7 @@ from herovlm.budget import Budget, Share, read, told
 from herovlm.cost.clock import Samples, Way, race, ratio, spread
 from herovlm.cost.count import counted
 from herovlm.cost.run import answering
-from herovlm.errors import HeroError
+from herovlm.errors import HeroError, reason
 
 Plan = Sequence[tuple[str, api.AnyKeep]]  # method and what it keeps
 FULL = ("full", Share(1.0))
@@ -34,37 +33,46 @@ def survey(
     Returns:
         "rows", one a pair: "method", "keep", "theory" (see `counted`), "seconds" of each stage and "peak" bytes (median
         and both ends over the rounds; stages as in `answering`), and where the plan has the whole model: by how much
-        "theory" asks for less and the first token comes "faster".  "refused": pairs that cannot be, and why.
+        "theory" asks for less and the first token comes "faster".  "refused": pairs that cannot be, why, and whether
+        they "failed" by an error that no method raises on purpose.
 
     Raises:
-        HeroError: not one of the pairs can be measured; the error of the first.
+        Exception: not one of the pairs can be measured; the error of the first.
     """
     theory: dict[tuple[str, Budget], dict[str, int]] = {}
     ways: dict[str, Way] = {}
-    refused, errors = [], []
+    lost: dict[tuple[str, Budget], Exception] = {}
     for method, keep in ((method, read(keep)) for method, keep in plan):
         if step is not None:
             step(f"counting {_label(method, keep)}")
         try:
             options = api.options_of(method, keep=keep, question=question)
             theory[method, keep] = counted(model, inputs, options)
-        except (HeroError, torch.OutOfMemoryError) as error:
-            errors.append(error)
-            refused.append({"method": method, "keep": told(keep), "error": " ".join(str(error).split())})
+        except Exception as error:  # whatever it is, the others are measured
+            lost[method, keep] = error.with_traceback(None)  # which would hold on to memory
             continue
         ways[_label(method, keep)] = answering(model, inputs, options, new_tokens)
-    if not ways:
-        raise errors[0]
-    measured = race(ways, rounds, step=step)
+    dropped: dict[str, Exception] = {}
+    measured = race(ways, rounds, step=step, lost=dropped)
+    lost |= {pair: dropped[_label(*pair)] for pair in theory if _label(*pair) in dropped}
+    if not measured:
+        raise next(iter(lost.values()))
     whole = measured.get(_label(*FULL))
     rows = []
     for (method, keep), counts in theory.items():
+        if (method, keep) in lost:
+            continue
         row = {"method": method, "keep": told(keep), "theory": counts, **_spreads(measured[_label(method, keep)])}
         if whole is not None:
             row["less"] = round(theory[FULL]["first_token"] / counts["first_token"], 4)
             row["faster"] = ratio(whole["first_token"], measured[_label(method, keep)]["first_token"])
         rows.append(row)
+    refused = [{"method": m, "keep": told(k), **_told(error)} for (m, k), error in lost.items()]
     return {"batch": len(inputs["input_ids"]), "rows": rows, "refused": refused}
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    return {"error": reason(error), "failed": not isinstance(error, HeroError)}
 
 
 def _label(method: str, keep: Budget) -> str:

@@ -6,7 +6,7 @@ One look of the tower serves all methods and questions; methods before the LLM t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from herovlm import api, registry
-from herovlm.adapters import relevance, words
+from herovlm.adapters import refuse, relevance, words
 from herovlm.adapters.base import everything
 from herovlm.budget import fits
-from herovlm.errors import HeroError, InputsError
+from herovlm.errors import HeroError, InputsError, ModelError, SetupError, reason
 from herovlm.eval.plan import Config
 from herovlm.prompt import prompt
 from herovlm.types import Compared, Kept, Needs, Relevance, Seen, Short
@@ -45,7 +45,8 @@ class Answered:
     """All answers about one picture."""
 
     answers: tuple[Answer, ...]
-    refused: dict[Config, str]  # those that cannot, and why
+    refused: dict[Config, str]  # those that say they cannot, and why
+    failed: dict[Config, str]  # those that went wrong, and how
     vision: float  # seconds of the look that all methods and questions shared
 
 
@@ -65,11 +66,16 @@ class Row:
 class Sheet:
     """All questions about one picture under all configurations, ready to be sent."""
 
-    rows: tuple[Row, ...]
+    rows: list[Row]
     refused: dict[Config, str]
+    failed: dict[Config, str]
     ids: Tensor  # (Q, L) the untouched prompts
     mask: Tensor  # (Q, L)
     vision: float  # seconds of the look
+
+    def without(self, config: Config, error: Exception) -> None:
+        """Note that a configuration has no answer: it refuses by an error of ours, and fails by any other."""
+        (self.refused if isinstance(error, HeroError) else self.failed)[config] = reason(error)
 
     @property
     def groups(self) -> list[list[Row]]:
@@ -97,35 +103,42 @@ class Reader:
         """Answer all questions about a picture under all configurations; those that cannot are noted with the reason.
 
         Raises:
+            SetupError: something is missing on this machine.
             HeroError: the model or the picture cannot be used, whatever the method.
         """
         sheet = self.sheet(image, questions, configs)
-        refused = dict(sheet.refused)
-        answers: list[Answer] = []
-        for group in sheet.groups:
-            answers += self._together(group, sheet.ids, sheet.mask, refused)
+        answers = [answer for group in sheet.groups for answer in self._together(group, sheet)]
         order = {config: n for n, config in enumerate(configs)}
-        return Answered(tuple(sorted(answers, key=lambda a: (order[a.config], a.question))), refused, sheet.vision)
+        answers.sort(key=lambda answer: (order[answer.config], answer.question))
+        return Answered(tuple(answers), sheet.refused, sheet.failed, sheet.vision)
 
     @torch.no_grad()
     def sheet(self, image: Image.Image, questions: Sequence[str], configs: Sequence[Config]) -> Sheet:
         """Look at the picture, and choose for every question and configuration what shall be sent.
 
         Raises:
+            SetupError: something is missing on this machine.
             HeroError: the model or the picture cannot be used, whatever the method.
         """
+        refuse.model(self.model)
         inputs, ids, mask = self._inputs(image, questions)
-        start = self._clock()
-        looks = self._looks(inputs, questions, configs)
-        vision = self._clock() - start
-        rows: list[Row] = []
-        refused: dict[Config, str] = {}
+        start, looks = self._clock(), None
+        try:
+            looks = self._looks(inputs, questions, configs)
+        except (SetupError, ModelError):
+            raise
+        except Exception:  # what one method wants recorded cannot be: each looks alone, and one of them is to blame
+            looks = None
+        sheet = Sheet([], {}, {}, ids, mask, self._clock() - start)
         for config in configs:
             try:
-                rows += self._rows(config, self._smaller(config, inputs, len(questions)) or looks, mask)
-            except HeroError as error:
-                refused[config] = str(error)
-        return Sheet(tuple(rows), refused, ids, mask, vision)
+                own = self._smaller(config, inputs, len(questions)) or looks
+                sheet.rows.extend(self._rows(config, own or self._looks(inputs, questions, [config]), mask))
+            except SetupError:
+                raise
+            except Exception as error:
+                sheet.without(config, error)
+        return sheet
 
     def _inputs(self, image: Image.Image, questions: Sequence[str]) -> tuple[Any, Tensor, Tensor]:
         """Process the picture once; return its inputs for the first question, ids (Q, L) and mask (Q, L) for all."""
@@ -202,23 +215,23 @@ class Reader:
             rows.append(Row(config, question, seen, kept, length, seconds))
         return rows
 
-    def _together(self, rows: list[Row], ids: Tensor, mask: Tensor, refused: dict[Config, str]) -> list[Answer]:
+    def _together(self, rows: list[Row], sheet: Sheet) -> list[Answer]:
         """Answer in batches; where one cannot be, find out which configuration is to blame."""
+        configs = list(dict.fromkeys(row.config for row in rows))
         try:
-            return [answer for batch in chunks(rows, self.batch) for answer in self._generate(batch, ids, mask)]
-        except HeroError as error:
-            configs = list(dict.fromkeys(row.config for row in rows))
+            return [answer for some in chunks(rows, self.batch) for answer in self._generate(some, sheet.inputs(some))]
+        except SetupError:
+            raise
+        except Exception as error:
             if len(configs) == 1:
-                refused[configs[0]] = str(error)
+                sheet.without(configs[0], error)
                 return []
-            alone = [[row for row in rows if row.config == one] for one in configs]
-            return [answer for some in alone for answer in self._together(some, ids, mask, refused)]
+        alone = ([row for row in rows if row.config == one] for one in configs)  # behind the error, which held memory
+        return [answer for some in alone for answer in self._together(some, sheet)]
 
-    def _generate(self, rows: Sequence[Row], ids: Tensor, mask: Tensor) -> Iterator[Answer]:
+    def _generate(self, rows: Sequence[Row], inputs: Mapping[str, Tensor]) -> Iterator[Answer]:
         """Answer a batch greedily."""
         start = self._clock()
-        where = [row.question for row in rows]
-        inputs = {"input_ids": ids[where], "attention_mask": mask[where]}
         original = rows[0].config.original
         short = registry.adapter(self.model).rebuild(
             self.model, inputs, [row.seen for row in rows], [row.kept for row in rows], original=original

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from herovlm.eval.plan import FULL
-from herovlm.eval.tables import label, title
+from herovlm.eval.tables import incomplete, label, title
 from herovlm.extras import require
 
 Config = Mapping[str, Any]
@@ -55,7 +55,7 @@ def curves(table: Mapping[str, Any]) -> dict[str, list[Config]]:
     """Group configurations into curves, fewest positions first; the best curve comes first, one with gaps last."""
     found: dict[str, list[Config]] = {}
     for name, config in table["configs"].items():
-        if name != FULL and name not in table["refused"]:
+        if name != FULL and not incomplete(table, name):
             found.setdefault(label(config), []).append(config)
     order = sorted(found, key=lambda name: (-len(found[name]), -sum(c["accuracy"] for c in found[name])))
     return {name: sorted(found[name], key=lambda c: float(c["mean_positions"])) for name in order}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from herovlm.errors import UsageError
+from herovlm.errors import UsageError, reason, shortened
 from herovlm.eval import metrics, records
 from herovlm.eval.records import Record
 
@@ -48,6 +48,8 @@ class Table:
     facts: Mapping[str, Any]  # about the model
     columns: dict[str, Column] = field(default_factory=dict)  # name of a configuration -> its answers
     refused: dict[str, dict[str, str]] = field(default_factory=dict)  # name of a configuration -> picture -> why
+    failed: dict[str, dict[str, str]] = field(default_factory=dict)  # the same, of what went wrong
+    unusable: dict[str, str] = field(default_factory=dict)  # picture that nobody could be asked about -> why
     vision: dict[str, float] = field(default_factory=dict)  # picture -> seconds of the look that all shared
 
     @property
@@ -63,33 +65,102 @@ def gather(folders: Sequence[Path]) -> tuple[dict[str, Any], list[Table]]:
         What the runs have in common (versions, machine), and the tables.
 
     Raises:
-        UsageError: no run, no records, or runs that cannot be compared.
+        UsageError: no run, no records, records that are damaged, or runs that cannot be compared.
     """
     tables: dict[tuple[str, ...], Table] = {}
     about: dict[str, Any] = {}
     for folder in folders:
         meta = records.meta(folder)
-        common = {"versions": meta["versions"], "machine": meta["machine"], "commit": meta.get("commit", "")}
-        about = about or common
-        _same(about["versions"], common["versions"], folder, "versions")
-        tasks = {(task["name"], task["split"]): task for task in meta["settings"]["tasks"]}
-        lines, closing = records.read(folder)
-        fresh = {}
-        for end in closing:
-            task, model = tasks[end["task"], end["split"]], end["model"]
-            told = {key: value for key, value in task.items() if key != "pictures"}
-            new = Table(told, model, meta[f"model {model}"])
-            table = tables.setdefault((end["task"], end["split"], model), new)
-            _same(table.task, new.task, folder, f"the task {end['task']}")
-            _same(table.facts, new.facts, folder, f"the model {model}")
-            table.vision.setdefault(end["picture"], end["seconds"]["vision"])
-            for name, why in end["refused"].items():
-                table.refused.setdefault(name, {})[end["picture"]] = why
-            fresh[records.group_of(end)] = table
-        _add(lines, fresh)
+        try:
+            about = _gathered(folder, meta, about, tables)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise UsageError(
+                f"{folder} is not as 'herovlm eval' has written it ({reason(error)}): {records.META} or the records "
+                "were changed by hand, or another program made them; put a copy back, or make the run again elsewhere"
+            ) from None
     if not any(table.columns for table in tables.values()):
-        raise UsageError(f"no records in {', '.join(map(str, folders))}; 'herovlm eval' writes them")
+        raise UsageError(_nothing(folders, list(tables.values())))
     return about, list(tables.values())
+
+
+def _gathered(
+    folder: Path, meta: Mapping[str, Any], about: dict[str, Any], tables: dict[tuple[str, ...], Table]
+) -> dict[str, Any]:
+    """Put one run into the tables; what it has in common with those before it."""
+    common = {"versions": meta["versions"], "machine": meta["machine"], "commit": meta.get("commit", "")}
+    about = about or common
+    _same(about["versions"], common["versions"], folder, "versions")
+    tasks = {(task["name"], task["split"]): task for task in meta["settings"]["tasks"]}
+    lines, closing = records.read(folder, wrong)
+    fresh = {}
+    for end in closing:
+        task, model, picture = tasks[end["task"], end["split"]], end["model"], end["picture"]
+        told = {key: value for key, value in task.items() if key != "pictures"}
+        new = Table(told, model, meta[f"model {model}"])
+        table = tables.setdefault((end["task"], end["split"], model), new)
+        _same(table.task, new.task, folder, f"the task {end['task']}")
+        _same(table.facts, new.facts, folder, f"the model {model}")
+        if "unusable" in end:
+            table.unusable.setdefault(picture, end["unusable"])
+            continue
+        table.vision.setdefault(picture, end["seconds"]["vision"])
+        for known, found in ((table.refused, end["refused"]), (table.failed, end.get("failed", {}))):
+            for name, why in found.items():
+                known.setdefault(name, {})[picture] = why
+        fresh[records.group_of(end)] = table
+    _add(lines, fresh)
+    for table in tables.values():
+        table.unusable = {picture: why for picture, why in table.unusable.items() if picture not in table.vision}
+    return about
+
+
+def wrong(lines: list[Record], end: Record) -> str:
+    """Say what is wrong with the records of a picture, if anything."""
+    for line in lines:
+        for name, good in RIGHT.items():
+            if name not in line:
+                return f"a record without {name!r}"
+            if not good(line[name]):
+                return f"a record whose {name!r} is {shortened(line[name])}"
+    names = [(line["sample"], line["method"], line["keep"], line["positions"]) for line in lines]
+    twice = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
+    if twice is not None:
+        return f"{twice[1]}@{twice[2]} answers {twice[0]!r} twice"
+    missing = [] if "unusable" in end else [name for name in ("refused", "seconds") if name not in end]
+    return f"a closing line without {missing[0]!r}" if missing else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+
+
+RIGHT: Mapping[str, Callable[[Any], bool]] = {  # what a record holds
+    **{name: lambda value: isinstance(value, str) for name in ("sample", "kind", "method", "positions", "answer")},
+    "keep": lambda value: _is_number(value) or isinstance(value, str),
+    "wanted": _are_texts,
+    "score": lambda value: _is_number(value) and 0 <= value <= 1,
+    "kept": lambda value: _is_number(value) and value >= 0,
+    "of": lambda value: _is_number(value) and value > 0,
+    "seconds": lambda value: isinstance(value, dict) and all(_is_number(value.get(n)) for n in ("select", "generate")),
+}
+
+
+def _nothing(folders: Sequence[Path], tables: Sequence[Table]) -> str:
+    """Say why there is not one answer."""
+    where = ", ".join(map(str, folders))
+    for table in tables:
+        for what, found in (("unusable", table.unusable), ("failed", table.failed), ("refused", table.refused)):
+            for name, why in found.items():
+                why = why if isinstance(why, str) else next(iter(why.values()))
+                return f"nothing was answered in {where}: {name} {WORDS[what]}: {why}"
+    return f"there is no answer in {where} yet; 'herovlm eval' writes them"
+
+
+WORDS = {"unusable": "could not be used", "failed": "failed", "refused": "cannot"}
 
 
 def _add(lines: Sequence[Record], tables: Mapping[records.Group, Table]) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from herovlm import registry
-from herovlm.errors import InputsError, UnsupportedError
+from herovlm.errors import HeroError, InputsError, UnsupportedError
 from herovlm.eval.answer import Reader, Row, Sheet, chunks
 from herovlm.eval.plan import Config
 from herovlm.prompt import prompt
@@ -42,12 +42,14 @@ def judge(
 
     Raises:
         UnsupportedError: a method goes on inside the language model.
-        HeroError: the model or the picture cannot be used, whatever the method.
+        HeroError: the model or the picture cannot be used, or something went wrong.
     """
     for config in configs:
         if config.options.inside is not None:
             raise UnsupportedError(f"{config.method} goes on inside the language model; judge methods before it")
     sheet = reader.sheet(image, questions, configs)
+    for config, why in sheet.failed.items():
+        raise HeroError(f"{config}: {why}")
     wanted = [answer_ids(reader, q, a) for q, a in zip(questions, answers, strict=True)]
     return [one for rows in sheet.groups for one in judge_rows(reader, sheet, rows, wanted)]
 

@@ -29,7 +29,10 @@ def write(summary: Summary, folder: Path) -> Path:
         (folder / "summary.json").write_text(dumped(summary), "utf-8")
         (folder / "table.md").write_text(tables.markdown(summary), "utf-8")
         (folder / "table.csv").write_text(tables.comma_separated(summary), "utf-8")
-        drawings = [curves.draw(table, folder / name_of(table))[1].read_text("utf-8") for table in summary["tables"]]
+        drawings = [
+            curves.draw(table, folder / name_of(table))[1].read_text("utf-8") if table["configs"] else ""
+            for table in summary["tables"]
+        ]
         (folder / "report.html").write_text(page(summary, drawings), "utf-8")
     except OSError as error:
         raise UsageError(f"cannot write to {folder} ({error.strerror}); give another --out") from None
@@ -70,7 +73,7 @@ def _part(table: Mapping[str, Any], svg: str) -> dict[str, Any]:
             for row in rows
         ],
         "notes": tables.notes(table),
-        "drawing": svg[svg.index("<svg") :],
+        "drawing": svg[svg.find("<svg") :],
         "kinds": list(dict.fromkeys(kind for config in table["configs"].values() for kind in config["kinds"])),
         "configs": table["configs"],
         "facts": table["model_facts"],

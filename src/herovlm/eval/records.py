@@ -1,22 +1,26 @@
 """The folder of a run: meta.json says what it is, and each process appends records to a JSONL file of its own.
 
-A record is a question under one configuration.  The records of a picture are closed by a line with "done"; what
+A record is a question under one configuration.  A line with their number, "done", closes the records of a picture; what
 stands behind the last such line was being written when the process ended, and is cut off when the run goes on.
+Damage anywhere before it is an error that names the line: no record is ever thrown away silently.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
-from herovlm.errors import UsageError
+from herovlm.errors import SetupError, UsageError
 
 Record = dict[str, Any]
 Group = tuple[str, str, str, str]  # model, task, split, picture
+Check = Callable[[list[Record], Record], str]
+GROUP = ("model", "task", "split", "picture")
 META, LOCK = "meta.json", ".lock"
 
 
@@ -43,7 +47,8 @@ def agree(folder: Path, facts: Mapping[str, Any], **once: Any) -> None:
                 _check(known.get(name, facts[name]), facts[name], name, folder)
             if not facts.keys() <= known.keys():
                 new = folder / f"{META}.new"
-                new.write_text(json.dumps({**once, **known, **facts}, indent=2, ensure_ascii=False) + "\n", "utf-8")
+                text = json.dumps({**once, **known, **facts}, indent=2, ensure_ascii=False) + "\n"
+                new.write_bytes(text.encode("utf-8", "surrogatepass"))
                 new.replace(folder / META)
     except OSError as error:
         raise UsageError(f"cannot write to {folder} ({error.strerror}); give another --out") from None
@@ -78,81 +83,139 @@ def meta(folder: Path) -> dict[str, Any]:
         UsageError: the folder holds no run.
     """
     try:
-        found = json.loads((folder / META).read_text("utf-8"))
+        found = dict(json.loads((folder / META).read_bytes()))
     except OSError:
         raise UsageError(f"{folder} is not the folder of a run: it has no {META}; 'herovlm eval' makes one") from None
-    except ValueError:
-        raise UsageError(f"{folder / META} is broken; make the run again in another folder") from None
-    return dict(found)
+    except (ValueError, TypeError, RecursionError):
+        raise UsageError(
+            f"{folder / META} is broken; put a copy back, or make the run again in another folder"
+        ) from None
+    return found
 
 
-def read(folder: Path) -> tuple[list[Record], list[Record]]:
-    """Read the records of a folder, each once, and the lines that close pictures."""
-    records: list[Record] = []
-    closing: dict[Group, Record] = {}
+def read(folder: Path, check: Check = lambda lines, end: "") -> tuple[list[Record], list[Record]]:
+    """Read the records of a folder and the lines that close pictures; of each picture once.
+
+    Of a picture that was asked about again, because something had failed, the first closed with the fewest failures.
+
+    Args:
+        folder: of the run.
+        check: told the records of a picture and the line that closes them; what it says is wrong with them.
+
+    Raises:
+        UsageError: a line is damaged, or lines were changed by hand; says which.
+    """
+    best: dict[Group, tuple[list[Record], Record]] = {}
     for path in sorted(folder.glob("records-*.jsonl")):
-        for lines, end in _groups(path):
-            if group_of(end) not in closing:
-                closing[group_of(end)] = end
-                records += lines
-    return records, list(closing.values())
+        for lines, end, _ in _closed(path, path.read_bytes(), check):
+            known = best.get(group_of(end))
+            if known is None or failures(end) < failures(known[1]):
+                best[group_of(end)] = lines, end
+    return [line for lines, _ in best.values() for line in lines], [end for _, end in best.values()]
 
 
-def _groups(path: Path) -> Iterator[tuple[list[Record], Record]]:
-    for lines, end, _ in _closed(path.read_bytes()):
-        yield lines, end
+def failures(end: Mapping[str, Any]) -> float:
+    """Count what went wrong with a picture, by the line that closes it."""
+    return math.inf if "unusable" in end else len(end.get("failed", ()))
 
 
-def _closed(content: bytes) -> Iterator[tuple[list[Record], Record, int]]:
-    """Give the records of each closed picture, the line that closes it, and where that ends."""
+def _closed(path: Path, content: bytes, check: Check) -> Iterator[tuple[list[Record], Record, int]]:
+    """Give the records of each closed picture, the line that closes it, and where that ends in the file.
+
+    What stands behind the last line that closes a picture was being written when the process ended: it may be torn.
+    """
     lines: list[Record] = []
-    at = 0
-    for raw in content.splitlines(keepends=True):
+    at = first = 0  # bytes so far; lines before this picture
+    bad = 0  # number of a damaged line
+    for number, raw in enumerate(content.splitlines(keepends=True), 1):
         at += len(raw)
-        try:
-            line = json.loads(raw) if raw.endswith(b"\n") else None
-        except ValueError:
-            line = None
-        if not isinstance(line, dict):
-            return
-        if "done" in line:
-            yield lines, line, at
-            lines = []
-        else:
-            lines.append(line)
+        line = _line(raw)
+        bad = bad or number * (line is None)
+        if line is None or "done" not in line:
+            lines.append(line or {})
+            continue
+        if bad:
+            raise UsageError(
+                f"{path}, line {bad}: damaged, and there are good records behind it; put a copy of the file back, or "
+                f"delete the lines {first + 1} to {number}, and the same command asks again what they answer"
+            )
+        wrong = _grouped(lines, line) or check(lines, line)
+        if wrong:
+            raise UsageError(
+                f"{path}, lines {first + 1} to {number}: {wrong}; records were changed by hand: put a copy of the file "
+                "back, or delete these lines, and the same command asks again what they answer"
+            )
+        yield lines, line, at
+        lines, first = [], number
+
+
+def _line(raw: bytes) -> Record | None:
+    """Read one line; None where it is no whole JSON object."""
+    try:
+        line = json.loads(raw, parse_constant=_refuse) if raw.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(word)  # NaN and Infinity are no JSON
+
+
+def _grouped(lines: Sequence[Record], end: Record) -> str:
+    """Say what is wrong with a group of lines, if anything: they are about one picture, and as many as was counted."""
+    wanted = [end.get(name) for name in GROUP]
+    if not all(isinstance(name, str) for name in wanted):
+        return f"line that closes a picture without {', '.join(GROUP)}"
+    if any([line.get(name) for name in GROUP] != wanted for line in lines):
+        return f"records of another picture among those of {end['picture']!r}"
+    return "" if end["done"] == len(lines) else f"{len(lines)} records where {end['done']} were written"
 
 
 class Writer:
     """Appends the records of whole pictures to the file of one process."""
 
-    def __init__(self, file: BinaryIO, done: set[Group]) -> None:
-        self.file, self.done = file, done
+    def __init__(self, file: IO[bytes], done: dict[Group, Record]) -> None:
+        self.file, self.done = file, done  # done: pictures of which nothing failed, and the lines that close them
 
     def write(self, records: Sequence[Record], end: Record) -> None:
-        """Append the records of a picture and the line that closes it."""
-        lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in [*records, end])
-        self.file.write("".join(lines).encode())
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.done.add(group_of(end))
+        """Append the records of a picture and the line that closes it.
+
+        Raises:
+            SetupError: they cannot be written.
+        """
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*records, end])
+        left = memoryview(text.encode("utf-8", "surrogatepass"))  # names of files need not be Unicode
+        try:
+            while left:
+                left = left[self.file.write(left) :]
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise SetupError(
+                f"{self.file.name}: {error.strerror}; nothing that was answered before is lost, and when this is "
+                "mended the same command goes on"
+            ) from None
+        self.done[group_of(end)] = end
 
 
 @contextmanager
 def writing(folder: Path, part: int, parts: int) -> Iterator[Writer]:
-    """Open the file of one process: cut off what was not closed, and find out what is done, by whomever.
+    """Open the file of one process: cut off its unfinished end, and find out what is done, by whomever.
 
     Raises:
-        UsageError: another process is writing this part.
+        UsageError: another process is writing this part, or a file is damaged in the middle.
     """
-    with (folder / f"records-{part}-of-{parts}.jsonl").open("a+b") as file:
+    with (folder / f"records-{part}-of-{parts}.jsonl").open("a+b", buffering=0) as file:
         if not _lock(file, wait=False):
             raise UsageError(f"another process is writing part {part}/{parts} of {folder}; wait for it, or end it")
         file.seek(0)
-        file.truncate(max((end for _, _, end in _closed(file.read())), default=0))
-        yield Writer(file, {group_of(line) for line in read(folder)[1]})
+        whole = max((end for _, _, end in _closed(Path(file.name), file.read(), lambda *_: "")), default=0)
+        done = {group_of(end): end for end in read(folder)[1] if not failures(end)}  # before anything is cut off
+        file.truncate(whole)
+        yield Writer(file, done)
 
 
-def _lock(file: BinaryIO, *, wait: bool) -> bool:
+def _lock(file: IO[bytes], *, wait: bool) -> bool:
     """Lock a file until it is closed; where the system has no such locks, trust the user."""
     try:
         import fcntl

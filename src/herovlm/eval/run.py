@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import transformers
 
 from herovlm import __version__
 from herovlm.budget import told
-from herovlm.errors import UsageError
+from herovlm.errors import ModelError, SetupError, UsageError, reason
 from herovlm.eval import metrics, records
 from herovlm.eval.answer import Answer, Answered, Reader
 from herovlm.eval.plan import Config
@@ -92,12 +93,13 @@ class Run:
 
         Raises:
             UsageError: the folder holds another run, cannot be written, or another process writes this part.
-            HeroError: a model or a picture cannot be used.
+            SetupError, ModelError: something is missing on this machine, or a model cannot be used at all.
         """
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         records.agree(folder, self.settings, commit=commit())
         with records.writing(folder, part, parts) as writer:
+            self._check_pictures(folder, writer)
             for name, load in self.models.items():
                 ready = None
                 for asked in self.tasks:
@@ -117,22 +119,48 @@ class Run:
         """Count the pictures of a part."""
         return len(self.models) * sum(len(part_of(asked.pictures, part, parts)) for asked in self.tasks)
 
+    def _check_pictures(self, folder: Path, writer: records.Writer) -> None:
+        """Check that pictures which were asked about are what they were.
+
+        Raises:
+            UsageError: one of them is another by now.
+        """
+        for asked in self.tasks:
+            for name, picture in product(self.models, asked.pictures):
+                group = {"model": name, "task": asked.task.name, "split": asked.split, "picture": picture.name}
+                known = writer.done.get(records.group_of(group), {}).get("file")
+                if known is not None and known != picture.digest():
+                    raise UsageError(
+                        f"{picture.path} is not the picture that {folder} has answers about; put that back, or give "
+                        "another --out to ask about all pictures as they are now"
+                    )
+
     def _asked(
         self, model: Any, processor: Any, asked: Asked, picture: Picture, group: dict[str, Any]
     ) -> tuple[list[records.Record], records.Record]:
-        """Ask all about one picture: a record for every answer, and the line that closes them."""
+        """Ask all about one picture: a record for every answer, and the line that closes them.
+
+        A picture that cannot be asked about, whatever the method, has a line that says why, and no record.
+        """
         start = time.perf_counter()
-        image, samples = picture.read()
         tokens = self.max_new_tokens or asked.task.max_new_tokens
         reader = Reader(model, processor, asked.task.prompt, tokens, self.batch)
-        found = reader.answer(image, [sample.question for sample in samples], self.configs)
+        try:
+            image, samples = picture.read()
+            found = reader.answer(image, [sample.question for sample in samples], self.configs)
+        except (SetupError, ModelError):
+            raise
+        except Exception as error:
+            return [], {"done": 0, **group, "file": picture.digest(), "unusable": reason(error)}
         metric = metrics.find(asked.task.metric)
         made = [self._record(group, samples[one.question], one, metric, found) for one in found.answers]
         end = {
             "done": len(made),
             **group,
+            "file": picture.digest(),
             "questions": len(samples),
             "refused": {str(config): why for config, why in found.refused.items()},
+            "failed": {str(config): why for config, why in found.failed.items()},
             "seconds": {"vision": round(found.vision, 6), "all": round(time.perf_counter() - start, 6)},
         }
         return made, end

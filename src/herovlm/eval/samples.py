@@ -37,6 +37,11 @@ class Picture:
 
     name: str
     read: Callable[[], tuple[Image.Image, tuple[Sample, ...]]]
+    path: Path | None = None  # of its file, if it comes from one
+
+    def digest(self) -> str | None:
+        """Tell the content of its file; None where it has none."""
+        return None if self.path is None else _digest(self.path)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,8 @@ def _local(path: Path, metric: metrics.Metric) -> list[Picture]:
             found.setdefault(image, []).append(sample)
     if not found:
         raise UsageError(f'{path} holds no questions; one a line: {{"image": "a.png", "question": "?", "answer": "!"}}')
-    return [Picture(image, partial(_open, path.parent / image, tuple(of))) for image, of in found.items()]
+    files = {image: path.parent / image for image in found}
+    return [Picture(image, partial(_open, files[image], tuple(of)), files[image]) for image, of in found.items()]
 
 
 def _open(path: Path, samples: tuple[Sample, ...]) -> tuple[Image.Image, tuple[Sample, ...]]:

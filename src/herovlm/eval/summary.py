@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def summarise(folders: Sequence[Path]) -> dict[str, Any]:
 def _table(table: Table) -> dict[str, Any]:
     configs = {name: _config(table, column) for name, column in table.columns.items()}
     for name, config in configs.items():
-        full = configs.get(FULL)
+        full = None if {FULL, name} & {*table.refused, *table.failed} else configs.get(FULL)
         config["share_of_full"] = _percent(config["accuracy"] / full["accuracy"]) if full and full["accuracy"] else None
         config["against"] = _against(table, name)
     _corrected(configs)
@@ -47,13 +47,20 @@ def _table(table: Table) -> dict[str, Any]:
         "asked": dict(table.task),
         "model": table.model,
         "model_facts": dict(table.facts),
-        "mean_positions_full": round(float(np.mean(every)), 1),
-        "vision_seconds": round(float(np.mean(list(table.vision.values()))), 4),
+        "mean_positions_full": round(float(np.mean(every)), 1) if every else None,
+        "vision_seconds": round(float(np.mean(list(table.vision.values()))), 4) if table.vision else None,
         "configs": configs,
-        "refused": {
-            name: {"pictures": len(of), "of": len(table.vision), "why": next(iter(of.values()))}
-            for name, of in table.refused.items()
-        },
+        "refused": _told(table, table.refused),
+        "failed": _told(table, table.failed),
+        "unusable": table.unusable,
+    }
+
+
+def _told(table: Table, lost: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Say on how many pictures each configuration has no answer, and why on the first of them."""
+    return {
+        name: {"pictures": len(of), "of": len(table.vision), "why": next(iter(of.values()))}
+        for name, of in lost.items()
     }
 
 

@@ -44,7 +44,7 @@ def grid(table: Mapping[str, Any], marks: Marks = PRETTY, *, intervals: bool = T
     keeps = sorted({config["keep"] for config in configs.values()}, key=budget.rank)
     rows: dict[str, dict[Any, Mapping[str, Any]]] = {}
     for name, config in configs.items():
-        if name not in table["refused"]:
+        if not incomplete(table, name):
             rows.setdefault(label(config), {})[config["keep"]] = config
     columns = ["method", *map(heading, keeps)]
     order = sorted(rows, key=lambda name: (-len(rows[name]), -sum(c["accuracy"] for c in rows[name].values())))
@@ -55,6 +55,11 @@ def grid(table: Mapping[str, Any], marks: Marks = PRETTY, *, intervals: bool = T
 def heading(keep: float | str) -> str:
     """What a column is called: "keep=0.2", "tokens=64"."""
     return budget.label(keep).replace(" ", "=", 1)
+
+
+def incomplete(table: Mapping[str, Any], name: str) -> bool:
+    """Whether a configuration has no answer about some picture, so that its numbers are of other pictures."""
+    return name in table["refused"] or name in table.get("failed", ())
 
 
 def title(table: Mapping[str, Any]) -> str:
@@ -89,7 +94,9 @@ def reference(configs: Mapping[str, Any]) -> str:
 
 def notes(table: Mapping[str, Any], marks: Marks = PRETTY) -> list[str]:
     """What has to be said below a table: what is measured, what the marks mean, what was refused."""
-    some = next(iter(table["configs"].values()))
+    some = next(iter(table["configs"].values()), None)
+    if some is None:
+        return ["Nothing was answered.", *_lost(table)]
     asked = f"{some['questions']:,} questions about {some['scenes']:,} picture{'s' * (some['scenes'] != 1)}"
     lines = [f"{table['metric']}, {asked}; 95 % bootstrap intervals over pictures."]
     if FULL in table["configs"]:
@@ -101,8 +108,20 @@ def notes(table: Mapping[str, Any], marks: Marks = PRETTY) -> list[str]:
     legend = marks.legend(signs, reference(table["configs"]))
     if legend:
         lines.append(f"{legend} (paired permutation tests over pictures at the same keep, Holm, 5 %).")
-    for name, refused in table["refused"].items():
-        lines.append(f"{name} cannot on {refused['pictures']:,} of {refused['of']:,} pictures: {refused['why']}")
+    return lines + _lost(table)
+
+
+def _lost(table: Mapping[str, Any]) -> list[str]:
+    """Say what has no answer, and why."""
+    lines = []
+    for what, word in (("refused", "cannot"), ("failed", "FAILED")):
+        for name, lost in table.get(what, {}).items():
+            lines.append(f"{name} {word} on {lost['pictures']:,} of {lost['of']:,} pictures: {lost['why']}")
+    unusable = table.get("unusable", {})
+    if unusable:
+        name, why = next(iter(unusable.items()))
+        which = f"{name} " if len(unusable) == 1 else f"{len(unusable):,} pictures, {name} for one, "
+        lines.append(f"{which}could not be used and is in no number: {why}")
     return lines
 
 

@@ -58,6 +58,7 @@ class Refused:
     method: str
     keep: float | str
     why: str
+    failed: bool = False  # by an error that no method raises on purpose
 
     @property
     def label(self) -> str:

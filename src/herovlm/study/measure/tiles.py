@@ -40,8 +40,8 @@ def measure(reader: Reader, image: Image.Image, samples: Sequence[Sample]) -> li
     """
     questions = [sample.question for sample in samples]
     sheet = reader.sheet(image, questions, [LOOK])
-    if sheet.refused:
-        raise InputsError(sheet.refused[LOOK])
+    if not sheet.rows:
+        raise InputsError(next(iter({**sheet.refused, **sheet.failed}.values())))
     rows = []
     for row in sheet.rows:
         for kept in [everything(row.seen), *(without(row.seen, tile) for tile in range(1, len(row.seen.valid)))]:
