@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from herovlm.cli import options, show
-from herovlm.cli.tidy import tidy
+from herovlm.cli.tidy import some_failed, tidy
 from herovlm.errors import UsageError
 
 Option = typer.Option
@@ -65,11 +65,13 @@ def study(
         target = page.write(found, asked, out)
     if json:
         show.as_json({**page.told(found), "out": str(out)})
-        return
-    for name, one in found["findings"].items():
-        typer.secho(f"{page.TITLES[name]}: {one['verdict']['word']}", bold=True)
-        typer.echo(f"{one['verdict']['sentence']}\n")
-    typer.echo(f"page: {target}")
+    else:
+        for name, one in found["findings"].items():
+            typer.secho(f"{page.TITLES[name]}: {one['verdict']['word']}", bold=True)
+            typer.echo(f"{one['verdict']['sentence']}\n")
+        typer.echo(f"page: {target}")
+    failed = [f"{name}: {why}" for name, why in found["failed"].items()]
+    some_failed(failed, "; the same command tries that again, and keeps all that was measured")
 
 
 def findings_of(text: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from herovlm.errors import ModelError, SetupError, reason
 from herovlm.eval import records
 from herovlm.eval.answer import Reader
 from herovlm.eval.run import Load, Run, commit, facts
@@ -64,7 +65,7 @@ class Study:
 
         Raises:
             UsageError: the folder holds something else, cannot be written, or another process writes there.
-            HeroError: the model or a picture cannot be used.
+            SetupError, ModelError: something is missing on this machine, or the model cannot be used at all.
         """
         if self.threads is not None:
             torch.set_num_threads(self.threads)
@@ -104,14 +105,31 @@ class _Work:
         group = self.group(finding, picture.name)
         if records.group_of(group) in self.writer.done:
             return
+        self.close(group, lambda: self.measured(finding, picture))
+
+    def measured(self, finding: str, picture: Picture) -> Sequence[Mapping[str, Any]]:
+        """Measure one finding on one picture."""
         image, samples = picture.read()
         if finding == "tiles":
-            made = tiles.measure(self.reader, image, samples)
-        elif finding == "roles":
-            made = roles.measure(self.reader, image, samples, self.pairs)
-        else:
-            made = [self.attention(image, picture)]
-        self.writer.write([{**group, **one} for one in made], {"done": len(made), **group})
+            return tiles.measure(self.reader, image, samples)
+        if finding == "roles":
+            return roles.measure(self.reader, image, samples, self.pairs)
+        return [self.attention(image, picture)]
+
+    def close(self, group: Mapping[str, Any], measure: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+        """Write what was measured and the line that closes it; where something went wrong, that says why.
+
+        Raises:
+            SetupError, ModelError: something is missing on this machine, or the model cannot be used at all.
+        """
+        made, more = [], {}
+        try:
+            made = [{**group, **one} for one in measure()]
+        except (SetupError, ModelError):
+            raise
+        except Exception as error:
+            more = {"unusable": reason(error)}
+        self.writer.write(made, {"done": len(made), **group, **more})
 
     def attention(self, image: Any, picture: Picture) -> dict[str, Any]:
         """Measure what the tower looks at in a picture; the first of each grid of tiles is kept as maps too."""
@@ -151,15 +169,18 @@ class _Work:
         group = self.group("probes", f"first {len(pictures)}")
         if records.group_of(group) in self.writer.done or not foreground.known(self.study.asked):
             return
+        self.close(group, lambda: self.probed(pictures))
+
+    def probed(self, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+        """Probe what tokens of some pictures encode; of pictures without scenes nothing."""
         looked = []
         for picture in pictures:
             seen = attention.look(self.reader, picture.read()[0])
             shown = foreground.of(self.study.asked, picture, seen.grid)
             if shown is None:
-                return
+                return []
             looked.append((seen, shown))
-        made = [{**group, "pair": pair, **probes.measure(looked, of)} for pair, of in self.pairs.items()]
-        self.writer.write(made, {"done": len(made), **group})
+        return [{"pair": pair, **probes.measure(looked, of)} for pair, of in self.pairs.items()]
 
     def group(self, finding: str, picture: str) -> dict[str, Any]:
         """Name what a record is about; the task is the finding."""
