@@ -81,3 +81,30 @@ def test_wrong_use_is_told(cli: Cli, words: tuple[object, ...], code: int, says:
     assert (result.exit_code, result.stdout) == (code, "")
     assert says in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_batch_that_does_not_fit_and_a_method_that_breaks_end_nothing(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from herovlm.cost import shapes
+
+    prompt = shapes.prompt
+
+    def small(model: object, batch: int) -> object:
+        if batch > 1:
+            raise MemoryError("too many")
+        return prompt(model, batch)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("sizes should be greater than 0")
+
+    monkeypatch.setattr(shapes, "prompt", small)
+    monkeypatch.setattr("herovlm.methods.random.Random.choose", fail)
+    words = ("bench", "--model", folder, *QUICK, "--methods", "pool,random", "--keep", "0.5", "--batch", "1,2")
+    result = cli(*words)
+    assert result.exit_code == 3
+    assert "random at 0.5 FAILED: RuntimeError: sizes should be greater than 0" in result.stdout
+    assert "batch 2: nothing could be measured: MemoryError: too many" in result.stdout
+    assert "random at 0.5, batch 1: RuntimeError" in result.stderr
+    one, two = json.loads(cli(*words, "--json").stdout)["batches"]
+    assert ([row["method"] for row in one["rows"]], two["rows"]) == (["pool"], [])

@@ -68,6 +68,25 @@ def test_a_method_that_cannot_answer_has_a_row_that_says_why(
     assert f"<td>{strict.replace(chr(39), '&#39;')}, keep 0.001</td>" in (tmp_path / "a.html").read_text()
 
 
+def test_a_method_that_breaks_has_a_row_and_an_exit_status(
+    cli: Cli, folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("sizes should be greater than 0")
+
+    monkeypatch.setattr("herovlm.methods.random.Random.choose", fail)
+    words = ("compare", photo, QUESTION, "--model", folder, "--max-new-tokens", 1, "--methods", "full,random,pool")
+    result = cli(*words, "--json", "--html", "a.html")
+    assert result.exit_code == 3
+    assert "random, keep 0.2: RuntimeError: sizes should" in result.stderr
+    (asked,) = json.loads(result.stdout)["questions"]
+    assert [a["method"] for a in asked["answers"]] == ["full", "pool"]
+    (lost,) = asked["refused"]
+    assert (lost["method"], lost["failed"]) == ("random", True)
+    assert "failed: RuntimeError" in cli(*words).stdout
+    assert "RuntimeError" in (photo.parent / "a.html").read_text()
+
+
 def test_when_no_method_can_answer_the_command_fails_as_one_question_does(
     cli: Cli, folder: Path, photo: Path, tmp_path: Path
 ) -> None:

@@ -155,18 +155,77 @@ def test_wrong_use(cli: Cli, folder: Path, questions: Path, change: tuple[str, .
     assert "Traceback" not in result.stderr
 
 
-def test_a_picture_that_is_broken_ends_the_run_which_can_go_on(
+def test_a_broken_picture_is_a_line_and_is_asked_about_when_it_is_mended(
     cli: Cli, folder: Path, questions: Path, tmp_path: Path
 ) -> None:
     good = (tmp_path / "1.png").read_bytes()
     (tmp_path / "1.png").write_bytes(good[:100])
-    result = cli(*words(folder, questions))
-    assert result.exit_code == 2
-    assert "1.png is broken or cut off" in result.stderr
-    assert {line["picture"] for line in lines_of(tmp_path / "run")} == {"0.png"}
+    for _ in range(2):
+        result = cli(*words(folder, questions))
+        assert result.exit_code == 3
+        assert "1.png is broken or cut off" in result.stderr
+        assert "4 questions about 2 pictures" in result.stdout
+        assert "1.png could not be used and is in no number" in result.stdout
+        assert cli("report", "run").exit_code == 0
+    done = [line for line in lines_of(tmp_path / "run") if "done" in line]
+    assert [line["picture"] for line in done] == ["0.png", "1.png", "2.png", "1.png"]
     (tmp_path / "1.png").write_bytes(good)
+    result = cli(*words(folder, questions))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "6 questions about 3 pictures" in result.stdout
+    assert [line["picture"] for line in lines_of(tmp_path / "run") if "done" in line][4:] == ["1.png"]
+
+
+def test_a_picture_that_is_another_by_now_is_noticed(cli: Cli, folder: Path, questions: Path, tmp_path: Path) -> None:
     assert cli(*words(folder, questions)).exit_code == 0
-    assert [line["picture"] for line in lines_of(tmp_path / "run") if "done" in line] == ["0.png", "1.png", "2.png"]
+    before, good = lines_of(tmp_path / "run"), (tmp_path / "2.png").read_bytes()
+    for change in (lambda path: tiny.picture(20, 60, 9).save(path), lambda path: path.unlink()):
+        change(tmp_path / "2.png")
+        result = cli(*words(folder, questions))
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "2.png" in result.stderr
+        assert lines_of(tmp_path / "run") == before
+    (tmp_path / "2.png").write_bytes(good)
+    assert cli(*words(folder, questions)).exit_code == 0
+
+
+def fail(*_: object, **__: object) -> None:
+    raise RuntimeError("sizes should be greater than 0")
+
+
+def test_a_method_that_breaks_ends_no_run(
+    cli: Cli, folder: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("herovlm.methods.random.Random.choose", fail)
+        result = cli(*words(folder, questions))
+    assert result.exit_code == 3
+    assert "random@0.5: RuntimeError: sizes should be greater than 0" in result.stderr
+    assert "random@0.5 FAILED on 3 of 3 pictures: RuntimeError: sizes should be greater than 0" in result.stdout
+    assert "Traceback" not in result.stderr
+    assert {str(line["method"]) for line in lines_of(tmp_path / "run") if "done" not in line} >= {"full", "hero"}
+    again = cli(*words(folder, questions), "--json")
+    assert again.exit_code == 0, "what failed was tried again"
+    (table,) = json.loads(again.stdout)["tables"]
+    assert (table["failed"], table["unusable"]) == ({}, {})
+    assert {config["questions"] for config in table["configs"].values()} == {6}
+
+
+def test_when_nothing_can_be_answered_it_says_why(
+    cli: Cli, folder: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = [{**json.loads(line), "question": "why " * 5000} for line in questions.read_text().splitlines()]
+    questions.write_text("".join(json.dumps(line) + "\n" for line in long))
+    for command in (words(folder, questions), ["report", "run"]):
+        result = cli(*command)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "nothing was answered in run: full@1.0 cannot: the prompt has" in result.stderr
+
+
+def test_a_part_without_pictures_says_so(cli: Cli, folder: Path, questions: Path) -> None:
+    result = cli(*words(folder, questions), "--part", "4/5")
+    assert result.exit_code == 0
+    assert "fewer pictures than parts" in result.stdout
 
 
 def test_a_share_is_read_strictly() -> None:

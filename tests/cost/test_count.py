@@ -12,6 +12,7 @@ from herovlm.budget import Tokens
 from herovlm.cost import count, shapes, theory
 from herovlm.cost.survey import survey
 from herovlm.errors import BudgetError
+from herovlm.methods.random import Random
 
 
 def counted(model: Any, inputs: Any, method: str, keep: float) -> dict[str, int]:
@@ -90,6 +91,27 @@ def test_a_survey_of_nothing_says_why(models: Any) -> None:
     model = models("llava_next").model
     with pytest.raises(BudgetError, match="cannot keep"):
         survey(model, shapes.prompt(model), [("fastv(layer=1)", 0.1)])
+
+
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_a_method_that_breaks_is_left_out_of_the_race(models: Any, monkeypatch: pytest.MonkeyPatch, when: int) -> None:
+    """It may break while it is counted, in the round that does not count, or later."""
+    choose, calls = Random.choose, []
+
+    def fails(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) >= when:
+            raise RuntimeError("sizes should be greater than 0")
+        return choose(*args)
+
+    monkeypatch.setattr(Random, "choose", fails)
+    model = models("llava_next").model
+    found = survey(model, shapes.prompt(model), [("random", 0.5), ("pool", 0.5)], rounds=2)
+    assert [row["method"] for row in found["rows"]] == ["pool"]
+    lost = {"error": "RuntimeError: sizes should be greater than 0", "failed": True}
+    assert found["refused"] == [{"method": "random", "keep": 0.5, **lost}]
+    with pytest.raises(RuntimeError, match="greater than 0"):
+        survey(model, shapes.prompt(model), [("random", 0.5)], rounds=1)
 
 
 def test_memory_that_runs_out_is_a_row_of_its_own(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:

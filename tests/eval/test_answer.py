@@ -15,6 +15,7 @@ from herovlm.budget import Tokens
 from herovlm.errors import TextTowerError, UnsupportedError
 from herovlm.eval import plan
 from herovlm.eval.answer import Reader, Row, chunks
+from herovlm.methods.hero import Hero
 from herovlm.prompt import prompt
 
 QUESTIONS = ["what is it?", "is there a very red star in the corner?", "why?"]
@@ -108,6 +109,33 @@ def test_one_who_cannot_be_sent_does_not_stop_those_in_its_batch(models: Callabl
     found = reader(models()).answer(tiny.picture(100, 60), QUESTIONS, configs)
     assert {str(a.config) for a in found.answers} == {"full@1.0", "random@0.5:original"}
     assert ["canvas" in why for why in found.refused.values()] == [True]
+
+
+@pytest.mark.parametrize("where", ["choose", "needs", "look", "generate"])
+def test_any_error_of_one_method_is_a_cell_and_the_others_answer(
+    models: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    made = models()
+    configs = plan.configs(["random", "hero", "hero + fastv(layer=1, keep=0.5)"], [0.5])
+    wanted = {(a.config, a.question): a.text for a in reader(made).answer(PICTURE, QUESTIONS, configs).answers}
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("Input and output sizes should be greater than 0\nand more")
+
+    if where in ("choose", "needs"):
+        monkeypatch.setattr(Hero, where, fail)
+    elif where == "look":  # nothing but HERO records the received attention of blocks
+        monkeypatch.setattr("herovlm.adapters.relevance.score", fail)
+    else:
+        monkeypatch.setattr("herovlm.adapters.inside.Cutter.installed", fail)
+    found = reader(made).answer(PICTURE, QUESTIONS, configs)
+    lost = {str(config) for config in configs if ("fastv" if where == "generate" else "hero") in str(config)}
+    assert {str(config) for config in found.failed} == lost
+    assert {*found.failed.values()} == {"RuntimeError: Input and output sizes should be greater than 0"}
+    assert found.refused == {}
+    assert {(a.config, a.question): a.text for a in found.answers} == {
+        key: text for key, text in wanted.items() if str(key[0]) not in lost
+    }
 
 
 def test_a_prompt_longer_than_the_model_reads(models: Callable[..., Any]) -> None:

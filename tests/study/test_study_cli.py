@@ -48,6 +48,38 @@ def test_any_model_and_pictures(cli: Cli, photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "made/roles-probes.png").exists()
 
 
+def test_what_cannot_be_measured_ends_no_study(
+    cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, good = save(tiny.make(), tmp_path / "model"), (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(good[:200])
+    words = ("--model", model, "--task", photos, "--out", "made")
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("sizes should be greater than 0")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("herovlm.study.measure.roles.measure", fail)
+        done = cli(*words)
+    assert done.exit_code == 3, done.output
+    assert "b.png is broken or cut off" in done.stderr
+    assert "complementary roles: " in done.stdout
+    found = json.loads((tmp_path / "made/study.json").read_text("utf-8"))
+    assert found["findings"]["tiles"]["pictures"] == 1
+    assert found["failed"]["roles, picture a.png"] == "RuntimeError: sizes should be greater than 0"
+    (tmp_path / "b.png").write_bytes(good)
+    assert cli(*words).exit_code == 0
+    assert json.loads((tmp_path / "made/study.json").read_text("utf-8"))["failed"] == {}
+
+
+def test_a_study_of_nothing_but_failures_says_why(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    done = cli("--model", save(tiny.make(), tmp_path / "model"), "--task", photos, "--out", "made")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "nothing could be measured: attention, picture a.png" in done.stderr
+
+
 def test_json_is_all_that_is_printed(cli: Cli, photos: Path, tmp_path: Path) -> None:
     model = save(tiny.make(), tmp_path / "model")
     done = cli("--model", model, "--task", photos, "--findings", "1", "--limit", 1, "--json", "--out", "made")
