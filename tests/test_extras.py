@@ -15,8 +15,17 @@ def test_what_is_there_is_imported() -> None:
 
 @pytest.mark.parametrize("module", ["no_such_module", "no_such_module.part", "json.no_such_module"])
 def test_what_is_missing_is_named_with_its_extra(module: str) -> None:
-    with pytest.raises(MissingExtraError, match=r"no_such_module is not .* pip install 'herovlm\[shiny\]'$"):
+    says = r"no_such_module is not .* the extra 'shiny': pip install '\.\[shiny\]' in the source folder of herovlm$"
+    with pytest.raises(MissingExtraError, match=says):
         require(module, extra="shiny")
+
+
+def test_what_an_extra_installs_is_spelt_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This works from anywhere; `herovlm[shiny]` only where an index has this package."""
+    lines = ["torch>=2", "gloss>=1,<2 ; extra == 'shiny'", "wax; extra == 'shiny'", 'dull; extra == "shinyish"']
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: lines)
+    with pytest.raises(MissingExtraError, match=r"pip install 'gloss>=1,<2' 'wax'$"):
+        require("no_such_module", extra="shiny")
 
 
 def test_a_module_that_misses_another_is_not_taken_for_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

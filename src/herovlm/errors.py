@@ -73,6 +73,11 @@ def shortened(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def is_text(text: str) -> bool:
+    """Whether a text can be written: half of a sign (a lone surrogate), which JSON and YAML can spell, cannot."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
 def reason(error: BaseException) -> str:
     """One line about an error: ours in their own words, others with their kind before them."""
     lines = str(error).strip().splitlines() or [""]

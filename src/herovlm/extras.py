@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import re
+from importlib import import_module, metadata
 from types import ModuleType
 
 from herovlm.errors import MissingExtraError
@@ -13,7 +14,7 @@ def require(module: str, *, extra: str) -> ModuleType:
 
     Args:
         module: its dotted name.
-        extra: the name in `pip install 'herovlm[NAME]'`.
+        extra: its name in pyproject.toml.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -23,6 +24,22 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):
             raise  # it is there, and misses something else
+        wanted = _of(extra)
+        how = (
+            f"pip install {' '.join(wanted)}" if wanted else f"pip install '.[{extra}]' in the source folder of herovlm"
+        )
         raise MissingExtraError(
-            f"{error.name} is not installed, or of another version; type: pip install 'herovlm[{extra}]'"
+            f"{error.name} is not installed, or of another version; it comes with the extra {extra!r}: {how}"
         ) from error
+
+
+def _of(extra: str) -> list[str]:
+    """Name what an extra installs, as a shell takes it; nothing where this package is not installed."""
+    try:
+        lines = metadata.requires("herovlm") or []
+    except metadata.PackageNotFoundError:
+        return []
+    parts = (line.partition(";") for line in lines)
+    return [
+        f"'{name.strip()}'" for name, _, when in parts if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", when)
+    ]

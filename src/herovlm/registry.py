@@ -6,9 +6,12 @@ and `herovlm.adapters` (name = `config.model_type` of the family); names of ours
 
 from __future__ import annotations
 
+import ast
 import difflib
 from collections.abc import Iterable
 from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from herovlm.errors import MethodError, ModelError, UsageError
@@ -115,6 +118,26 @@ def adapter(model: Any) -> Adapter:
     if where is None:
         raise ModelError(f"{type(model).__name__}: no adapter for the family {kind!r}{did_you_mean(kind, adapters())}")
     found: Adapter = _load(where, ModelError)()
+    return found
+
+
+def outline(where: str) -> dict[str, str]:
+    """Read the docstring ("doc") and the plain texts that a class of ours says of itself, from its source.
+
+    Nothing is imported, so that a list of all methods needs no torch.
+    """
+    module, _, name = where.partition(":")
+    spec = find_spec(module)
+    source = Path(spec.origin).read_text("utf-8") if spec is not None and spec.origin else ""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            found["doc"] = ast.get_docstring(node) or ""
+            for line in node.body:
+                target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
+                value = getattr(line, "value", None)
+                if isinstance(target, ast.Name) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    found[target.id] = value.value
     return found
 
 

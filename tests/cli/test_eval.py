@@ -133,6 +133,8 @@ def test_a_run_goes_on_only_as_it_was(cli: Cli, folder: Path, questions: Path, t
         (("--positions", "old"), "'compact' or 'original'"),
         (("--part", "2/2"), "--part 0/2"),
         (("--part", "one"), "--part 0/2"),
+        (("--threads", "100000"), "--threads 100000 is more than this machine can use"),
+        (("--methods", f"random(seed={10**30})"), "seed"),
         (("--out", "mine.jsonl"), "cannot write to"),
         (("--out", "mine.jsonl/below"), "cannot write to"),
         (("--model", "./none"), "not the folder of a model"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from saved import Cli
 
-from herovlm import registry
+from herovlm import ModelError, registry
 
 
 def test_methods_come_with_paper_and_fidelity(cli: Cli) -> None:
@@ -51,3 +53,36 @@ def test_a_list_prints_as_a_table(cli: Cli, command: str) -> None:
     result = cli(command)
     assert result.exit_code == 0
     assert result.stdout.count("\n") > 3
+
+
+@pytest.mark.parametrize(
+    "words", [["methods"], ["models"], ["methods", "--json"], ["--help"], ["--version"], ["eval", "--help"]]
+)
+def test_lists_and_help_load_no_torch(words: list[str]) -> None:
+    code = (
+        "import sys; from herovlm.cli.main import app\n"
+        f"try: app({words!r})\nexcept SystemExit as end: assert not end.code, end.code\n"
+        "print(*[name for name in ('torch', 'transformers', 'numpy', 'PIL') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout
+    assert done.stderr.split() == []
+
+
+def test_what_is_read_from_the_source_is_what_the_classes_say() -> None:
+    from herovlm.cli.methods import summary
+
+    told = {name: (paper, fidelity, what) for name, paper, fidelity, what in rows_of()}
+    for find, names in ((registry.method, registry.METHODS), (registry.inside, registry.INSIDE)):
+        for name in names:
+            kind = find(name)
+            assert told[name] == (kind.paper, kind.fidelity, summary(kind))
+    for kind, where in registry.ADAPTERS.items():
+        assert registry.outline(where)["family"] == registry._load(where, ModelError).family, kind
+
+
+def rows_of() -> list[list[str]]:
+    from herovlm.cli.methods import _row
+
+    before = [_row(name, registry.METHODS, registry.method) for name in registry.METHODS]
+    return before + [_row(name, registry.INSIDE, registry.inside) for name in registry.INSIDE]

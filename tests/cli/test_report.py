@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import tiny
 from saved import Cli
+from typer.testing import CliRunner
+
+from herovlm.cli.main import app
 
 
 @pytest.fixture
@@ -48,8 +51,77 @@ def test_a_table_needs_no_extra_and_a_page_says_which(
     assert "--out FOLDER" in result.stderr
     refused = cli("report", run, "--out", "report")
     assert refused.exit_code == 1
-    assert "pip install 'herovlm[eval]'" in refused.stderr
+    assert "the extra 'eval': pip install" in refused.stderr
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp932"])
+def test_output_need_not_be_utf8(cli: Cli, run: Path, folder: Path, encoding: str) -> None:
+    def printed(*words: object) -> str:
+        result = CliRunner(charset=encoding).invoke(app, [str(word) for word in words])
+        assert result.exit_code == 0, (result.stdout, result.stderr, result.exception)
+        return str(result.stdout)
+
+    assert "hero" in printed("report", "run")
+    words = ("compare", "a.png", "what is it \N{SNOWMAN}?", "--model", folder, "--max-new-tokens", 1, "--methods")
+    assert "hero + fastv(layer=1)" in printed(*words, "hero + fastv(layer=1)")
+    (asked,) = json.loads(printed(*words, "random", "--json"))["questions"]
+    assert asked["question"] == "what is it \N{SNOWMAN}?"
+
+
+def changed(run: Path, at: int, **values: object) -> None:
+    """Change one record by hand; None takes a value away."""
+    file = run / "records-0-of-1.jsonl"
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    lines[at] = {name: value for name, value in {**lines[at], **values}.items() if value is not None}
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"score": 1.5}, "a record whose 'score' is 1.5"),
+        ({"score": -0.1}, "a record whose 'score' is -0.1"),
+        ({"score": "1"}, "a record whose 'score' is '1'"),
+        ({"score": True}, "a record whose 'score' is True"),
+        ({"score": float("nan")}, "damaged"),
+        ({"kept": float("inf")}, "damaged"),
+        ({"kept": -1}, "'kept'"),
+        ({"of": 0}, "'of'"),
+        ({"seconds": {}}, "'seconds'"),
+        ({"wanted": []}, "'wanted'"),
+        ({"wanted": "a"}, "'wanted'"),
+        ({"answer": 5}, "'answer'"),
+        ({"method": "random", "keep": 0.5}, "answers '1' twice"),
+        ({"picture": "b.png"}, "records of another picture"),
+        *[({name: None}, f"a record without {name!r}") for name in ("score", "answer", "kept", "seconds", "keep")],
+    ],
+)
+def test_a_record_that_was_changed_by_hand(cli: Cli, run: Path, values: dict[str, object], says: str) -> None:
+    changed(run, 1, **values)
+    result = cli("report", "run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
+    assert "records-0-of-1.jsonl, line" in result.stderr
+    assert "unexpected" not in result.stderr
+
+
+@pytest.mark.parametrize("at", ["versions", "machine", "settings", "model", "tasks", "metric"])
+def test_a_meta_file_that_was_changed_by_hand(cli: Cli, run: Path, folder: Path, at: str) -> None:
+    meta = json.loads((run / "meta.json").read_text("utf-8"))
+    if at in ("tasks", "metric"):
+        (meta["settings"] if at == "tasks" else meta["settings"]["tasks"][0]).pop(at)
+    else:
+        meta.pop(f"model {folder}" if at == "model" else at)
+    (run / "meta.json").write_text(json.dumps(meta), "utf-8")
+    result = cli("report", "run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is not as 'herovlm eval' has written it" in result.stderr
+    for content in ("[]", "null", "{", "[" * 100_000, "5"):
+        (run / "meta.json").write_text(content)
+        result = cli("report", "run")
+        assert result.exit_code == 2, result.stderr
+        assert "unexpected" not in result.stderr
 
 
 def test_the_same_run_twice_is_one(cli: Cli, run: Path) -> None:

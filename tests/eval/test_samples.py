@@ -78,6 +78,17 @@ def test_the_data_are_known_by_their_content(tmp_path: Path) -> None:
         ([{**ONE, "answers": ["that"]}], "give 'answer'"),
         ([{**ONE, "answer": True}], "texts or numbers"),
         ([{"image": "a.png", "question": "What?", "answers": []}], "at least one"),
+        ([{**ONE, "question": "half \ud83d of it"}], "line 1: half of a sign"),
+        ([{"image": "a.png", "question": "?", "answers": ["ok", "\udc80"]}], "line 1: half of a sign"),
+        (["[" * 100_000 + "\n"], "line 1: (not JSON|values within values)"),
+        (['{"a": ' * 100_000 + "\n"], "line 1: (not JSON|values within values)"),
+        ([{**ONE, "image": "x" * 5000}], "line 1: there is no picture"),
+        ([{**ONE, "image": "a\0.png"}], "line 1: there is no picture"),
+        (['{"image": "a.png", "question": "?", "answer": NaN}\n'], "NaN and Infinity"),
+        (['{"image": "a.png", "question": "?", "answer": 1e999}\n'], "NaN and Infinity"),
+        ([{**ONE, "kind": ["a"]}], "'kind' must be a text"),
+        ([{**ONE, "id": {"a": 1}}], "'id' must be a text"),
+        ([{**ONE, "id": None}], "'id' must be a text"),
         ([{**ONE, "id": 7}, ONE, {**ONE, "id": "7"}], "line 3: the id '7' is there twice"),
     ],
 )
@@ -105,6 +116,14 @@ def test_numbers_are_answers_and_files_are_read_when_their_turn_comes(tmp_path: 
     assert picture.read.args[1][0].answers == ("4", "4.5", "é\u2028")
     with pytest.raises(PictureError, match=r"a\.png"):
         picture.read()
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As Notepad and Excel write it."""
+    (tmp_path / "a.png").write_bytes(b"")
+    path = boards.written(tmp_path / "q.jsonl", [ONE])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [picture.name for picture in samples.asked(task.load(str(path), "anls")).pictures] == ["a.png"]
 
 
 def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:

@@ -41,11 +41,19 @@ def test_a_task_of_ones_own(tmp_path: Path) -> None:
         ({"metrics": "anls"}, "unknown key 'metrics'; did you mean 'metric'"),
         ({"metric": "anl"}, "did you mean 'anls'"),
         ({"metric": None, "source": None}, "lacks source, metric"),
-        ({"version": "two"}, "version must be int"),
+        ({"version": "two"}, "version must be a whole number"),
         ({"prompt": "Why?"}, "no place for the question"),
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
         ({"splits": {}}, "splits must map"),
         ({"splits": ["a.jsonl"]}, "splits must map"),
+        ({"splits": {"a": ["a.jsonl"]}}, "splits must map names to JSONL files"),
+        ({"splits": {"a": {"b": "c"}}}, "splits must map names to JSONL files"),
+        ({"splits": {1: "a.jsonl"}}, "splits must map names to JSONL files"),
+        ({"metric": ["anls"]}, "metric must be text"),
+        ({"about": {"a": 1}}, "about must be text"),
+        ({"version": True}, "version must be a whole number"),
+        ({"name": "\ud800"}, "half of a sign"),
+        ({"source": "x" * 200_000}, "too many for a task"),
     ],
 )
 def test_a_task_that_is_wrong(tmp_path: Path, changed: dict[str, object], says: str) -> None:
@@ -60,6 +68,48 @@ def test_a_file_that_is_no_task(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(UsageError, match=r"mine\.yaml"):
         task.load(str(tmp_path / "mine.yaml"))
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGED = "a: &a {x: 1}\n" + "".join(
+    f"{b}: &{b} {{<<: [{','.join([f'*{a}'] * 9)}]}}\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (BOMB, "aliases"),
+        (MERGED, "aliases"),
+        (BOMB.replace("i: &i", "name: &i"), "aliases"),
+        ("name: " + "[" * 5000, "values within values"),
+        ("{a: " * 5000, "values within values"),
+        ("name: t\nversion: " + "9" * 5000, "not a YAML file"),
+        ("name: 2001-99-99", "not a YAML file"),
+        ("? [a, b]\n: c", "not a YAML file|unknown key"),
+        ("? " + "k" * 5000 + "\n: c", "unknown key"),
+    ],
+)
+def test_a_file_that_is_a_trap_is_refused_quickly(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text, "utf-8")
+    with pytest.raises(UsageError, match=says) as error:
+        task.load(str(tmp_path / "mine.yaml"))
+    assert len(str(error.value)) < 1000
+
+
+def test_a_task_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = Path(saved(tmp_path))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert task.load(str(path)).name == "mine"
+
+
+@pytest.mark.parametrize("told", ["", " ", "x" * 5000, "~nobody-of-this-name/a.yaml", "a\nb"])
+def test_names_that_no_task_can_have(told: str) -> None:
+    with pytest.raises(UsageError, match="there is no task") as error:
+        task.load(told, "anls")
+    assert len(str(error.value)) < 500
 
 
 def test_a_file_of_questions_and_its_folder(tmp_path: Path) -> None:

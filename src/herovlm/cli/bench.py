@@ -53,6 +53,7 @@ def bench(
     reading the prompt; "less" and "faster" compare it, in theory and in truth, with all positions.
     """
     wanted = {"dtype": _one_of(dtype, DTYPES, "--dtype"), "attention": _one_of(attention, ATTENTION, "--attention")}
+    threads = options.threads_of(threads)
     batches, lengths = _numbers(batch, "--batch"), _numbers(new_tokens, "--new-tokens")
     budgets = options.budgets_of(keep, tokens, KEEPS)
     plan = _plan(options.methods_of(methods), budgets)  # last: loads libraries
@@ -85,6 +86,7 @@ def _survey(model: Any, size: int, plan: Plan, how: dict[str, Any]) -> dict[str,
     Raises:
         HeroError: the first error of ours, which more or fewer prompts do not change.
     """
+    from herovlm.budget import read, told
     from herovlm.cost import shapes
     from herovlm.cost.survey import survey
 
@@ -94,7 +96,7 @@ def _survey(model: Any, size: int, plan: Plan, how: dict[str, Any]) -> dict[str,
         raise
     except Exception as error:
         lost = {"error": reason(error), "failed": True}
-        return {"batch": size, "rows": [], "refused": [{"method": m, "keep": k, **lost} for m, k in plan]}
+        return {"batch": size, "rows": [], "refused": [{"method": m, "keep": told(read(k)), **lost} for m, k in plan]}
 
 
 def _model(

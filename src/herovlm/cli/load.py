@@ -26,6 +26,8 @@ def load(name: str, *, clip: str | None = None, download: bool = False) -> tuple
         ModelError: there is no such model or CLIP, or its family has no adapter.
         SetupError: it cannot be downloaded, or its files are broken or not complete.
     """
+    if not name.strip():
+        raise ModelError(f"--model is empty; give {DEMO!r}, the folder of a model, or its name on the hub")
     clip = None if clip is None else _clip(clip)
     if name == DEMO:
         from herovlm import demo
@@ -103,6 +105,8 @@ def _not_found(name: str, download: bool, error: Exception) -> ModelError | Setu
 
 
 def _clip(name: str) -> str:
+    if not name.strip():
+        raise ModelError("--clip is empty; give the folder of a CLIP, or its name on the hub")
     folder = Path(name).expanduser()
     if folder.is_dir():
         return str(folder.absolute())

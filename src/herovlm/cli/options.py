@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -183,6 +184,10 @@ def target(path: Path | None, inputs: Sequence[str] = ()) -> Path | None:
     """
     if path is None:
         return None
+    if str(path) == "-":
+        raise UsageError(
+            "a page is not printed; give the name of its file, such as --html page.html (--json prints data)"
+        )
     if path.is_dir() or (path.exists() and not path.is_file()):
         raise UsageError(f"{path} is not a file; give the name of the page, such as {path / 'page.html'}")
     if not path.parent.is_dir():
@@ -190,6 +195,18 @@ def target(path: Path | None, inputs: Sequence[str] = ()) -> Path | None:
     if path.exists() and any(_is_file(name) and path.samefile(name) for name in inputs):
         raise InputsError(f"{path} is a picture of the question; give another name for the page")
     return path
+
+
+def threads_of(threads: int | None) -> int | None:
+    """Check a number of CPU threads.
+
+    Raises:
+        UsageError: it is far more than this machine can use.
+    """
+    most = 4 * (os.cpu_count() or 1)
+    if threads is not None and threads > most:
+        raise UsageError(f"--threads {threads} is more than this machine can use; give {most} or fewer")
+    return threads
 
 
 def _parts(text: str | None) -> list[str]:

@@ -17,7 +17,8 @@ from herovlm.errors import UsageError
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, made by eval.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write page, curves, tables and summary into this folder. Needs herovlm[eval].")
+        Path | None,
+        typer.Option(help="Write page, curves, tables and summary into this folder. Needs the extra 'eval'."),
     ] = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Write the summary as JSON; '-' prints it.")
@@ -44,7 +45,10 @@ def report(
         show.as_json(found)
         return
     if json is not None:
-        Path(json).write_text(page.dumped(found), "utf-8")
+        try:
+            Path(json).write_text(page.dumped(found), "utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {json} ({error.strerror}); give another --json") from None
     scores(found)
     if target is None:
         typer.secho("with --out FOLDER: a page with curves, tables for Markdown and spreadsheets", err=True, dim=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Step = Callable[[str], None]
 VERDICTS = {"right": "green", "wrong": "red"}
+SPELT = str.maketrans({"▲": "+", "▼": "-", "○": "o", "→": "->", "–": "-", "×": "x", "±": "+-", "…": "..."})
 WIDE = 120  # columns of a table that goes into a file or a pipe
 
 
@@ -128,8 +129,9 @@ def answers(asked: tuple[Asked, ...]) -> None:
 
 
 def as_json(value: Any) -> None:
-    """Print JSON, and nothing else, to stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print JSON, and nothing else, to stdout; signs that it cannot hold are escaped, so that it stays JSON."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    typer.echo(text if knows(text) else json.dumps(value, indent=2))
 
 
 def answer_dict(answer: Answer) -> dict[str, Any]:
@@ -183,5 +185,15 @@ def report_dict(report: Report, target: Path | None, **more: Any) -> dict[str, A
 
 
 def plain(text: str) -> str:
-    """Drop what a terminal would obey: control characters and escapes."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+    """Drop what a terminal would obey, control characters and escapes, and spell signs that it does not know."""
+    text = "".join(sign if sign.isprintable() else " " for sign in text)
+    return text if knows(text) else text.translate(SPELT)
+
+
+def knows(text: str) -> bool:
+    """Whether stdout can hold all signs of a text: on Windows, or in a pipe, it may be no UTF-8."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -40,9 +40,9 @@ def study(
 ) -> None:
     """Measure the findings of HERO: which tiles matter, what CLS attention looks at, which tokens serve what.
 
-    Writes a page, figures and all numbers. Needs herovlm[eval].
+    Writes a page, figures and all numbers. Needs the extra 'eval'.
     """
-    numbers = findings_of(findings)
+    numbers, threads = findings_of(findings), options.threads_of(threads)
     with show.progress(1) as step:
         step("loading libraries")
         from herovlm.cli import load

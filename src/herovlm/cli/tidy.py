@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import NoReturn, ParamSpec, TypeVar
@@ -29,6 +31,7 @@ def tidy(command: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(command)
     def tidied(*args: P.args, **kwargs: P.kwargs) -> R:
+        _printable()
         try:
             return command(*args, **kwargs)
         except (typer.Exit, typer.Abort, BrokenPipeError):
@@ -45,6 +48,13 @@ def tidy(command: Callable[P, R]) -> Callable[P, R]:
             fail(_unexpected(error), 1)
 
     return tidied
+
+
+def _printable() -> None:
+    """Let a terminal or file that knows fewer signs than we print have a question mark for each, and no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from herovlm import registry
-from herovlm.errors import UsageError
+from herovlm.errors import UsageError, shortened
 
 Floats = Any  # numpy array of float64
 ANLS_THRESHOLD, TOLERANCE = 0.5, 0.05
@@ -125,8 +125,8 @@ def find(name: str) -> Metric:
     Raises:
         UsageError: there is none of this name.
     """
-    if name not in METRICS:
-        raise UsageError(f"no metric is called {name!r}{registry.did_you_mean(str(name), METRICS)}")
+    if not isinstance(name, str) or name not in METRICS:
+        raise UsageError(f"no metric is called {shortened(name)}{registry.did_you_mean(shortened(name), METRICS)}")
     return METRICS[name]
 
 

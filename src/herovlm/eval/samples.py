@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from herovlm.errors import UsageError
+from herovlm.errors import UsageError, is_text, shortened
 from herovlm.eval import metrics
 from herovlm.eval.task import Task
 
@@ -95,7 +96,7 @@ def _scene(seed: int) -> tuple[Image.Image, tuple[Sample, ...]]:
 def _local(path: Path, metric: metrics.Metric) -> list[Picture]:
     """Read a JSONL file, one question a line: image, question, answers or answer, and if you like kind and id."""
     try:
-        lines = path.read_text("utf-8").split("\n")  # not at other signs that only look like the end of a line
+        lines = path.read_text("utf-8-sig").split("\n")  # not at other signs that only look like the end of a line
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError:
@@ -130,17 +131,24 @@ def _read(line: str, number: int, home: Path, metric: metrics.Metric) -> tuple[s
         given = json.loads(line)
     except ValueError as error:
         raise UsageError(f"not JSON ({error})") from None
+    except RecursionError:
+        raise UsageError("values within values within values; a question is a flat object") from None
     if not isinstance(given, dict):
         raise UsageError('not an object; write {"image": ..., "question": ..., "answer": ...}')
     for key in ("image", "question"):
         if not isinstance(given.get(key), str) or not given[key].strip():
             raise UsageError(f"{key!r} is missing, empty or no text")
-    if not (home / given["image"]).is_file():
+    if not all(map(is_text, _texts(given))):
+        raise UsageError("half of a sign (a lone surrogate) in a text, which no file can be written with")
+    if not _is_file(home / given["image"]):
         raise UsageError(f"there is no picture {home / given['image']} (paths are relative to the JSONL file)")
     answers = _answers(given)
     if metric.only and not {one.casefold() for one in answers} <= set(metric.only):
         raise UsageError(f"{metric.name} knows the answers {' and '.join(metric.only)}, not {answers[0]!r}")
     kind = given.get("kind", "")
+    for key, value in (("kind", kind), ("id", given.get("id", number))):
+        if not isinstance(value, str | int | float):
+            raise UsageError(f"{key!r} must be a text or a number, not {shortened(value)}")
     return given["image"], Sample(str(given.get("id", number)), given["question"].strip(), answers, str(kind))
 
 
@@ -152,7 +160,22 @@ def _answers(given: dict[str, Any]) -> tuple[str, ...]:
     good = isinstance(answers, list) and answers
     if not good or any(isinstance(one, bool) or not isinstance(one, str | int | float) for one in answers):
         raise UsageError("answers must be texts or numbers, at least one")
+    if any(isinstance(one, float) and not math.isfinite(one) for one in answers):
+        raise UsageError("answers must be numbers that are some: NaN and Infinity are none")
     return tuple(str(one) for one in answers)
+
+
+def _texts(given: dict[str, Any]) -> Iterator[str]:
+    """All texts of a question."""
+    for value in given.values():
+        yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return False
 
 
 def _digest(path: Path) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 
 from herovlm import registry
-from herovlm.errors import UsageError
+from herovlm.errors import UsageError, is_text, shortened
 from herovlm.eval import metrics
 
 BUNDLED = Path(__file__).parent / "tasks"
 SLOT = "{question}"
+LONGEST, DEEPEST = 100_000, 10  # letters, and mappings within mappings, of a task file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,13 @@ class Task:
         Raises:
             UsageError: one of them is wrong.
         """
-        for name, kind in (("name", str), ("version", int), ("source", str), ("prompt", str), ("max_new_tokens", int)):
-            if not isinstance(getattr(self, name), kind):
-                raise UsageError(f"{name} must be {kind.__name__}, not {getattr(self, name)!r}")
+        for name, value in ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "splits"):
+            kind = int if name in ("version", "max_new_tokens") else str
+            if not isinstance(value, kind) or isinstance(value, bool):
+                told = "a whole number" if kind is int else "text"
+                raise UsageError(f"{name} must be {told}, not {shortened(value)}")
+            if isinstance(value, str) and not is_text(value):
+                raise UsageError(f"{name} holds half of a sign, which no file can be written with: {value!a:.80}")
         metrics.find(self.metric)
         if SLOT not in self.prompt:
             raise UsageError(f"prompt {self.prompt!r} has no place for the question; write {SLOT} where it goes")
@@ -46,6 +51,11 @@ class Task:
             raise UsageError(f"max_new_tokens={self.max_new_tokens} leaves no room for an answer; give at least 1")
         if not isinstance(self.splits, Mapping) or not self.splits:
             raise UsageError("splits must map a name to a JSONL file, such as 'test: questions.jsonl'")
+        for name, where in self.splits.items():
+            if not isinstance(name, str) or not isinstance(where, str) or not is_text(name + where):
+                raise UsageError(
+                    f"splits must map names to JSONL files, and maps {shortened(name)} to {shortened(where)}"
+                )
 
     def where(self, split: str | None) -> tuple[str, str]:
         """Give the name of a split and where it is; None is the first.
@@ -74,13 +84,16 @@ def load(told: str, metric: str | None = None) -> Task:
     """
     if told in bundled():
         return read(BUNDLED / f"{told}.yaml")
-    path = Path(told).expanduser()
-    if path.is_dir():
-        path = _only(path)
-    if not path.is_file():
+    try:
+        path = Path(told).expanduser()
+        path = _only(path) if path.is_dir() else path
+        there = bool(told.strip()) and path.is_file()
+    except (OSError, RuntimeError):  # too long for a name; a home that nobody has
+        there = False
+    if not there:
         raise UsageError(
-            f"there is no task {told!r}{registry.did_you_mean(told, bundled())}; or give the path of a task (.yaml), "
-            "of a .jsonl file of pictures and questions, or of a folder with one in it"
+            f"there is no task {shortened(told)}{registry.did_you_mean(told, bundled())}; or give the path of a task "
+            "(.yaml), of a .jsonl file of pictures and questions, or of a folder with one in it"
         )
     if path.suffix in (".yaml", ".yml"):
         return read(path)
@@ -98,15 +111,21 @@ def read(path: Path) -> Task:
         UsageError: it is no YAML, or has unknown, missing or wrong values.
     """
     try:
-        given = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text("utf-8-sig")
+        _refuse_traps(text)
+        given = yaml.safe_load(text)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: numbers and dates that are none
         raise UsageError(f"{path} is not a YAML file: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(given, dict):
         raise UsageError(f"{path} is not a task: a YAML mapping with {', '.join(f.name for f in fields(Task))}")
     known = [field.name for field in fields(Task)]
     for key in given:
         if key not in known:
-            raise UsageError(f"{path} has the unknown key {key!r}{registry.did_you_mean(str(key), known)}")
+            raise UsageError(
+                f"{path} has the unknown key {shortened(key)}{registry.did_you_mean(shortened(key), known)}"
+            )
     missing = [f.name for f in fields(Task) if f.default is MISSING and f.name not in given]
     if missing:
         raise UsageError(f"{path} lacks {', '.join(missing)}")
@@ -120,7 +139,27 @@ def _resolved(splits: Any, home: Path) -> Any:
     """Make the files of splits relative to the folder of their task."""
     if not isinstance(splits, dict):
         return splits
-    return {str(n): str(w) if str(w).startswith("herovlm.") else str(home / str(w)) for n, w in splits.items()}
+    return {
+        name: str(home / where) if isinstance(where, str) and not where.startswith("herovlm.") else where
+        for name, where in splits.items()
+    }
+
+
+def _refuse_traps(text: str) -> None:
+    """Refuse what makes a small file endless before anything is built of it.
+
+    Raises:
+        UsageError: aliases, deep nesting, or far more text than a task has.
+    """
+    if len(text) > LONGEST:
+        raise UsageError(f"{len(text):,} letters are too many for a task; questions go into a JSONL file of their own")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise UsageError(f"a task has no aliases (*{event.anchor}); write the value out where it is used")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise UsageError("values within values within values; a task is a flat mapping")
 
 
 def _only(folder: Path) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from herovlm.methods.base import Method
+from herovlm.methods.fields import within
 from herovlm.ops import select
 from herovlm.ops.fit import fit
 from herovlm.types import Kept, Needs, Newlines, Seen
@@ -22,6 +23,11 @@ class Random(Method):
     paper = "baseline"
     fidelity = "baseline"
     formula = "kept = a uniform draw of P of all valid patches"
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        super().__post_init__()
+        within(self, -(2**63), 2**63 - 1, "seed")
 
     def needs(self, depth: int) -> Needs:
         """Nothing."""

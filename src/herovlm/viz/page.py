@@ -71,6 +71,8 @@ def put(path: Path, data: bytes) -> Path:
     try:
         part.write_bytes(data)
         os.replace(part, path)
+    except OSError as error:  # of the file that was asked for, not of the one beside it
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         part.unlink(missing_ok=True)
     return path
