@@ -124,20 +124,23 @@ def adapter(model: Any) -> Adapter:
 def outline(where: str) -> dict[str, str]:
     """Read the docstring ("doc") and the plain texts that a class of ours says of itself, from its source.
 
-    Nothing is imported, so that a list of all methods needs no torch.
+    Nothing is imported, so that a list of all methods needs no torch.  What a class does not say, its bases say.
     """
     module, _, name = where.partition(":")
     spec = find_spec(module)
-    source = Path(spec.origin).read_text("utf-8") if spec is not None and spec.origin else ""
-    found = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            found["doc"] = ast.get_docstring(node) or ""
-            for line in node.body:
-                target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
-                value = getattr(line, "value", None)
-                if isinstance(target, ast.Name) and isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    found[target.id] = value.value
+    tree = ast.parse(Path(spec.origin).read_text("utf-8") if spec is not None and spec.origin else "")
+    homes = {one.name: n.module for n in tree.body if isinstance(n, ast.ImportFrom) and n.module for one in n.names}
+    found: dict[str, str] = {}
+    for node in (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name):
+        for base in (base.id for base in node.bases if isinstance(base, ast.Name)):
+            home = homes.get(base, module)
+            found |= outline(f"{home}:{base}") if home.startswith("herovlm.") else {}
+        found["doc"] = ast.get_docstring(node) or ""
+        for line in node.body:
+            target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
+            value = getattr(line, "value", None)
+            if isinstance(target, ast.Name) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found[target.id] = value.value
     return found
 
 

@@ -213,6 +213,18 @@ def test_a_method_that_breaks_ends_no_run(
     assert {config["questions"] for config in table["configs"].values()} == {6}
 
 
+def test_a_model_that_is_not_there_does_not_keep_the_others_from_being_asked(
+    cli: Cli, folder: Path, questions: Path, tmp_path: Path
+) -> None:
+    given = words(folder, questions)
+    at = given.index("--model")
+    result = cli(*given[:at], "--model", "./none", *given[at:])
+    assert result.exit_code == 2
+    assert "./none is not the folder of a model" in result.stderr
+    assert {str(line["picture"]) for line in lines_of(tmp_path / "run")} == {"0.png", "1.png", "2.png"}
+    assert cli("report", "run").exit_code == 0
+
+
 def test_when_nothing_can_be_answered_it_says_why(
     cli: Cli, folder: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

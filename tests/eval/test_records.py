@@ -13,7 +13,7 @@ import boards
 import pytest
 from tree import need_demo_model
 
-from herovlm.errors import SetupError, UsageError
+from herovlm.errors import UsageError
 from herovlm.eval import records
 
 FILE = "records-0-of-1.jsonl"
@@ -103,7 +103,7 @@ def test_a_full_disk_is_named_with_the_way_on(tmp_path: Path) -> None:
         def write(self, data: object) -> int:
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(SetupError, match=r"run/records: No space left on device.*same command goes on"):
+    with pytest.raises(OSError, match=r"No space left on device.*same command goes on.*run/records"):
         records.Writer(Full(), {}).write([], {**group("a"), "done": 0})
 
 

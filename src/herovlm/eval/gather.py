@@ -91,6 +91,8 @@ def _gathered(
     about = about or common
     _same(about["versions"], common["versions"], folder, "versions")
     tasks = {(task["name"], task["split"]): task for task in meta["settings"]["tasks"]}
+    for task in tasks.values():
+        _ = metrics.find(task["metric"]), task["version"]
     lines, closing = records.read(folder, wrong)
     fresh = {}
     for end in closing:

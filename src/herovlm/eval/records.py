@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from herovlm.errors import SetupError, UsageError
+from herovlm.errors import UsageError
 
 Record = dict[str, Any]
 Group = tuple[str, str, str, str]  # model, task, split, picture
@@ -182,7 +182,7 @@ class Writer:
         """Append the records of a picture and the line that closes it.
 
         Raises:
-            SetupError: they cannot be written.
+            OSError: they cannot be written.
         """
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*records, end])
         left = memoryview(text.encode("utf-8", "surrogatepass"))  # names of files need not be Unicode
@@ -191,10 +191,8 @@ class Writer:
                 left = left[self.file.write(left) :]
             os.fsync(self.file.fileno())
         except OSError as error:
-            raise SetupError(
-                f"{self.file.name}: {error.strerror}; nothing that was answered before is lost, and when this is "
-                "mended the same command goes on"
-            ) from None
+            why = f"{error.strerror}; no answer before this is lost, and when it is mended the same command goes on"
+            raise OSError(error.errno, why, str(self.file.name)) from None
         self.done[group_of(end)] = end
 
 

@@ -16,7 +16,7 @@ import transformers
 
 from herovlm import __version__
 from herovlm.budget import told
-from herovlm.errors import ModelError, SetupError, UsageError, reason
+from herovlm.errors import HeroError, ModelError, SetupError, UsageError, reason
 from herovlm.eval import metrics, records
 from herovlm.eval.answer import Answer, Answered, Reader
 from herovlm.eval.plan import Config
@@ -100,20 +100,32 @@ class Run:
         records.agree(folder, self.settings, commit=commit())
         with records.writing(folder, part, parts) as writer:
             self._check_pictures(folder, writer)
-            for name, load in self.models.items():
-                ready = None
-                for asked in self.tasks:
-                    own = part_of(asked.pictures, part, parts)
-                    for number, picture in enumerate(own, 1):
-                        step(f"{name}: {asked.task.name} {asked.split}, picture {number:,} of {len(own):,}")
-                        group = {"task": asked.task.name, "version": asked.task.version, "split": asked.split}
-                        group = {"model": name, **group, "picture": picture.name}
-                        if records.group_of(group) in writer.done:
-                            continue
-                        if ready is None:
-                            ready = load()
-                            records.agree(folder, {f"model {name}": facts(ready[0])})
-                        writer.write(*self._asked(*ready, asked, picture, group))
+            errors: list[HeroError] = []
+            for name in self.models:
+                try:
+                    self._ask(name, folder, (part, parts), writer, step)
+                except (ModelError, SetupError) as error:  # of this model: the others are asked all the same
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _ask(
+        self, name: str, folder: Path, share: tuple[int, int], writer: records.Writer, step: Callable[[str], None]
+    ) -> None:
+        """Ask one model what it has not been asked yet; it is loaded when there is something to ask."""
+        ready = None
+        for asked in self.tasks:
+            own = part_of(asked.pictures, *share)
+            for number, picture in enumerate(own, 1):
+                step(f"{name}: {asked.task.name} {asked.split}, picture {number:,} of {len(own):,}")
+                group = {"task": asked.task.name, "version": asked.task.version, "split": asked.split}
+                group = {"model": name, **group, "picture": picture.name}
+                if records.group_of(group) in writer.done:
+                    continue
+                if ready is None:
+                    ready = self.models[name]()
+                    records.agree(folder, {f"model {name}": facts(ready[0])})
+                writer.write(*self._asked(*ready, asked, picture, group))
 
     def steps(self, part: int, parts: int) -> int:
         """Count the pictures of a part."""

@@ -86,7 +86,7 @@ def load(told: str, metric: str | None = None) -> Task:
         return read(BUNDLED / f"{told}.yaml")
     try:
         path = Path(told).expanduser()
-        path = _only(path) if path.is_dir() else path
+        path = _only(path) if path.is_dir() and told.strip() else path
         there = bool(told.strip()) and path.is_file()
     except (OSError, RuntimeError):  # too long for a name; a home that nobody has
         there = False
