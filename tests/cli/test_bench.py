@@ -105,6 +105,6 @@ def test_a_batch_that_does_not_fit_and_a_method_that_breaks_end_nothing(
     assert result.exit_code == 3
     assert "random at 0.5 FAILED: RuntimeError: sizes should be greater than 0" in result.stdout
     assert "batch 2: nothing could be measured: MemoryError: too many" in result.stdout
-    assert "random at 0.5, batch 1: RuntimeError" in result.stderr
+    assert "random at 0.5 FAILED: RuntimeError" in result.stderr
     one, two = json.loads(cli(*words, "--json").stdout)["batches"]
     assert ([row["method"] for row in one["rows"]], two["rows"]) == (["pool"], [])

@@ -53,7 +53,6 @@ def bench(
     reading the prompt; "less" and "faster" compare it, in theory and in truth, with all positions.
     """
     wanted = {"dtype": _one_of(dtype, DTYPES, "--dtype"), "attention": _one_of(attention, ATTENTION, "--attention")}
-    threads = options.threads_of(threads)
     batches, lengths = _numbers(batch, "--batch"), _numbers(new_tokens, "--new-tokens")
     budgets = options.budgets_of(keep, tokens, KEEPS)
     plan = _plan(options.methods_of(methods), budgets)  # last: loads libraries
@@ -63,8 +62,7 @@ def bench(
 
         from herovlm.cli import load
 
-        if threads is not None:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(options.threads_of(threads) or torch.get_num_threads())
         with load.quiet():
             ready = _model(model, shape, llm_layers, clip, download, plan, wanted)
             how: Any = {"new_tokens": lengths, "rounds": rounds, "question": QUESTION, "step": step}
@@ -76,8 +74,7 @@ def bench(
         for one in found:
             _print(one, about, lengths)
         typer.echo(f"\n{LEGEND}")
-    lost = [(one["batch"], cell) for one in found for cell in one["refused"] if cell["failed"]]
-    some_failed([f"{cell['method']} at {cell['keep']}, batch {size}: {cell['error']}" for size, cell in lost])
+    some_failed([f"{_line(cell)}, batch {one['batch']}" for one in found for cell in one["refused"] if cell["failed"]])
 
 
 def _survey(model: Any, size: int, plan: Plan, how: dict[str, Any]) -> dict[str, Any]:
@@ -215,9 +212,11 @@ def _print(found: dict[str, Any], about: dict[str, Any], lengths: list[int]) -> 
             ]
         )
     show.table(columns, rows, right=tuple(columns[1:]))
-    for one in found["refused"]:
-        word = "FAILED" if one["failed"] else "cannot"
-        typer.echo(f"{one['method']} at {one['keep']} {word}: {one['error']}")
+    typer.echo("\n".join(map(_line, found["refused"])), nl=bool(found["refused"]))
+
+
+def _line(one: dict[str, Any]) -> str:
+    return f"{one['method']} at {one['keep']} {'FAILED' if one['failed'] else 'cannot'}: {one['error']}"
 
 
 def _one_of(text: str | None, known: tuple[str, ...], name: str) -> str | None:

@@ -57,7 +57,6 @@ def evaluate(
     download: options.Download = False,
 ) -> None:
     """Score methods on tasks at several budgets: a record of every answer in a folder, and a table."""
-    threads = options.threads_of(threads)
     share, budgets = part_of(part), options.budgets_of(keep, tokens, "0.4,0.2,0.1,0.05")
     if positions not in ("compact", "original"):
         raise UsageError(f"--positions {positions!r} is unknown; use 'compact' or 'original'")
@@ -75,34 +74,31 @@ def evaluate(
         seed=seed,
         max_new_tokens=max_new_tokens,
         batch=batch,
-        threads=threads,
+        threads=options.threads_of(threads),
     )
     if what.steps(*share) == 0:
-        typer.echo(f"part {part}: there are fewer pictures than parts, and none for this one")
-        return
+        return typer.echo(f"part {part}: there are fewer pictures than parts, and none for this one")
     with show.progress(what.steps(*share)) as step, load.quiet():
         what.go(out, *share, step)
     found = summary.summarise([out])
-    if json:
-        show.as_json({**found, "out": str(out)})
-    else:
-        scores(found)
-        typer.echo(f"records: {out}")
+    show.as_json({**found, "out": str(out)}) if json else scores(found, out)
     some_failed(failures(found), "; the same command tries that again, and keeps all answers that are there")
 
 
-def scores(found: Mapping[str, Any]) -> None:
-    """Print the tables of a summary, and what has to be said about them."""
+def scores(found: Mapping[str, Any], out: Path | None = None) -> None:
+    """Print the tables of a summary, what has to be said about them, and where the records are."""
     from herovlm.eval import tables
 
     for table in found["tables"]:
         typer.echo(f"{tables.title(table)}\n")
         show.table(*tables.grid(table))
         typer.echo("\n" + "\n".join(show.plain(line) for line in tables.notes(table)) + "\n")
+    if out is not None:
+        typer.echo(f"records: {out}")
 
 
 def failures(found: Mapping[str, Any]) -> list[str]:
-    """Say what failed in a summary, a line a cell; what a method refuses is no failure."""
+    """List what failed in a summary, a line a cell; what a method refuses is no failure."""
     lines = []
     for table in found["tables"]:
         lines += [f"{name}: {lost['why']}" for name, lost in table["failed"].items()]

@@ -150,11 +150,14 @@ class Session:
         inputs = self.inputs(pictures, question)
         ways = {str(i): answering(self.model, inputs, self._options(question, *pair)) for i, pair in enumerate(plan)}
         rounds = max(1, min(RUNS, int(ENOUGH / (once or ENOUGH))))
-        taken = race(ways, rounds, warmup=0, step=lambda _: pulse()).values()
-        return tuple(
-            replace(answer, vision=median(t["vision"]), choosing=median(t["selection"]), prefill=median(t["prefill"]))
-            for answer, t in zip(answers, taken, strict=True)
-        )
+        taken = race(ways, rounds, warmup=0, step=lambda _: pulse(), lost={})  # who breaks now has answered, once
+        found = []
+        for i, answer in enumerate(answers):
+            if t := taken.get(str(i)):
+                vision, choosing, prefill = (median(t[name]) for name in ("vision", "selection", "prefill"))
+                answer = replace(answer, vision=vision, choosing=choosing, prefill=prefill)
+            found.append(answer)
+        return tuple(found)
 
     def report(self, title: str, pictures: Sequence[tuple[str, Image.Image]], asked: Sequence[Asked]) -> Report:
         """Put pictures and answers together for a page or a table."""

@@ -57,18 +57,22 @@ def survey(
     lost |= {pair: dropped[_label(*pair)] for pair in theory if _label(*pair) in dropped}
     if not measured:
         raise next(iter(lost.values()))
+    refused = [{"method": m, "keep": told(k), **_told(error)} for (m, k), error in lost.items()]
+    rows = _rows({pair: counts for pair, counts in theory.items() if pair not in lost}, measured)
+    return {"batch": len(inputs["input_ids"]), "rows": rows, "refused": refused}
+
+
+def _rows(theory: Mapping[tuple[str, Budget], dict[str, int]], measured: Mapping[str, Samples]) -> list[dict[str, Any]]:
+    """Put theory and truth side by side, and both beside the whole model where that was measured."""
     whole = measured.get(_label(*FULL))
     rows = []
     for (method, keep), counts in theory.items():
-        if (method, keep) in lost:
-            continue
         row = {"method": method, "keep": told(keep), "theory": counts, **_spreads(measured[_label(method, keep)])}
         if whole is not None:
             row["less"] = round(theory[FULL]["first_token"] / counts["first_token"], 4)
             row["faster"] = ratio(whole["first_token"], measured[_label(method, keep)]["first_token"])
         rows.append(row)
-    refused = [{"method": m, "keep": told(k), **_told(error)} for (m, k), error in lost.items()]
-    return {"batch": len(inputs["input_ids"]), "rows": rows, "refused": refused}
+    return rows
 
 
 def _told(error: Exception) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _gathered(
 
 
 def wrong(lines: list[Record], end: Record) -> str:
-    """Say what is wrong with the records of a picture, if anything."""
+    """Describe what is wrong with the records of a picture, if anything."""
     for line in lines:
         for name, good in RIGHT.items():
             if name not in line:
@@ -152,7 +152,7 @@ RIGHT: Mapping[str, Callable[[Any], bool]] = {  # what a record holds
 
 
 def _nothing(folders: Sequence[Path], tables: Sequence[Table]) -> str:
-    """Say why there is not one answer."""
+    """Explain why there is not one answer."""
     where = ", ".join(map(str, folders))
     for table in tables:
         for what, found in (("unusable", table.unusable), ("failed", table.failed), ("refused", table.refused)):

@@ -163,7 +163,7 @@ def _refuse(word: str) -> None:
 
 
 def _grouped(lines: Sequence[Record], end: Record) -> str:
-    """Say what is wrong with a group of lines, if anything: they are about one picture, and as many as was counted."""
+    """Describe what is wrong with a group of lines, if anything: all are of one picture, and as many as was said."""
     wanted = [end.get(name) for name in GROUP]
     if not all(isinstance(name, str) for name in wanted):
         return f"line that closes a picture without {', '.join(GROUP)}"

@@ -41,7 +41,7 @@ class Picture:
     path: Path | None = None  # of its file, if it comes from one
 
     def digest(self) -> str | None:
-        """Tell the content of its file; None where it has none."""
+        """Return a digest of its file; None where it has none."""
         return None if self.path is None else _digest(self.path)
 
 

@@ -57,7 +57,7 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _told(table: Table, lost: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Say on how many pictures each configuration has no answer, and why on the first of them."""
+    """Count on how many pictures each configuration has no answer, and why on the first of them."""
     return {
         name: {"pictures": len(of), "of": len(table.vision), "why": next(iter(of.values()))}
         for name, of in lost.items()

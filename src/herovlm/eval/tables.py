@@ -112,7 +112,7 @@ def notes(table: Mapping[str, Any], marks: Marks = PRETTY) -> list[str]:
 
 
 def _lost(table: Mapping[str, Any]) -> list[str]:
-    """Say what has no answer, and why."""
+    """List what has no answer, and why."""
     lines = []
     for what, word in (("refused", "cannot"), ("failed", "FAILED")):
         for name, lost in table.get(what, {}).items():
