@@ -24,13 +24,15 @@ import numpy as np
 import record
 import torch
 
-from herovlm import api, demo, dropping, parse, registry
+from herovlm import demo, dropping, parse, registry
 from herovlm.adapters import shortcut
 from herovlm.adapters.narrow import Narrow
 from herovlm.cost import shapes
 from herovlm.cost.clock import race, timed
 from herovlm.demo import scenes
 from herovlm.eval import stats
+from herovlm.methods.base import resolve
+from herovlm.request import MIDDLE
 
 SHARES = (0.75, 0.5, 0.25)
 ASKED = (("hero", 0.2), ("hero", 0.1), ("vtc_cls", 0.2))
@@ -51,7 +53,7 @@ def ways(model: Any) -> dict[str, Callable[[], Any]]:
 
     found: dict[str, Callable[[], Any]] = {"plain": plain}
     found |= {name: partial(adapter.see, model, inputs, need, score) for name, need in needs.items()}
-    (middle,) = api.resolve((api.MIDDLE,), depth)
+    (middle,) = resolve((MIDDLE,), depth)
     cuts = {str(share): Narrow(min(middle, depth - 3), share) for share in SHARES}  # features come two blocks later
     return found | {name: partial(adapter.see, model, inputs, needs["hero"], score, cut) for name, cut in cuts.items()}
 
@@ -102,7 +104,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     count = 1 if args.small else args.scenes
     return {
         "tiles": 5,
-        "middle": api.MIDDLE,
+        "middle": MIDDLE,
         "scenes": count,
         "ratios": record.ratios(samples, "seconds", "plain"),
         "times": record.spreads(samples),
