@@ -35,7 +35,7 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
     in_order = [torch.cat([tokens[t][plain[t]], tokens[t][last[t]]]) for t in range(tiles)]
     found = {"mask": plain, "n_plain": int(plain[0].sum())}
     close = {
-        "scores": np.allclose(score, case["scores"], rtol=1e-5, atol=0),
+        "scores": np.allclose(score, case["scores"], rtol=1e-4, atol=0),
         "tokens": np.allclose(torch.stack(in_order), case["tokens"].astype(np.float32), rtol=1e-3, atol=1e-4),
         "ratio_used": int(case["ratio_used"] * patches) == count,
     }
