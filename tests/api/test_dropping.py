@@ -280,9 +280,9 @@ def went_on(model: Any, out: Any, cache: Any) -> list[Any]:
     """Every way of going on from a cache with the whole conversation, or with new tokens."""
     mask, new = torch.ones_like(out.sequences), out.sequences[:, -1:]
     return [
-        lambda: model.generate(out.sequences, attention_mask=mask, past_key_values=cache, **GREEDY),
-        lambda: model.generate(new, attention_mask=mask, past_key_values=cache, **GREEDY),
-        lambda: model(input_ids=new, past_key_values=cache),
+        lambda: model.generate(out.sequences, attention_mask=mask, **{tiny.CACHE: cache}, **GREEDY),
+        lambda: model.generate(new, attention_mask=mask, **{tiny.CACHE: cache}, **GREEDY),
+        lambda: model(input_ids=new, **{tiny.CACHE: cache}),
     ]
 
 
@@ -295,12 +295,12 @@ def test_the_cache_of_a_shortened_prompt_is_refused_outside(
     given = DynamicCache()
     with torch.no_grad(), herovlm.dropping(small.model, method=method, keep=0.3):
         out = small.model.generate(
-            **inputs, **GREEDY, return_dict_in_generate=True, past_key_values=given if how == "given" else None
+            **inputs, **GREEDY, return_dict_in_generate=True, **{tiny.CACHE: given if how == "given" else None}
         )
-        cache = out.past_key_values if how == "returned" else given
+        cache = cache_in(out) if how == "returned" else given
         if how == "of a call":
-            cache = small.model(**inputs, use_cache=True).past_key_values
-            small.model(input_ids=out.sequences[:, -1:], past_key_values=cache)  # a loop of one's own goes on inside
+            cache = cache_in(small.model(**inputs, use_cache=True))
+            small.model(input_ids=out.sequences[:, -1:], **{tiny.CACHE: cache})  # a loop of one's own goes on inside
     assert isinstance(cache, DynamicCache)
     length = cache.get_seq_length()
     with torch.no_grad():
@@ -311,11 +311,11 @@ def test_the_cache_of_a_shortened_prompt_is_refused_outside(
             with herovlm.dropping(small.model, method=method), pytest.raises(UnsupportedError, match="past_key_values"):
                 go_on()
         with pytest.raises(UnsupportedError, match="past_key_values"):
-            small.model.generate(**inputs, **GREEDY, past_key_values=cache)
+            small.model.generate(**inputs, **GREEDY, **{tiny.CACHE: cache})
     assert cache.get_seq_length() == length == cache.layers[0].keys.shape[2]  # it can be looked at
     plain = small.model.generate(**inputs, **GREEDY)
     cache.reset()
-    assert torch.equal(small.model.generate(**inputs, **GREEDY, past_key_values=cache), plain)
+    assert torch.equal(small.model.generate(**inputs, **GREEDY, **{tiny.CACHE: cache}), plain)
     assert type(cache) is DynamicCache
 
 
@@ -325,10 +325,10 @@ def test_the_cache_of_an_untouched_prompt_is_a_plain_one(small: tiny.Tiny, input
     short = herovlm.drop(small.model, inputs, method="random", keep=0.3)
     with herovlm.dropping(small.model, method="random", keep=0.3):
         other = small.model.generate(**short, **GREEDY, return_dict_in_generate=True)  # made shorter before
-    for cache in (out.past_key_values, other.past_key_values):
+    for cache in (cache_in(out), cache_in(other)):
         assert type(cache) is DynamicCache
         with torch.no_grad():
-            small.model(input_ids=torch.full((2, 1), 65), past_key_values=cache)
+            small.model(input_ids=torch.full((2, 1), 65), **{tiny.CACHE: cache})
 
 
 @pytest.mark.parametrize("part", ["tower", "no tower", "blocks", "projector", "method", "narrow"])
