@@ -22,7 +22,7 @@ from herovlm.errors import BudgetError, MethodError, UnsupportedError
 from herovlm.types import Needs, Seen
 
 CURVE = ((0.01, 8.0), (0.05, 3.0), (0.2, 1.0))
-METHOD = "hero_plus"  # that the demo model is calibrated for
+METHOD = "hero_plus"  # the first that the demo model was calibrated for
 
 
 def seen_of(hidden: torch.Tensor) -> Seen:
@@ -105,7 +105,17 @@ def test_it_says_what_it_cannot_do() -> None:
 def test_the_curve_of_the_demo_model_is_the_measured_one() -> None:
     result = json.loads((ROOT / "benchmarks/results/auto.json").read_text("utf-8"))
     assert not result["small"]
-    assert auto.load(WEIGHTS / FILE)["curves"][METHOD] == result["curve"]
+    calibration = auto.load(WEIGHTS / FILE)
+    assert calibration["curves"][METHOD] == result["curve"]
+    for method, curve in calibration["curves"].items():  # each point is the upper end of its interval
+        rates = calibration["measured"][method]["rates"]
+        assert {each: loss for loss, each in curve} == {float(e): rate["interval95"][1] for e, rate in rates.items()}
+
+
+def test_the_demo_model_is_calibrated_for_what_is_used_when_nothing_is_said() -> None:
+    model, inputs = asked(scenes.SPLITS["development"][0])
+    kept = herovlm.drop(model, inputs, keep="auto(loss=0.1)").kept[0]
+    assert 1 <= kept.positions < herovlm.drop(model, inputs, keep="auto(loss=0.05)").kept[0].positions
 
 
 def test_a_model_without_a_calibration_is_refused_with_the_command(
@@ -132,7 +142,7 @@ def test_a_method_that_was_not_measured_is_refused() -> None:
     model, inputs = asked(scenes.SPLITS["development"][0])
     for method in ("random", f"{METHOD} + fastv"):
         with (
-            pytest.raises(BudgetError, match=f"what {METHOD} loses, and nothing of '{method.replace('+', '.')}'"),
+            pytest.raises(BudgetError, match=f"what .*{METHOD}.* loses, and nothing of '{method.replace('+', '.')}'"),
             herovlm.dropping(model, method=method, keep="auto"),
         ):
             model.generate(**inputs)
