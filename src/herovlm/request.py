@@ -152,6 +152,6 @@ def narrow_of(narrow: Any) -> tuple[float | int, float] | None:
         raise UsageError(
             f"narrow={reprlib.repr(narrow)} is neither a share such as 0.5 nor (block, share) such as (0.4, 0.5)"
         )
-    if not 0 < pair[1] <= 1 or not math.isfinite(pair[0]):
-        raise UsageError(f"narrow={narrow!r}: the share is not in (0, 1]; 1 lets all patches through")
+    if not 0 < pair[1] <= 1 or not -math.inf < pair[0] < math.inf:
+        raise UsageError(f"narrow={reprlib.repr(narrow)}: the share is not in (0, 1]; 1 lets all patches through")
     return int(pair[0]) if isinstance(pair[0], Integral) else float(pair[0]), float(pair[1])

@@ -91,6 +91,12 @@ def test_words_are_no_tokens(template: str) -> None:
         assert spoken(TOKENS[template], words) == words
 
 
+@pytest.mark.parametrize("template", [*TOKENS, *PLAIN])
+def test_what_llama_2_writes_around_a_system_prompt_is_the_users_elsewhere(template: str) -> None:
+    words = "<<SYS>> is what? <</SYS>> why?"
+    assert template == "mistral" or spoken({**TOKENS, **PLAIN}[template], words) == words
+
+
 def test_an_empty_question_is_empty() -> None:
     assert spoken("USER: {}\nASSISTANT:", "") == ""
     assert spoken("<s>{}", "") == ""

@@ -107,8 +107,9 @@ def test_nonsense_is_an_error(models: Any, narrow: Any) -> None:
 
 def test_a_block_that_is_not_there_is_an_error(models: Any) -> None:
     small = models("llava")
-    with pytest.raises(herovlm.HeroError, match="4 blocks"):
-        herovlm.drop(small.model, batch(small), method="random", narrow=(9, 0.5))
+    for block in (9, 10**400, -(10**400)):
+        with pytest.raises(herovlm.HeroError, match="4 blocks"):
+            herovlm.drop(small.model, batch(small), method="random", narrow=(block, 0.5))
 
 
 def test_alone_inside_the_language_model_there_is_nothing_to_narrow(models: Any) -> None:

@@ -32,7 +32,8 @@ STYLES: tuple[tuple[str, str, str], ...] = (
 )
 SIGN = r"<[^<>\s]+>|\[/?[A-Z_]+\]"  # how tokens of templates look
 ON, OFF = "\x1e", "\x1f"  # stand around what is one token; both are white space
-SYSTEM = re.compile(r"\s*<<SYS>>.*?<</SYS>>", re.DOTALL)  # Llama 2: at the start of the first turn
+# Llama 2 writes a system prompt at the start of the first turn.
+SYSTEM = re.compile(rf"\A((?:(?!\[INST\]).)*\[INST\]{OFF}?)\s*<<SYS>>.*?<</SYS>>", re.DOTALL)
 
 
 def from_ids(ids: Tensor, mask: Tensor, image: int, tokenizer: Any) -> str:
@@ -64,8 +65,8 @@ def from_text(prompt: str) -> str:
 
     What is one token in the prompt stands between `ON` and `OFF`.
     """
+    prompt = SYSTEM.sub(r"\1 ", prompt)
     turns = _by_tokens(prompt) or _by_position(prompt)
-    turns[0] = re.sub(rf"\A{SYSTEM.pattern}", " ", turns[0], flags=re.DOTALL)
     cleaned = [" ".join(re.sub(f"{ON}[^{OFF}]*{OFF}", " ", turn).split()) for turn in turns]
     return next((turn for turn in reversed(cleaned) if turn), "")
 
