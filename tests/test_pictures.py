@@ -301,3 +301,9 @@ def test_a_photo_of_a_phone_is_told_what_it_is_and_what_to_do(tmp_path: Path, br
     (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0" * 40)
     with pytest.raises(PictureError, match=r"IMG_1\.HEIC is a HEIC photo.*save it as JPEG"):
         open_picture(tmp_path / "IMG_1.HEIC")
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_a_picture_without_pixels_is_none(size: tuple[int, int]) -> None:
+    with pytest.raises(PictureError, match="no pixels"):
+        open_picture(Image.new("RGB", size))

@@ -99,6 +99,8 @@ def _check_file(path: Path) -> None:
 
 def _check_size(name: Path | str, image: Image.Image, limit: int) -> None:
     width, height = image.size
+    if width * height == 0:
+        raise PictureError(f"{name} is {width} x {height}, so it has no pixels; give a picture with some")
     if width * height > limit:
         raise PictureError(
             f"{name} has {width:,} x {height:,} = {width * height:,} pixels, more than the limit of {limit:,}; "

@@ -174,6 +174,7 @@ SITES = {
     "another port, new": ({"sec-fetch-site": "same-site"}, 403),
     "another site": ({"origin": "https://evil.example"}, 403),
     "nobody": ({"origin": "null"}, 403),
+    "no address at all": ({"origin": "http://["}, 403),
     "another site, opaque": ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
     "inside another site": (
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},

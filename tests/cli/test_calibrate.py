@@ -109,6 +109,7 @@ def test_a_task_that_the_model_cannot_do_is_refused(cli: Cli, folder: Path, ques
         (("--file", "."), "cannot be written"),
         (("--file", "questions.png/a.json"), "cannot be written"),
         (("--split", "test"), "no split 'test'"),
+        (("--threads", 100_000), "--threads 100000 is more than this machine can use"),
     ],
 )
 def test_wrong_use_is_told_before_any_work(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -87,6 +88,14 @@ def changed(run: Path, at: int, **values: object) -> None:
         ({"score": float("nan")}, "damaged"),
         ({"kept": float("inf")}, "damaged"),
         ({"kept": -1}, "'kept'"),
+        ({"kept": 10**400}, "'kept'"),
+        ({"kept": 10_000}, "a record that kept 10000 of"),
+        ({"of": 10**400}, "'of'"),
+        ({"keep": -1}, "'keep'"),
+        ({"keep": 10**400}, "'keep'"),
+        ({"keep": "much"}, "'keep'"),
+        ({"seconds": {"select": -1, "generate": 0}}, "'seconds'"),
+        ({"seconds": {"select": 0, "generate": 10**400}}, "'seconds'"),
         ({"of": 0}, "'of'"),
         ({"seconds": {}}, "'seconds'"),
         ({"wanted": []}, "'wanted'"),
@@ -104,6 +113,30 @@ def test_a_record_that_was_changed_by_hand(cli: Cli, run: Path, values: dict[str
     assert says in result.stderr
     assert "records-0-of-1.jsonl, line" in result.stderr
     assert "unexpected" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"refused": value} for value in ([], "x", {"random@0.5": None})),
+        *({"failed": value} for value in ([1], 5, {"random@0.5": 3})),
+        *({"seconds": value} for value in ({}, 5, {"vision": "x"}, {"vision": 10**400})),
+        {"unusable": 5},
+    ],
+)
+def test_a_closing_line_that_was_changed_by_hand(cli: Cli, run: Path, values: dict[str, object]) -> None:
+    at = [b'"done"' in line for line in (run / "records-0-of-1.jsonl").read_bytes().splitlines()].index(True)
+    changed(run, at, **values)
+    result = cli("report", "run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"a closing line whose {next(iter(values))!r} is" in result.stderr
+    assert "records-0-of-1.jsonl, line" in result.stderr
+
+
+def test_numbers_that_json_reads_as_infinite(cli: Cli, run: Path) -> None:
+    file = run / "records-0-of-1.jsonl"
+    file.write_text(re.sub(r'"kept": \d+', '"kept": 1e999', file.read_text("utf-8"), count=1), "utf-8")
+    assert "a record whose 'kept' is inf" in cli("report", "run").stderr
 
 
 @pytest.mark.parametrize("at", ["versions", "machine", "settings", "model", "tasks", "metric"])

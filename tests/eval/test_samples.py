@@ -134,3 +134,10 @@ def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
     for split, says in (("a", "cannot be read"), ("b", "not UTF-8")):
         with pytest.raises(UsageError, match=says):
             samples.asked(task.load(str(tmp_path / "t.yaml")), split)
+
+
+@pytest.mark.parametrize("where", ["none.jsonl", ".", "/dev/zero", "/dev/stdin", "a\0b", "a" * 5000])
+def test_a_split_that_is_no_file(tmp_path: Path, where: str) -> None:
+    what = {"name": "t", "version": 1, "source": "s", "metric": "exact_match"}
+    with pytest.raises(UsageError, match=r"cannot be read \(no file\)"):
+        samples.asked(task.Task(**what, splits={"all": str(tmp_path / where)}))  # type: ignore[arg-type]

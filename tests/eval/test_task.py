@@ -78,6 +78,9 @@ MERGED = "a: &a {x: 1}\n" + "".join(
 )
 
 
+TAGS = ("int", "float", "bool", "timestamp")  # of values that no such text has
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -88,6 +91,7 @@ MERGED = "a: &a {x: 1}\n" + "".join(
         ("{a: " * 5000, "values within values"),
         ("name: t\nversion: " + "9" * 5000, "not a YAML file"),
         ("name: 2001-99-99", "not a YAML file"),
+        *((f'name: !!{tag} "{text}"', "not a YAML file") for tag in TAGS for text in ("", "x", "-")),
         ("? [a, b]\n: c", "not a YAML file|unknown key"),
         ("? " + "k" * 5000 + "\n: c", "unknown key"),
     ],

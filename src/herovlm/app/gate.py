@@ -137,9 +137,16 @@ def _is_foreign(headers: dict[bytes, bytes], host: str, method: str) -> bool:
     """Whether a page of another site asks for more than to be left for this one."""
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
     if site is None:  # an old browser, a network without encryption, or no browser at all
-        return origin is not None and urlsplit(origin.decode("latin-1").lower()).netloc != host
+        return origin is not None and _netloc(origin.decode("latin-1").lower()) != host
     followed = (headers.get(b"sec-fetch-mode"), headers.get(b"sec-fetch-dest")) == (b"navigate", b"document")
     return site not in (b"same-origin", b"none") and not (followed and method == "GET")
+
+
+def _netloc(address: str) -> str | None:
+    try:
+        return urlsplit(address).netloc
+    except ValueError:  # no address at all
+        return None
 
 
 def _dressed(send: Send) -> Send:

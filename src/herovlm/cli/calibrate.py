@@ -50,7 +50,7 @@ def calibrate(
     Asks every question with all positions and at ten rates of positions for each different patch of the picture, and
     writes a file that names the model by some of its weights, the methods and the task.
     """
-    names = options.methods_of(methods)
+    names, threads = options.methods_of(methods), options.threads_of(threads)
     with show.progress(1) as step:
         step("loading libraries")
         import torch

@@ -113,12 +113,13 @@ class Calibration:
             score = metric.score(one.text, wanted)
             sums[one.config] = sums.get(one.config, 0) + np.array(metric.counts(score, one.text, wanted))
             kept[one.config] = kept.get(one.config, 0) + one.kept / len(questions)
+        lost = {**found.refused, **found.failed}
         if FULL not in sums:
-            raise UsageError(f"{picture.name}: the untouched model cannot answer: {found.refused[FULL]}")
+            raise UsageError(f"{picture.name}: the untouched model cannot answer: {lost[FULL]}")
         lines = [
             {"method": name, "each": each, "counts": sums[config].tolist(), "keep": kept[config] / of}
             if config in sums
-            else {"method": name, "each": each, "refused": found.refused[config]}
+            else {"method": name, "each": each, "refused": lost[config]}
             for (name, each), config in rates.items()
         ]
         return {"questions": len(questions), "different": count, "full": sums[FULL].tolist(), "rates": lines}

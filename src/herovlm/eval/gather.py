@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from herovlm import budget
 from herovlm.errors import UsageError, reason, shortened
 from herovlm.eval import metrics, records
 from herovlm.eval.records import Record
@@ -119,36 +120,72 @@ def _gathered(
 def wrong(lines: list[Record], end: Record) -> str:
     """Describe what is wrong with the records of a picture, if anything."""
     for line in lines:
-        for name, good in RIGHT.items():
-            if name not in line:
-                return f"a record without {name!r}"
-            if not good(line[name]):
-                return f"a record whose {name!r} is {shortened(line[name])}"
+        lost = _amiss("a record", line, RIGHT)
+        if lost:
+            return lost
+        if line["kept"] > line["of"]:
+            return f"a record that kept {line['kept']} of {line['of']}"
     names = [(line["sample"], line["method"], line["keep"], line["positions"]) for line in lines]
     twice = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
     if twice is not None:
         return f"{twice[1]}@{twice[2]} answers {twice[0]!r} twice"
-    missing = [] if "unusable" in end else [name for name in ("refused", "seconds") if name not in end]
-    return f"a closing line without {missing[0]!r}" if missing else ""
+    known = UNUSABLE if "unusable" in end else CLOSING
+    return _amiss("a closing line", {"failed": {}, **end}, known)  # older runs have no failures
+
+
+def _amiss(what: str, line: Record, right: Mapping[str, Callable[[Any], bool]]) -> str:
+    """Describe the first value of a line that is missing or wrong."""
+    for name, good in right.items():
+        if name not in line:
+            return f"{what} without {name!r}"
+        if not good(line[name]):
+            return f"{what} whose {name!r} is {shortened(line[name])}"
+    return ""
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST
+
+
+def _is_budget(value: Any) -> bool:
+    try:
+        return _is_number(value) and value > 0 or (isinstance(value, str) and bool(budget.parse(value)))
+    except UsageError:
+        return False
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
+def _are_reasons(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(why, str) for why in value.values())
+
+
+def _are_seconds(value: Any, *names: str) -> bool:
+    return isinstance(value, dict) and all(_is_number(value.get(name)) for name in names)
+
+
+MOST = 1e12  # of anything that is counted or timed: no infinite number, none that only an integer holds
 RIGHT: Mapping[str, Callable[[Any], bool]] = {  # what a record holds
-    **{name: lambda value: isinstance(value, str) for name in ("sample", "kind", "method", "positions", "answer")},
-    "keep": lambda value: _is_number(value) or isinstance(value, str),
+    **dict.fromkeys(("sample", "kind", "method", "positions", "answer"), _is_text),
+    "keep": _is_budget,
     "wanted": _are_texts,
-    "score": lambda value: _is_number(value) and 0 <= value <= 1,
-    "kept": lambda value: _is_number(value) and value >= 0,
+    "score": lambda value: _is_number(value) and value <= 1,
+    "kept": _is_number,
     "of": lambda value: _is_number(value) and value > 0,
-    "seconds": lambda value: isinstance(value, dict) and all(_is_number(value.get(n)) for n in ("select", "generate")),
+    "seconds": lambda value: _are_seconds(value, "select", "generate"),
 }
+CLOSING: Mapping[str, Callable[[Any], bool]] = {  # what the line that closes a picture holds
+    "refused": _are_reasons,
+    "failed": _are_reasons,
+    "seconds": lambda value: _are_seconds(value, "vision"),
+}
+UNUSABLE: Mapping[str, Callable[[Any], bool]] = {"unusable": _is_text}
 
 
 def _nothing(folders: Sequence[Path], tables: Sequence[Table]) -> str:

@@ -71,7 +71,8 @@ def asked(task: Task, split: str | None = None, *, limit: int | None = None, see
     if where.startswith(SCENES):
         data, pictures = where, _scenes(where.removeprefix(SCENES))
     else:
-        data, pictures = _digest(Path(where)), _local(Path(where), metrics.find(task.metric))
+        pictures = _local(Path(where), metrics.find(task.metric))
+        data = _digest(Path(where))
     if seed is not None:
         random.Random(seed).shuffle(pictures)
     return Asked(task, split, tuple(pictures[:limit]), data)
@@ -95,6 +96,8 @@ def _scene(seed: int) -> tuple[Image.Image, tuple[Sample, ...]]:
 
 def _local(path: Path, metric: metrics.Metric) -> list[Picture]:
     """Read a JSONL file, one question a line: image, question, answers or answer, and if you like kind and id."""
+    if not _is_file(path):  # a device or a pipe may have no end
+        raise UsageError(f"{path} cannot be read (no file); check the path")
     try:
         lines = path.read_text("utf-8-sig").split("\n")  # not at other signs that only look like the end of a line
     except OSError as error:

@@ -116,7 +116,9 @@ def read(path: Path) -> Task:
         given = yaml.safe_load(text)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: numbers and dates that are none
+    except OSError:
+        raise
+    except Exception as error:  # values that are none of their kind: the parser raises nearly anything
         raise UsageError(f"{path} is not a YAML file: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(given, dict):
         raise UsageError(f"{path} is not a task: a YAML mapping with {', '.join(f.name for f in fields(Task))}")
