@@ -149,7 +149,7 @@ def _is_number(value: Any) -> bool:
 
 def _is_budget(value: Any) -> bool:
     try:
-        return _is_number(value) and value > 0 or (isinstance(value, str) and bool(budget.parse(value)))
+        return (_is_number(value) and value > 0) or (isinstance(value, str) and bool(budget.parse(value)))
     except UsageError:
         return False
 
