@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +59,16 @@ class Adapter(ABC):
         """Put each image together from its pixels, as large as they have it: (3, height, width), without padding."""
         return list(self.tiles(model, inputs))
 
-    def smaller(self, model: PreTrainedModel, size: tuple[int, int]) -> dict[tuple[int, int], int]:
-        """List smaller sizes of a picture (height, width) of which the model sends fewer tiles, and the positions."""
+    def with_tiles(self, model: PreTrainedModel, side: int) -> PreTrainedModel:
+        """Return the network as if its tiles had `side` patches a side: to ask for geometry, with the same weights."""
+        network: Any = copy.copy(model.base_model)
+        network.config = copy.copy(model.config)
+        network.config.vision_config = copy.copy(model.config.vision_config)
+        network.config.vision_config.image_size = side * model.config.vision_config.patch_size
+        return cast("PreTrainedModel", network)
+
+    def fits(self, model: PreTrainedModel, size: tuple[int, int]) -> dict[tuple[int, int], tuple[int, int]]:
+        """List the sizes (height, width) at which a picture fills several tiles; how many, and the positions sent."""
         return {}
 
     def tower(self, model: PreTrainedModel) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from transformers.image_utils import ChannelDimension
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 from herovlm.adapters.base import Adapter
-from herovlm.adapters.packing import Layout, ask_packer
+from herovlm.adapters.packing import Layout, Packer, ask_packer
 from herovlm.errors import InputsError
 
 
@@ -36,13 +36,7 @@ class LlavaNext(Adapter):
         """Find the layouts of images of some sizes (images, 2)."""
         pinpoints = model.config.image_grid_pinpoints
         canvases = torch.tensor([select_best_resolution(size, pinpoints) for size in sizes.tolist()]).view(-1, 2)
-        strategy = model.config.vision_feature_select_strategy
-
-        def pack(maps: list[Tensor], image_sizes: Tensor, newline: Tensor) -> list[Tensor]:
-            packed, _lengths = model.base_model.pack_image_features(maps, image_sizes, strategy, image_newline=newline)
-            return list(packed)
-
-        return ask_packer(pack, self._counts(model, sizes), self.side(model), sizes, canvases)
+        return ask_packer(_packer(model), self._counts(model, sizes), self.side(model), sizes, canvases)
 
     def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
         """Return real tiles only: a batch is padded with empty tiles up to its largest image."""
@@ -68,20 +62,38 @@ class LlavaNext(Adapter):
             found.append(whole[:, top : top + height, left : left + width])
         return found
 
-    def smaller(self, model: PreTrainedModel, size: tuple[int, int]) -> dict[tuple[int, int], int]:
-        """Fit the picture into every canvas, and take those sizes for which the model takes fewer tiles."""
-        sizes = {_fitted(size, canvas) for canvas in model.config.image_grid_pinpoints}
-        now, *counts = self._counts(model, torch.tensor([size, *sizes]))
-        fewer = [one for one, count in zip(sizes, counts, strict=True) if count < now]
-        if not fewer:
-            return {}
-        layouts = self._layouts(model, torch.tensor(fewer))
-        return {one: layout.positions for one, layout in zip(fewer, layouts, strict=True)}
+    def with_tiles(self, model: PreTrainedModel, side: int) -> PreTrainedModel:
+        """Change the canvases with the tiles."""
+        network: Any = super().with_tiles(model, side)
+        before, now = (one.config.vision_config.image_size for one in (model, network))
+        pinpoints = [[extent // before * now for extent in canvas] for canvas in model.config.image_grid_pinpoints]
+        network.config.image_grid_pinpoints = pinpoints
+        return cast("PreTrainedModel", network)
+
+    def fits(self, model: PreTrainedModel, size: tuple[int, int]) -> dict[tuple[int, int], tuple[int, int]]:
+        """Fit the picture into every canvas; the model takes the one it likes best for that size, and packs nothing."""
+        sizes = list(dict.fromkeys(_fitted(size, canvas) for canvas in model.config.image_grid_pinpoints))
+        asked = torch.tensor(sizes)
+        counts = self._counts(model, asked)
+        maps = [torch.empty(count, self.side(model) ** 2, 1, device="meta") for count in counts]
+        packed = _packer(model)(maps, asked, torch.empty(1, device="meta"))
+        return {one: (count, len(own)) for one, count, own in zip(sizes, counts, packed, strict=True)}
 
     def _counts(self, model: PreTrainedModel, sizes: Tensor) -> list[int]:
         """Tiles of each image, thumbnail included."""
         tile = model.config.vision_config.image_size
         return [image_size_to_num_patches(size, model.config.image_grid_pinpoints, tile) for size in sizes.tolist()]
+
+
+def _packer(model: PreTrainedModel) -> Packer:
+    """Return the model's own packer."""
+    strategy = model.config.vision_feature_select_strategy
+
+    def pack(maps: list[Tensor], image_sizes: Tensor, newline: Tensor) -> list[Tensor]:
+        packed, _lengths = model.base_model.pack_image_features(maps, image_sizes, strategy, image_newline=newline)
+        return list(packed)
+
+    return pack
 
 
 def _fitted(size: Sequence[int], canvas: Sequence[int]) -> tuple[int, int]:

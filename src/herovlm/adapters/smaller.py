@@ -1,25 +1,27 @@
 """Look at a smaller picture: of all that send no more positions than a budget, the one that sends most.
 
-The picture is put together from the pixels of the inputs, as large as they have it, shrunk, and processed anew.  Sizes
-that the untouched model takes come first: fewer tiles.  Where none is small enough, one tile is sent: the thumbnail, or
-a smaller one, for which the tower interpolates its position encodings.
+The picture is put together from the pixels of the inputs, as large as they have it, shrunk, and processed anew.  Every
+grid of tiles that the processor makes of it (the one it made, those of fewer tiles, one tile alone) is tried with tiles
+of every side, from the tower's own down to one patch; for smaller tiles the tower interpolates its position encodings.
+What each would send is counted by the model's own packer, from sizes alone.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, PreTrainedModel
 
-from herovlm.adapters import packing, shortcut, watch
+from herovlm.adapters import offload, packing, shortcut, watch
+from herovlm.adapters.packing import Layout
 from herovlm.errors import BudgetError, InputsError
 from herovlm.types import Needs, Seen
 
@@ -27,6 +29,16 @@ if TYPE_CHECKING:
     from herovlm.adapters.base import Adapter
 
 FEATURES = ("vision_feature_layer", "vision_feature_select_strategy")  # what inputs may say about the features
+MOST = 256  # sizes of pictures, the versions of which are remembered
+
+
+class Version(NamedTuple):
+    """A smaller version of a picture."""
+
+    positions: int  # that the model sends, newlines included
+    tiles: int
+    side: int  # patches a side of a tile
+    size: tuple[int, int] | None  # height and width of the picture; None is one tile, of the whole picture
 
 
 @torch.no_grad()
@@ -52,16 +64,27 @@ def see(
     """
     layouts, _ = adapter.prompts(model, inputs)
     tiles = torch.split(adapter.tiles(model, inputs), [len(layout.valid) for layout in layouts])
-    images, found = image_processor(processor, model), []
-    for image, (layout, pixels) in enumerate(zip(layouts, adapter.pictures(model, inputs), strict=True)):
+    images, pictures = image_processor(processor, model), adapter.pictures(model, inputs)
+    found: dict[int, Seen] = {}
+    sides: dict[int, list[tuple[int, Version]]] = {}  # the tower runs once for all tiles of a side
+    for image, (layout, pixels) in enumerate(zip(layouts, pictures, strict=True)):
         most = budget(image, Seen(layout.grid, layout.valid))
-        if most >= layout.positions:
+        if most < layout.positions:
+            version = largest(adapter, model, (pixels.shape[-2], pixels.shape[-1]), len(layout.valid), most)
+            sides.setdefault(version.side, []).append((image, version))
+    for image, layout in enumerate(layouts):
+        if all(image != one for some in sides.values() for one, _ in some):
             sizes = {name: inputs[name][image : image + 1] for name in ("image_sizes",) if name in inputs}
-            found.append(_as_it_is(adapter, model, inputs, {"pixel_values": tiles[image], **sizes}, layout.positions))
-            continue
-        small = _smaller(adapter, model, inputs, _picture(pixels, images), most, images)
-        found.append(replace(small, resized=layout.positions))
-    return tuple(found)
+            given = {"pixel_values": tiles[image], **sizes}
+            found[image] = _as_it_is(adapter, model, inputs, given, layout.positions)
+    for side, some in sides.items():
+        network = adapter.with_tiles(model, side)
+        made = [_made(adapter, network, _picture(pictures[image], images), version, images) for image, version in some]
+        seen = _look(adapter, model, inputs, made)
+        found |= {
+            image: replace(one, resized=layouts[image].positions) for (image, _), one in zip(some, seen, strict=True)
+        }
+    return tuple(found[image] for image in range(len(layouts)))
 
 
 def image_processor(processor: Any, model: PreTrainedModel) -> Any:
@@ -72,7 +95,7 @@ def image_processor(processor: Any, model: PreTrainedModel) -> Any:
     """
     images = getattr(processor, "image_processor", processor)
     if processor is None and model.name_or_path:
-        with _loading:
+        with _lock:
             if model not in _found:
                 try:
                     _found[model] = AutoImageProcessor.from_pretrained(model.name_or_path, local_files_only=True)
@@ -84,29 +107,53 @@ def image_processor(processor: Any, model: PreTrainedModel) -> Any:
     return images
 
 
-_loading = Lock()
+_lock = Lock()
 _found: WeakKeyDictionary[PreTrainedModel, Any] = WeakKeyDictionary()
 
 
-def _smaller(
-    adapter: Adapter, model: PreTrainedModel, inputs: Mapping[str, Any], picture: Image.Image, budget: int, images: Any
-) -> Seen:
-    """Look at the largest version of a picture that sends at most `budget` positions."""
-    fits = {size: n for size, n in adapter.smaller(model, (picture.height, picture.width)).items() if n <= budget}
-    if fits:
-        height, width = max(fits, key=lambda size: fits[size])
-        given = images(images=[picture.resize((width, height), images.resample)], return_tensors="pt")
-        given["pixel_values"] = given["pixel_values"].flatten(0, -4).to(inputs["pixel_values"])  # (T, 3, h, w)
-        return _as_it_is(adapter, model, inputs, given, fits[height, width])
-    newlines = 0 if adapter.newline(model) is None else 1
-    if budget <= newlines:
+def largest(adapter: Adapter, model: PreTrainedModel, size: tuple[int, int], tiles: int, budget: int) -> Version:
+    """Choose the version of a picture that sends most within a budget; of equals, the one of fewer, larger tiles.
+
+    Args:
+        adapter: the model's.
+        model: the model.
+        size: height and width of the picture, as it fills the canvas that the model made of it.
+        tiles: how many tiles it has, the thumbnail included; no version has more.
+        budget: the most positions.
+
+    Raises:
+        BudgetError: less than the smallest picture sends.
+    """
+    every = _versions(adapter, model, size)
+    within = [version for version in every if version.tiles <= tiles and version.positions <= budget]
+    if not within:
         raise BudgetError(
-            f"a budget of {budget:,} is less than the smallest picture sends, {1 + newlines}; keep more, or take a "
-            "method that drops"
+            f"a budget of {budget:,} is less than the smallest picture sends, {min(v.positions for v in every)}; keep "
+            "more, or take a method that drops"
         )
-    side = min(adapter.side(model), math.isqrt(budget - newlines))
-    tile = _tile(picture, side * model.config.vision_config.patch_size, images)
-    return _alone(adapter, model, inputs, tile.to(inputs["pixel_values"]), side)
+    return max(within, key=lambda version: (version.positions, -version.tiles))
+
+
+def _versions(adapter: Adapter, model: PreTrainedModel, size: tuple[int, int]) -> list[Version]:
+    """List every version of a picture: each grid of tiles, and one tile alone, with tiles of each side."""
+    key = (size, adapter.side(model), str(getattr(model.config, "image_grid_pinpoints", None)))
+    with _lock:
+        known = _counted.setdefault(model, {})
+        if key in known:
+            return known[key]
+    found, newlines = [], 0 if adapter.newline(model) is None else 1
+    for side in range(1, adapter.side(model) + 1):
+        found.append(Version(side**2 + newlines, 1, side, None))
+        fits = adapter.fits(adapter.with_tiles(model, side), size)
+        found += [Version(positions, tiles, side, one) for one, (tiles, positions) in fits.items()]
+    with _lock:
+        if len(known) >= MOST:
+            known.clear()
+        known[key] = found
+    return found
+
+
+_counted: WeakKeyDictionary[PreTrainedModel, dict[Any, list[Version]]] = WeakKeyDictionary()
 
 
 def _as_it_is(
@@ -119,15 +166,44 @@ def _as_it_is(
     return seen
 
 
-def _alone(adapter: Adapter, model: PreTrainedModel, inputs: Mapping[str, Any], tile: Tensor, side: int) -> Seen:
-    """Look at one tile (1, 3, h, w) of side x side patches, as the model does: what it packs of one is as it comes."""
-    tower, blocks = adapter.tower(model), watch.attention_blocks(adapter.tower(model))
-    tile = tile.to(next(tower.parameters()).device)
-    states = tower(tile, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states
+def _made(
+    adapter: Adapter, network: PreTrainedModel, picture: Image.Image, version: Version, images: Any
+) -> tuple[Tensor, Layout]:
+    """Make the tiles (T, 3, h, w) of a version, as the processor makes those of a network with such tiles."""
+    side = network.config.vision_config.image_size  # pixels
+    square, canvases = {"height": side, "width": side}, [[side, side]]
+    if version.size is not None:
+        canvases = network.config.image_grid_pinpoints
+        picture = picture.resize(version.size[::-1], images.resample)
+    how: dict[str, Any] = {"size": {"shortest_edge": side} if images.size.get("shortest_edge") else square}
+    how |= {"crop_size": square} if getattr(images, "crop_size", None) else {}
+    how |= {"image_grid_pinpoints": canvases} if getattr(images, "image_grid_pinpoints", None) else {}
+    # as an array whose channels are last: of a picture three pixels high nobody else would know
+    given = images(images=[np.array(picture)], input_data_format="channels_last", return_tensors="pt", **how)
+    tiles: Tensor = given["pixel_values"].flatten(0, -4)[: version.tiles]
+    if version.size is None:
+        return tiles, packing.alone(version.side, newline=adapter.newline(network) is not None)
+    (layout,) = adapter.layouts(network, {**given, "pixel_values": tiles})
+    return tiles, layout
+
+
+def _look(
+    adapter: Adapter, model: PreTrainedModel, inputs: Mapping[str, Any], made: Sequence[tuple[Tensor, Layout]]
+) -> list[Seen]:
+    """Look at pictures whose tiles are of one size: one `Seen` a picture."""
+    tower, projector = adapter.tower(model), adapter.projector(model)
+    blocks, newline = watch.attention_blocks(tower), adapter.newline(model)
+    tiles = torch.cat([own for own, _ in made]).to(offload.home(tower), inputs["pixel_values"].dtype)
+    states = tower(tiles, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states
     layers = shortcut.feature_blocks(model, inputs, len(blocks))
-    features = adapter.projector(model)(torch.cat([states[layer][:, 1:] for layer in layers], -1))  # (1, N, D)
-    layout = packing.alone(side, newline=adapter.newline(model) is not None).to(features.device)
-    return Seen(layout.grid, layout.valid, features, depth=len(blocks), heads=blocks[0].num_heads)
+    features = projector(torch.cat([states[layer][:, 1:] for layer in layers], -1))  # (sum of T, N, D)
+    seen = []
+    for own, (_, geometry) in zip(torch.split(features, [len(one) for one, _ in made]), made, strict=True):
+        layout = geometry.to(own.device)
+        own = own.masked_fill(~layout.valid[..., None], 0)
+        end = None if newline is None else newline.detach()
+        seen.append(Seen(layout.grid, layout.valid, own, newline=end, depth=len(blocks), heads=blocks[0].num_heads))
+    return seen
 
 
 def _picture(pixels: Tensor, images: Any) -> Image.Image:
@@ -141,13 +217,3 @@ def _picture(pixels: Tensor, images: Any) -> Image.Image:
     if images.do_rescale:
         values = values / images.rescale_factor
     return Image.fromarray(values.round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
-
-
-def _tile(picture: Image.Image, side: int, images: Any) -> Tensor:
-    """Make one tile of the whole picture, (1, 3, side, side), as the processor makes the thumbnail or its only tile."""
-    square = {"height": side, "width": side}
-    how: dict[str, Any] = {"size": {"shortest_edge": side} if images.size.get("shortest_edge") else square}
-    how |= {"crop_size": square} if getattr(images, "crop_size", None) else {}
-    how |= {"image_grid_pinpoints": [[side, side]]} if getattr(images, "image_grid_pinpoints", None) else {}
-    tiles: Tensor = images(images=[picture], return_tensors="pt", **how)["pixel_values"]
-    return tiles.flatten(0, -4)[:1]
