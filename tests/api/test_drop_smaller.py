@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration
+from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 
 import herovlm
-from herovlm import BudgetError, InputsError, UnsupportedError
+from herovlm import BudgetError, InputsError, UnsupportedError, demo, registry
+from herovlm.adapters import packing, smaller as sizes
 
 PROMPT = "USER: <image>\nIs it green? ASSISTANT:"
 WHOLE = tiny.picture(32, 32)  # 2 x 2 tiles and no rescaling: its pixels are in the inputs as they are
@@ -50,7 +54,7 @@ def test_no_budget_is_exceeded_and_what_was_sent_is_recorded(models: Any, family
     assert out.shape[1] == short["input_ids"].shape[1] + 3
 
 
-@pytest.mark.parametrize("keep", [0.8, 0.6])
+@pytest.mark.parametrize("keep", [0.42, 0.55])
 def test_fewer_tiles_are_those_of_the_shrunk_picture(models: Any, keep: float) -> None:
     made = models("llava_next")
     short = smaller(made, made.inputs([[WHOLE]], [PROMPT]), keep)
@@ -60,6 +64,90 @@ def test_fewer_tiles_are_those_of_the_shrunk_picture(models: Any, keep: float) -
     assert inputs["input_ids"].tolist() == short["input_ids"].tolist()
     torch.testing.assert_close(logits(made, short), logits(made, inputs), atol=1e-5, rtol=0)
     assert (logits(made, short) - logits(made, made.inputs([[WHOLE]], [PROMPT]))).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(("keep", "side", "tiles"), [(0.8, 3, (2, 2)), (0.6, 3, (2, 2)), (0.3, 3, (1, 2))])
+def test_smaller_tiles_are_those_of_transformers(models: Any, keep: float, side: int, tiles: tuple[int, int]) -> None:
+    made = models("llava_next")
+    short = smaller(made, made.inputs([[WHOLE]], [PROMPT]), keep)
+    assert (short.seen[0].grid.side, short.seen[0].grid.tiles) == (side, tiles)
+    pixels, model = side * tiny.PATCH, copy.deepcopy(made.model)
+    pinpoints = [[extent // tiny.TILE * pixels for extent in canvas] for canvas in tiny.PINPOINTS]
+    model.config.vision_config.image_size, model.config.image_grid_pinpoints = pixels, pinpoints
+    square = {"height": pixels, "width": pixels}
+    images = type(made.processor.image_processor)(size=square, crop_size=square, image_grid_pinpoints=pinpoints)
+    shrunk = WHOLE.resize((min(tiles) * pixels, min(tiles) * pixels), Image.Resampling.BICUBIC)
+    with torch.no_grad():
+        given = images(images=shrunk, return_tensors="pt")
+        (want,) = model.get_image_features(**given, interpolate_pos_encoding=True, return_dict=True).pooler_output
+    (got,) = short["mm_encoder_outputs"]["image"].pooler_output
+    torch.testing.assert_close(got, want, atol=1e-4, rtol=0)
+
+
+def test_images_of_one_prompt_are_as_each_alone(models: Any) -> None:
+    made = models("llava_next")
+    pictures, keeps = [tiny.picture(60, 31), WHOLE, tiny.picture(20, 60), WHOLE], [0.3, 0.6, 0.99999, 0.6]
+    tower, runs = made.model.model.vision_tower, []
+    handle = tower.register_forward_hook(lambda _module, args, _output: runs.append(args))
+    try:
+        together = smaller(made, made.inputs([pictures], ["USER: <image><image><image><image>\nHi?"]), keeps)
+    finally:
+        handle.remove()
+    sides = [seen.grid.side for seen in together.seen]
+    assert len(set(sides)) > 1 and len(runs) <= 1 + len(set(sides)), "once a side, and once for what fits"
+    for picture, keep, seen in zip(pictures, keeps, together.seen, strict=True):
+        (alone,) = smaller(made, made.inputs([[picture]], [PROMPT]), keep).seen
+        assert torch.equal(alone.valid, seen.valid)
+        torch.testing.assert_close(alone.features, seen.features, atol=1e-4, rtol=0)
+    herovlm.show(together, pictures)
+
+
+def empty(config: LlavaNextConfig) -> Any:
+    """Make a model without weights: enough to count."""
+    with torch.device("meta"):
+        return LlavaNextForConditionalGeneration(config)
+
+
+def llava_next_7b() -> Any:
+    """Make what counts of LLaVA-NeXT-7B: its canvases and its tiles of 24 x 24 patches."""
+    vision = {**tiny.VISION, "image_size": 336, "patch_size": 14, "num_hidden_layers": 1}
+    return empty(LlavaNextConfig(vision_config=vision, text_config=tiny.text_config("llama", 99, 1)))
+
+
+SIZES = [(1000, 1000), (192, 192), (640, 480), (300, 900), (1080, 1920), (200, 2000), (384, 384), (288, 384), (31, 60)]
+
+
+def shares(model: Any, size: tuple[int, int], keep: float) -> float:
+    """Return the share of the budget that is sent of a picture of a size (height, width)."""
+    adapter = registry.adapter(model)
+    pinpoints = model.config.image_grid_pinpoints
+    (whole,) = adapter.layouts(model, {"pixel_values": torch.empty(1, 1, 3, 1, 1), "image_sizes": [size]})
+    fitted = get_patch_output_size(torch.empty(3, *size), select_best_resolution(size, pinpoints), "channels_first")
+    budget = round(keep * whole.positions)
+    best = sizes.largest(adapter, model, fitted, len(whole.valid), budget)
+    if best.size is None:
+        made = packing.alone(best.side, newline=True)
+    else:
+        network = adapter.with_tiles(model, best.side)
+        given = {"pixel_values": torch.empty(1, 1, 3, 1, 1), "image_sizes": [best.size]}
+        (made,) = adapter.layouts(network, given)
+    assert made.positions == best.positions, "it is counted as it is packed"
+    assert best.positions <= budget and best.tiles == len(made.valid) <= len(whole.valid)
+    return float(best.positions / budget)
+
+
+@pytest.mark.parametrize("keep", [0.9, 0.7, 0.4, 0.2, 0.1])
+def test_the_budget_is_nearly_spent_on_llava_next_7b(keep: float) -> None:
+    model = llava_next_7b()
+    spent = {size: shares(model, size, keep) for size in SIZES}
+    assert min(spent.values()) > 0.85, spent
+
+
+@pytest.mark.parametrize("keep", [0.7, 0.4, 0.2, 0.1])
+def test_the_budget_is_mostly_spent_on_the_demo(keep: float) -> None:
+    model = empty(LlavaNextConfig.from_pretrained(demo.WEIGHTS))  # 8 patches a side: sizes are few
+    spent = {size: shares(model, size, keep) for size in SIZES}
+    assert min(spent.values()) > 0.7 and sum(spent.values()) > 0.85 * len(spent), spent
 
 
 def test_one_tile_alone_is_the_thumbnail(models: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from html.parser import HTMLParser
@@ -53,6 +54,16 @@ def test_a_notebook_gets_a_piece_that_touches_nothing_around_it() -> None:
 def test_the_same_thing_is_the_same_html() -> None:
     assert herovlm.show(a_short(), IMAGE)._repr_html_() == herovlm.show(a_short(), IMAGE)._repr_html_()
     assert repr(herovlm.show(a_short(), IMAGE)).startswith("<the method keeps ")
+
+
+def test_a_smaller_picture_is_told(tmp_path: Path) -> None:
+    whole, words = a_short(), "the model saw a smaller picture than this"
+    small = dataclasses.replace(whole, seen=(dataclasses.replace(whole.seen[0], resized=900),))
+    shown = herovlm.show(small, IMAGE)
+    assert "makes the picture smaller and sends" in repr(shown) and "of 900 visual positions" in repr(shown)
+    assert words in shown._repr_html_() and words not in herovlm.show(whole, IMAGE)._repr_html_()
+    shown.save(tmp_path / "kept.svg")
+    assert any("smaller picture" in axes.get_title(loc="left") + axes.get_title() for axes in shown.figure().axes)
 
 
 def test_one_short_has_a_switch_of_views_alone() -> None:

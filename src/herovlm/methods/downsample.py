@@ -14,10 +14,11 @@ class Downsample(Method):
     """Make the picture smaller until all that is sent of it fits the budget.
 
     The picture is put together again from the pixels of the inputs, shrunk, and given to the model's own image
-    processor.  Of all sizes that need fewer tiles, of the thumbnail alone, and of smaller thumbnails (the tower
-    interpolates its position encodings), the one is taken that sends most within the budget.  Sizes are few: what was
-    sent, often well below the budget, is in the record.  On a model that takes any size, this beat many methods on
-    many public benchmarks (arXiv 2510.07143).
+    processor.  Candidates are all grids of tiles that it makes of the picture (as many tiles, fewer, the thumbnail
+    alone), each with tiles of every side from the tower's own down to one patch (the tower interpolates its position
+    encodings).  The one is taken that sends most within the budget; of equals, the one of fewer, larger tiles.  What
+    was sent, a little less than the budget, is in the record.  On a model that takes any size, this beat many methods
+    on many public benchmarks (arXiv 2510.07143).
     """
 
     name = "downsample"

@@ -65,6 +65,7 @@ class Figure:
     of: int
     newlines: int
     scores: Mapping[str, Each]  # in the method's order
+    resized: bool = False  # whether the model saw a smaller picture than the one that is drawn
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -89,7 +90,8 @@ class Figure:
         if view == KEPT:
             tiles = "; ".join(f"{x.name} gets {x.kept} of {x.valid} patches" for x in self.labels)
             ends = f"; {self.newlines} row ends" if self.newlines else ""
-            return f"{who} keeps {self.positions} of {self.of} visual positions: {tiles}{ends}"
+            did = "makes the picture smaller and sends" if self.resized else "keeps"
+            return f"{who} {did} {self.positions} of {self.of} visual positions: {tiles}{ends}"
         each = "tile" if self.scores[view] == "tile" else "patch"
         return f"{who}, {view} of every {each}: " + "; ".join(self._heights(view))
 
@@ -133,7 +135,8 @@ def figure(size: Size, seen: Seen, kept: Kept, fit: Fit = "squeeze") -> Figure:
         local = _panel(geometry.on_canvas(size, grid), geometry.canvas, parts, maps, labels[1:], tuple(lines))
         maps = {name: pair for name, pair in maps.items() if pair[1] != "tile"}  # tiles are weighed among themselves
     thumbnail = _panel(geometry.on_thumbnail(size, grid, fit), geometry.thumbnail, parts, maps, labels[:1], ())
-    return Figure(local, thumbnail, kept.positions, seen.positions, int(kept.newlines.sum()), scores)
+    counts = (kept.positions, seen.positions, int(kept.newlines.sum()))
+    return Figure(local, thumbnail, *counts, scores, resized=seen.resized is not None)
 
 
 def _panel(

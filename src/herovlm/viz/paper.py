@@ -89,6 +89,7 @@ def _row(plate: Plate, views: int, width: float) -> tuple[float, float]:
 
 def _title(plate: Plate, view: str, *, first: bool) -> str:
     kept = f"{plate.figure.positions:,} of {plate.figure.of:,} positions"
+    kept += ", smaller picture" if plate.figure.resized else ""
     named = f"{plate.label}: {kept}" if plate.label else kept
     if view == KEPT:
         return named
