@@ -15,7 +15,8 @@ from transformers.image_processing_utils import get_patch_output_size, select_be
 
 import herovlm
 from herovlm import BudgetError, InputsError, UnsupportedError, demo, registry
-from herovlm.adapters import packing, smaller as sizes
+from herovlm.adapters import packing
+from herovlm.adapters import smaller as sizes
 
 PROMPT = "USER: <image>\nIs it green? ASSISTANT:"
 WHOLE = tiny.picture(32, 32)  # 2 x 2 tiles and no rescaling: its pixels are in the inputs as they are
@@ -94,7 +95,8 @@ def test_images_of_one_prompt_are_as_each_alone(models: Any) -> None:
     finally:
         handle.remove()
     sides = [seen.grid.side for seen in together.seen]
-    assert len(set(sides)) > 1 and len(runs) <= 1 + len(set(sides)), "once a side, and once for what fits"
+    assert len(set(sides)) > 1
+    assert len(runs) <= 1 + len(set(sides)), "once a side, and once for what fits"
     for picture, keep, seen in zip(pictures, keeps, together.seen, strict=True):
         (alone,) = smaller(made, made.inputs([[picture]], [PROMPT]), keep).seen
         assert torch.equal(alone.valid, seen.valid)
@@ -132,7 +134,8 @@ def shares(model: Any, size: tuple[int, int], keep: float) -> float:
         given = {"pixel_values": torch.empty(1, 1, 3, 1, 1), "image_sizes": [best.size]}
         (made,) = adapter.layouts(network, given)
     assert made.positions == best.positions, "it is counted as it is packed"
-    assert best.positions <= budget and best.tiles == len(made.valid) <= len(whole.valid)
+    assert best.positions <= budget
+    assert best.tiles == len(made.valid) <= len(whole.valid)
     return float(best.positions / budget)
 
 
@@ -147,7 +150,8 @@ def test_the_budget_is_nearly_spent_on_llava_next_7b(keep: float) -> None:
 def test_the_budget_is_mostly_spent_on_the_demo(keep: float) -> None:
     model = empty(LlavaNextConfig.from_pretrained(demo.WEIGHTS))  # 8 patches a side: sizes are few
     spent = {size: shares(model, size, keep) for size in SIZES}
-    assert min(spent.values()) > 0.7 and sum(spent.values()) > 0.85 * len(spent), spent
+    assert min(spent.values()) > 0.7, spent
+    assert sum(spent.values()) > 0.85 * len(spent), spent
 
 
 def test_one_tile_alone_is_the_thumbnail(models: Any) -> None:

@@ -56,14 +56,16 @@ def test_the_same_thing_is_the_same_html() -> None:
     assert repr(herovlm.show(a_short(), IMAGE)).startswith("<the method keeps ")
 
 
-def test_a_smaller_picture_is_told(tmp_path: Path) -> None:
+def test_a_smaller_picture_is_told() -> None:
     whole, words = a_short(), "the model saw a smaller picture than this"
     small = dataclasses.replace(whole, seen=(dataclasses.replace(whole.seen[0], resized=900),))
     shown = herovlm.show(small, IMAGE)
-    assert "makes the picture smaller and sends" in repr(shown) and "of 900 visual positions" in repr(shown)
-    assert words in shown._repr_html_() and words not in herovlm.show(whole, IMAGE)._repr_html_()
-    shown.save(tmp_path / "kept.svg")
-    assert any("smaller picture" in axes.get_title(loc="left") + axes.get_title() for axes in shown.figure().axes)
+    assert re.search("makes the picture smaller and sends .* of 900 visual positions", repr(shown))
+    assert words in shown._repr_html_()
+    assert words not in herovlm.show(whole, IMAGE)._repr_html_()
+    pytest.importorskip("matplotlib")
+    written = [text.get_text() for text in shown.figure().findobj(lambda part: hasattr(part, "get_text"))]
+    assert any("of 900 positions, smaller picture" in text for text in written)
 
 
 def test_one_short_has_a_switch_of_views_alone() -> None:
