@@ -6,7 +6,7 @@ import pytest
 import torch
 from grids import make_grid, make_seen
 
-from herovlm.types import Kept, Short, to_bool
+from herovlm.types import Kept, Short
 
 
 def test_counts_include_newlines() -> None:
@@ -33,7 +33,3 @@ def test_short_is_a_mapping_for_generate() -> None:
     short = Short({"input_ids": 1, "attention_mask": 2}, (), ())
     assert dict(**short) == {"input_ids": 1, "attention_mask": 2}
     assert (len(short), list(short), short["input_ids"]) == (2, ["input_ids", "attention_mask"], 1)
-
-
-def test_flat_indices_become_a_mask() -> None:
-    assert to_bool(torch.tensor([0, 5]), (2, 3)).tolist() == [[True, False, False], [False, False, True]]

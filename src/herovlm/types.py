@@ -244,10 +244,3 @@ class KeptInside:
     def mean(self) -> float:
         """Visual positions in a layer, on average."""
         return sum(self.positions) / len(self.positions)
-
-
-def to_bool(indices: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Flat patch indices -> (T, N) bool mask."""
-    mask = torch.zeros(shape[0] * shape[1], dtype=torch.bool, device=indices.device)
-    mask[indices] = True
-    return mask.view(shape)
