@@ -263,3 +263,16 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypa
         page.write(a_report(), path)
     assert path.read_text() == "old"
     assert [x.name for x in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_a_folder_that_nothing_can_be_written_to_is_named_by_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, *_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(OSError, match="Read-only") as told:
+        page.put(tmp_path / "a.html", b"x")
+    assert told.value.filename == str(tmp_path / "a.html")

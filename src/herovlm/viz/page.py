@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -74,7 +75,8 @@ def put(path: Path, data: bytes) -> Path:
     except OSError as error:  # of the file that was asked for, not of the one beside it
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, nothing can be deleted either
+            part.unlink(missing_ok=True)
     return path
 
 
