@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -130,6 +132,61 @@ def test_a_closing_line_that_was_changed_by_hand(cli: Cli, run: Path, values: di
     result = cli("report", "run")
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"a closing line whose {next(iter(values))!r} is" in result.stderr
+    assert "records-0-of-1.jsonl, line" in result.stderr
+
+
+Lines = list[dict[str, Any]]
+
+
+def by(line: dict[str, Any], method: str) -> bool:
+    return line.get("method") == method
+
+
+def without(lines: Lines, *lost: str) -> Lines:
+    """Take all records with one of these values away, and say so in the line that closes them."""
+    left = [line for line in lines if not {line.get("method"), line.get("sample")} & {*lost}]
+    return [{**line, "done": len(left) - 1} if "done" in line else line for line in left]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda lines: without(lines, "hero"), "no answer of 'hero@0.2'"),
+        (lambda lines: without(lines, "hero", "random", "full"), "no answer of 'full@1.0'"),
+        (lambda lines: without(lines, lines[0]["sample"]), "answers to 1 of 2 questions"),
+        (lambda lines: without(lines[1:]), "9 answers, not 5 x 2"),
+        (
+            lambda lines: [{**line, "method": "uniform"} if by(line, "hero") else line for line in lines],
+            "no answer of 'hero@0.2'",
+        ),
+        (
+            lambda lines: [{**line, "failed": {"hero@0.2": "x"}} if "done" in line else line for line in lines],
+            "answers of 'hero@0.2', which",
+        ),
+        (
+            lambda lines: lines + [{**line, "score": 1.0} if "score" in line else line for line in lines],
+            "lines 12 to 22: a.png was answered before",
+        ),
+        (lambda lines: [{**lines[0], "version": 7}, *lines[1:]], "version 7 of the task mine"),
+        (lambda lines: [*lines[:-1], {**lines[-1], "version": 7}], "version 7 of the task mine"),
+        (lambda lines: [*lines[:-1], {**lines[-1], "unusable": "x"}], "10 records of a picture that could not be used"),
+        (lambda lines: [*lines[:-1], {**lines[-1], "questions": 3}], "answers to 2 of 3 questions"),
+        (lambda lines: [*lines[:-1], {**lines[-1], "questions": "2"}], "a closing line whose 'questions' is '2'"),
+    ],
+)
+def test_records_that_are_not_what_was_asked(
+    cli: Cli, folder: Path, tmp_path: Path, change: Callable[[Lines], Lines], says: str
+) -> None:
+    tiny.picture(60, 31).save(tmp_path / "a.png")
+    (tmp_path / "mine.jsonl").write_text('{"image": "a.png", "question": "what?", "answer": "a"}\n' * 2)
+    what = ("--task", "mine.jsonl", "--metric", "exact_match", "--model", folder, "--max-new-tokens", 1)
+    assert cli("eval", *what, "--methods", "hero,random", "--keep", "0.5,0.2", "--out", "two").exit_code == 0
+    file = tmp_path / "two/records-0-of-1.jsonl"
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in change(lines)), "utf-8")
+    result = cli("report", "two")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
     assert "records-0-of-1.jsonl, line" in result.stderr
 
 

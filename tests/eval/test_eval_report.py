@@ -35,7 +35,7 @@ RIGHT = {  # how many of 10 pictures are right, by configuration
 def made(folder: Path, pictures: int = 40, right: dict[str, int] = RIGHT, **task: Any) -> Path:
     """A run in which the first of every ten pictures are answered rightly; two questions a picture, of two kinds."""
     told = {**TASK, **task}
-    records.agree(folder, {**META, "settings": {"tasks": [told]}, "model m": FACTS})
+    records.agree(folder, {**META, "settings": {"tasks": [told], "configs": [*right, "strict@0.1"]}, "model m": FACTS})
     with records.writing(folder, 0, 1) as writer:
         for picture in range(pictures):
             lines = []
@@ -50,8 +50,8 @@ def made(folder: Path, pictures: int = 40, right: dict[str, int] = RIGHT, **task
                     said = {"answer": "yes" if score else "no", "wanted": ["yes"], "score": score}
                     cost = {"kept": 100 * float(keep), "of": 100, "seconds": {"select": 0.1, "generate": 0.2}}
                     lines.append({**group, "sample": f"{picture}{kind}", "kind": kind, **about, **said, **cost})
-            refused = {"strict@0.1": "too small"} if picture == 0 else {}
-            writer.write(lines, {**group, "done": len(lines), "refused": refused, "seconds": {"vision": 0.5}})
+            about = {"questions": 2, "refused": {"strict@0.1": "too small"}, "seconds": {"vision": 0.5}}
+            writer.write(lines, {**group, "done": len(lines), **about})
     return folder
 
 
@@ -72,7 +72,7 @@ def test_scores_by_configuration_and_kind(table: dict[str, Any]) -> None:
     assert hero["kinds"] == {"easy": 90.0, "hard": 90.0}
     assert hero["seconds"] == {"select": 0.1, "generate": 0.2}
     assert (table["mean_positions_full"], table["vision_seconds"]) == (100.0, 0.5)
-    assert table["refused"] == {"strict@0.1": {"pictures": 1, "of": 40, "why": "too small"}}
+    assert table["refused"] == {"strict@0.1": {"pictures": 40, "of": 40, "why": "too small"}}
 
 
 def test_differences_are_paired_and_corrected(table: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ def test_the_table_says_what_is_noise(table: dict[str, Any]) -> None:
         "100.0 [",
         "= not distinguishable",
         "o not",
-        "strict@0.1 cannot on 1 of 40",
+        "strict@0.1 cannot on 40 of 40",
     ):
         assert words in notes
     assert "▲" in str(tables.grid(table))
@@ -174,7 +174,8 @@ def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=f"the task t: {name}"):
             summary.summarise([first, made(tmp_path / name, **change)])
     other = tmp_path / "other"
-    records.agree(other, {**META, "versions": {"torch": "1"}, "settings": {"tasks": [TASK]}, "model m": FACTS})
+    settings = {"tasks": [TASK], "configs": []}
+    records.agree(other, {**META, "versions": {"torch": "1"}, "settings": settings, "model m": FACTS})
     with pytest.raises(UsageError, match="no answer in"):
         summary.summarise([other])
     with pytest.raises(UsageError, match="versions: "):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from herovlm import budget
 from herovlm.errors import UsageError, reason, shortened
 from herovlm.eval import metrics, records
-from herovlm.eval.records import Record
+from herovlm.eval.records import META, Record
 
 Floats = Any  # numpy array of float64
 
@@ -94,7 +95,7 @@ def _gathered(
     tasks = {(task["name"], task["split"]): task for task in meta["settings"]["tasks"]}
     for task in tasks.values():
         _ = metrics.find(task["metric"]), task["version"]
-    lines, closing = records.read(folder, wrong)
+    lines, closing = records.read(folder, partial(wrong, tasks, meta["settings"]["configs"]))
     fresh = {}
     for end in closing:
         task, model, picture = tasks[end["task"], end["split"]], end["model"], end["picture"]
@@ -117,8 +118,11 @@ def _gathered(
     return about
 
 
-def wrong(lines: list[Record], end: Record) -> str:
-    """Describe what is wrong with the records of a picture, if anything."""
+Tasks = Mapping[tuple[str, str], Mapping[str, Any]]  # name and split -> as meta.json has it
+
+
+def wrong(tasks: Tasks, configs: Sequence[str], lines: list[Record], end: Record) -> str:
+    """Describe what is wrong with the records of a picture, if anything; `tasks` and `configs` are what was asked."""
     for line in lines:
         lost = _amiss("a record", line, RIGHT)
         if lost:
@@ -129,8 +133,40 @@ def wrong(lines: list[Record], end: Record) -> str:
     twice = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
     if twice is not None:
         return f"{twice[1]}@{twice[2]} answers {twice[0]!r} twice"
+    end = {"failed": {}, **end}  # older runs have no failures
     known = UNUSABLE if "unusable" in end else CLOSING
-    return _amiss("a closing line", {"failed": {}, **end}, known)  # older runs have no failures
+    return _amiss("a closing line", end, known) or _another(tasks, lines, end) or _incomplete(configs, lines, end)
+
+
+def _another(tasks: Tasks, lines: Sequence[Record], end: Record) -> str:
+    """Describe the first line that is of another version of the task."""
+    version = tasks[end["task"], end["split"]]["version"]
+    other = next((line for line in (*lines, end) if line.get("version") != version), None)
+    if other is None:
+        return ""
+    return f"version {shortened(other.get('version'))} of the task {end['task']}, of which {META} has {version!r}"
+
+
+def _incomplete(configs: Sequence[str], lines: Sequence[Record], end: Record) -> str:
+    """Describe what is missing or too much: every configuration that did not fail answers every question once."""
+    if "unusable" in end:
+        return f"{len(lines)} records of a picture that could not be used" if lines else ""
+    wanted = {*configs} - {*end["refused"], *end["failed"]}
+    found = {_name(line) for line in lines}
+    samples = {line["sample"] for line in lines}
+    if wanted - found:
+        return f"no answer of {min(wanted - found)!r}"
+    if found - wanted:
+        return f"answers of {min(found - wanted)!r}, which was not asked or could not answer"
+    if found and len(samples) != end["questions"]:
+        return f"answers to {len(samples)} of {end['questions']} questions"
+    whole = len(found) * len(samples)
+    return "" if len(lines) == whole else f"{len(lines)} answers, not {len(found)} x {len(samples)}"
+
+
+def _name(line: Record) -> str:
+    """Name the configuration of a record, as `herovlm.eval.plan.Config` does."""
+    return f"{line['method']}@{line['keep']}{':original' * (line['positions'] == 'original')}"
 
 
 def _amiss(what: str, line: Record, right: Mapping[str, Callable[[Any], bool]]) -> str:
@@ -183,6 +219,7 @@ RIGHT: Mapping[str, Callable[[Any], bool]] = {  # what a record holds
 CLOSING: Mapping[str, Callable[[Any], bool]] = {  # what the line that closes a picture holds
     "refused": _are_reasons,
     "failed": _are_reasons,
+    "questions": _is_number,
     "seconds": lambda value: _are_seconds(value, "vision"),
 }
 UNUSABLE: Mapping[str, Callable[[Any], bool]] = {"unusable": _is_text}
@@ -207,7 +244,7 @@ def _add(lines: Sequence[Record], tables: Mapping[records.Group, Table]) -> None
     found: dict[tuple[int, str, str], list[Record]] = {}
     for line in lines:
         table, original = tables[records.group_of(line)], line["positions"] == "original"
-        name = f"{line['method']}@{line['keep']}{':original' * original}"
+        name = _name(line)
         table.columns.setdefault(name, Column(line["method"], line["keep"], original))
         found.setdefault((id(table), name, line["picture"]), []).append(line)
     known = {id(table): table for table in tables.values()}

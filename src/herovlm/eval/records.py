@@ -109,9 +109,20 @@ def read(folder: Path, check: Check = lambda lines, end: "") -> tuple[list[Recor
     for path in sorted(folder.glob("records-*.jsonl")):
         for lines, end, _ in _closed(path, path.read_bytes(), check):
             known = best.get(group_of(end))
+            if known and not failures(known[1]) and not failures(end) and _said(known[0]) != _said(lines):
+                raise UsageError(
+                    f"{path} and another file of {folder}: {end['picture']} was answered in another way; records were "
+                    "changed by hand: put copies of the files back"
+                )
             if known is None or failures(end) < failures(known[1]):
                 best[group_of(end)] = lines, end
     return [line for lines, _ in best.values() for line in lines], [end for _, end in best.values()]
+
+
+def _said(lines: Sequence[Record]) -> list[str]:
+    """What was answered about a picture and how it was scored, whatever the order and the time it took."""
+    names = ("sample", "method", "keep", "positions", "answer", "score")
+    return sorted(json.dumps([line.get(name) for name in names]) for line in lines)
 
 
 def failures(end: Mapping[str, Any]) -> float:
@@ -125,6 +136,7 @@ def _closed(path: Path, content: bytes, check: Check) -> Iterator[tuple[list[Rec
     What stands behind the last line that closes a picture was being written when the process ended: it may be torn.
     """
     lines: list[Record] = []
+    whole: set[Group] = set()  # pictures of which nothing failed: nobody asks about them again
     at = first = 0  # bytes so far; lines before this picture
     bad = 0  # number of a damaged line
     for number, raw in enumerate(content.splitlines(keepends=True), 1):
@@ -140,11 +152,14 @@ def _closed(path: Path, content: bytes, check: Check) -> Iterator[tuple[list[Rec
                 f"delete the lines {first + 1} to {number}, and the same command asks again what they answer"
             )
         wrong = _grouped(lines, line) or check(lines, line)
+        wrong = wrong or f"{line['picture']} was answered before" * (group_of(line) in whole)
         if wrong:
             raise UsageError(
                 f"{path}, lines {first + 1} to {number}: {wrong}; records were changed by hand: put a copy of the file "
                 "back, or delete these lines, and the same command asks again what they answer"
             )
+        if not failures(line):
+            whole.add(group_of(line))
         yield lines, line, at
         lines, first = [], number
 
