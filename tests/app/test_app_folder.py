@@ -16,10 +16,12 @@ from herovlm.app.folder import make_room, own_folder
 from herovlm.errors import MissingExtraError
 
 HOLD = (
-    "import time; from herovlm.app import folder; folder.require = lambda *_, **__: None\n"
+    "import signal, sys; from herovlm.app import folder; folder.require = lambda *_, **__: None\n"
+    "for one in folder.ENDS: signal.signal(one, signal.SIG_DFL)  # also where these tests run under nohup\n"
     "with folder.own_folder() as own:\n"
-    "    (own / 'mine.png').write_text('mine'); print(own, flush=True); time.sleep(60)"
+    "    (own / 'mine.png').write_text('mine'); print(own, flush=True); sys.stdin.read()"
 )
+PATIENCE = 300  # seconds; for a machine that has other things to do
 
 
 @pytest.fixture
@@ -82,8 +84,21 @@ def test_the_folder_is_removed_and_gradio_is_told_of_it() -> None:
 def test_nothing_is_left_by_whoever_is_told_to_end_at_any_time(tmp_path: Path, told: str) -> None:
     with holding(tmp_path) as (process, own):
         process.send_signal(getattr(signal, told))
-        process.wait(60)
+        process.wait(PATIENCE)
         assert not own.exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminal closes here")
+@pytest.mark.usefixtures("no_gradio")
+def test_under_nohup_a_terminal_that_closes_ends_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with own_folder() as own:
+            signal.raise_signal(signal.SIGHUP)
+            assert own.exists()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.skipif(folder.fcntl is None, reason="no locks that end with a process")
@@ -91,7 +106,7 @@ def test_nothing_is_left_by_whoever_is_told_to_end_at_any_time(tmp_path: Path, t
 def test_what_a_killed_server_left_goes_at_the_next_start_and_what_a_living_one_holds_stays(tmp_path: Path) -> None:
     with holding(tmp_path) as (killed, left), holding(tmp_path) as (_, held):
         killed.kill()
-        killed.wait(60)
+        killed.wait(PATIENCE)
         assert left.exists()
         with own_folder() as own:
             assert [path.exists() for path in (left, held, own)] == [False, True, True]
@@ -108,7 +123,8 @@ class holding:
 
     def __init__(self, root: Path) -> None:
         env = {**os.environ, "TMPDIR": str(root)}
-        self.process = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, env=env)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([sys.executable, "-c", HOLD], stdin=pipe, stdout=pipe, text=True, env=env)
 
     def __enter__(self) -> tuple[subprocess.Popen[str], Path]:
         assert self.process.stdout is not None
