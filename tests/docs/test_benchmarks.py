@@ -33,7 +33,7 @@ def test_every_command_can_be_read() -> None:
     assert len(RUNS) > 4
     asked = [check({**split(run["--model_args"]), "batch_size": run["--batch_size"]}) for run in RUNS]
     assert {run["--model"] for run in RUNS} == {"herovlm"}
-    assert {(one.method, one.keep) for one in asked} >= {("full", 1.0), ("hero", 0.2), ("hero", 320)}
+    assert {(one.method, str(one.budget)) for one in asked} >= {("full", "1.0"), ("hero", "0.2"), ("hero", "320t")}
     assert len({one.pretrained for one in asked}) == 2
     assert len({run["--output_path"] for run in RUNS}) == len(RUNS)
 
