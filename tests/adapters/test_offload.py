@@ -38,6 +38,7 @@ def offloaded(small: tiny.Tiny, part: str, folder: Path) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:The following device_map keys:UserWarning")  # a bare weight is no submodule
+@pytest.mark.filterwarnings("ignore:You are calling .generate:UserWarning")  # 5.18 and 5.20: the model is on "meta"
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_offloaded_parts_give_the_same(models: Any, family: str, part: str, tmp_path: Path) -> None:
