@@ -4,8 +4,8 @@ A chat template that has tokens of its own (Llama 3, ChatML, Gemma, Phi, newer M
 can be.  One of plain words ("USER: ... ASSISTANT:") is read by position: the header that ends the prompt says how
 headers are spelled; the first of the user's opens a turn, and so does one right behind the end of a sequence or, where
 sequences do not end, one behind an answer.  Any other is the user's word.  A lone question that has both headers in the
-order of an answered turn ("is ASSISTANT: left of USER:?") looks like two turns there, and where a prompt does not end in
-the answer's header, a question that holds it looks like an answer that was begun: give `question=`, which decides.
+order of an answered turn ("is ASSISTANT: left of USER:?") looks like two turns there.  Where a prompt does not end in
+the answer's header, a question that holds it looks like an answer that was begun.  `question=` decides.
 """
 
 from __future__ import annotations
