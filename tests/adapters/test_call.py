@@ -103,7 +103,11 @@ def test_what_a_generate_does_not_take_is_an_error(small: tiny.Tiny, inputs: Any
     def needy(input_ids: Any, pixel_values: Any, **kw: Any) -> Any:
         return inner(input_ids=input_ids, pixel_values=pixel_values, **kw)
 
+    def naming(input_ids: Any, pixel_values: Any = None, image_sizes: Any = None, **kw: Any) -> Any:
+        return inner(input_ids, pixel_values=pixel_values, image_sizes=image_sizes, **kw)
+
     for theirs, error, message, args in (
+        (naming, UnsupportedError, "has parameters pixel_values", ()),
         (needy, UnsupportedError, "insists on pixel_values", ()),
         (narrow, UnsupportedError, "mm_encoder_outputs", ()),
         (narrow, InputsError, "unexpected keyword", ()),

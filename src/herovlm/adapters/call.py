@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from herovlm.errors import InputsError, UnsupportedError
+from herovlm.errors import HeroError, InputsError, UnsupportedError
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -76,4 +76,14 @@ class Call:
                 "mm_encoder_outputs instead of pictures; let it pass on all that it is given (**kwargs)"
             )
         args = [new.pop(one.name) for one in known if one.kind is one.POSITIONAL_ONLY and one.name in new]
-        return self.function(*args, **new)
+        named = [one.name for one in known if one.name in self.given and one.name not in arguments]
+        named = [name for name in named if name != self.prompt]
+        try:
+            return self.function(*args, **new)
+        except ValueError as error:
+            if not named or isinstance(error, HeroError):
+                raise
+            raise UnsupportedError(
+                f"the generate() of this instance, {self.what}(), has parameters {', '.join(named)}, which a shortened "
+                f"prompt comes without; let it pass on only what it is given (**kwargs); it ended in: {error}"
+            ) from error
