@@ -212,7 +212,7 @@ def test_html_needs_no_extra_and_a_figure_names_it(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     shown = herovlm.show(a_short(), IMAGE)
     shown.save(tmp_path / "a.html")
-    with pytest.raises(MissingExtraError, match=r"pip install 'herovlm\[viz\]'"):
+    with pytest.raises(MissingExtraError, match="extra 'viz': pip install"):
         shown.save(tmp_path / "a.png")
     assert [x.name for x in tmp_path.iterdir()] == ["a.html"]
 
