@@ -43,7 +43,7 @@ def test_the_table_has_a_line_for_each_and_says_what_it_is(cli: Cli, folder: Pat
     result = cli("bench", "--model", folder, *QUICK, "--methods", "hero,fastv", "--keep", "1,0.1", "--threads", 1)
     assert result.exit_code == 0, result.stderr
     assert "batch 1: 5 tiles" in result.stdout
-    assert "1 threads" in result.stdout
+    assert "1 thread, 1 round; " in result.stdout
     assert "fastv at 0.1 cannot:" in result.stdout
     lines = [line.split() for line in result.stdout.splitlines()]
     assert [line[:2] for line in lines if line[:1] in (["full"], ["hero"])] == [["full", "1.0"], ["hero", "0.1"]]

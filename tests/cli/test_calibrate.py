@@ -93,6 +93,34 @@ def test_other_methods_are_added_and_another_model_is_not_overwritten(
     assert "another model" in result.stderr
 
 
+@pytest.mark.usefixtures("answers")
+def test_a_broken_picture_is_a_line_and_is_asked_about_when_it_is_mended(
+    cli: Cli, folder: Path, questions: Path, tmp_path: Path
+) -> None:
+    file, good = tmp_path / "mine.json", (tmp_path / "0.png").read_bytes()
+    (tmp_path / "0.png").write_bytes(good[:100])
+    result = cli(*words(folder, questions, "--file", file))
+    assert result.exit_code == 3
+    assert "0.png is broken or cut off" in result.stderr
+    assert "1 question about 1 picture of mine" in result.stdout
+    measured = json.loads(file.read_text("utf-8"))["measured"]["random"]
+    assert (measured["pictures"], [*measured["unusable"]]) == (1, ["0.png"])
+    (tmp_path / "0.png").write_bytes(good)
+    result = cli(*words(folder, questions, "--file", file))
+    assert result.exit_code == 0, result.stderr
+    assert "2 questions about 2 pictures of mine" in result.stdout
+    assert json.loads(file.read_text("utf-8"))["measured"]["random"]["unusable"] == {}
+
+
+def test_a_task_without_a_whole_picture(cli: Cli, folder: Path, questions: Path, tmp_path: Path) -> None:
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:100])
+    result = cli(*words(folder, questions, "--file", tmp_path / "a.json"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "nothing could be measured: 0.png" in result.stderr
+    assert not (tmp_path / "a.json").exists()
+
+
 def test_a_task_that_the_model_cannot_do_is_refused(cli: Cli, folder: Path, questions: Path, tmp_path: Path) -> None:
     lines = questions.read_text().replace('"no", "yes"', '"never said"')
     questions.write_text(lines)

@@ -83,7 +83,7 @@ def test_a_method_that_breaks_has_a_row_and_an_exit_status(
     assert [a["method"] for a in asked["answers"]] == ["full", "pool"]
     (lost,) = asked["refused"]
     assert (lost["method"], lost["failed"]) == ("random", True)
-    assert "failed: RuntimeError" in cli(*words).stdout
+    assert "FAILED: RuntimeError" in cli(*words).stdout
     assert "RuntimeError" in (photo.parent / "a.html").read_text()
 
 

@@ -173,8 +173,8 @@ def _print(found: dict[str, Any], about: dict[str, Any], lengths: list[int]) -> 
     first = found["rows"][0]["theory"]
     typer.echo(
         f"\n{about['model']}, {about['llm_layers']} LLM layers, batch {found['batch']}: {first['tiles']} tiles, "
-        f"{first['of']:,} visual positions; {about['dtype']}, {about['attention']}, {about['threads']} threads, "
-        f"{about['rounds']} rounds; peak: {about['memory']}\n"
+        f"{first['of']:,} visual positions; {about['dtype']}, {about['attention']}, "
+        f"{units.count(about['threads'], 'thread')}, {units.count(about['rounds'], 'round')}; peak: {about['memory']}\n"
     )
     longer = [n for n in lengths if n > 1]
     columns = [

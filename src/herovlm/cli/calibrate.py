@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from herovlm.cli import options, show
-from herovlm.cli.tidy import tidy
+from herovlm.cli.tidy import some_failed, tidy
 from herovlm.errors import UsageError
 
 Option = typer.Option
@@ -73,18 +73,22 @@ def calibrate(
     calibration.write(target, found)
     if json:
         show.as_json({**found, "file": str(target)})
-        return
-    _print(found)
-    typer.echo(f"\ncalibration: {target}" + (f" (--keep \"auto(file='{target}')\")" if file or model == "demo" else ""))
+    else:
+        _print(found)
+        how_to = f" (--keep \"auto(file='{target}')\")" if file or model == "demo" else ""
+        typer.echo(f"\ncalibration: {target}{how_to}")
+    unusable = found["measured"][names[0]]["unusable"]
+    some_failed([*unusable.values()], "; the same command tries that again, and keeps all that was measured")
 
 
 def _print(found: Mapping[str, Any]) -> None:
     """Print a table a method."""
     from herovlm.eval.tables import FEW
+    from herovlm.viz import units
 
     for name, one in found["measured"].items():
-        about = f"{one['questions']:,} questions about {one['pictures']:,} pictures of {one['task']['name']}"
-        typer.echo(f"\n{name}: {about} {one['task']['split']}, {one['metric']}\n")
+        about = f"{units.count(one['questions'], 'question')} about {units.count(one['pictures'], 'picture')}"
+        typer.echo(f"\n{name}: {about} of {one['task']['name']} {one['task']['split']}, {one['metric']}\n")
         columns = ["positions each", "lost", "95 % interval", "mean keep"]
         rows = [
             [each, f"{point['loss']:.1%}", " to ".join(f"{end:.1%}" for end in point["interval95"]), point["mean_keep"]]

@@ -123,7 +123,7 @@ def answers(asked: tuple[Asked, ...]) -> None:
             cost = [units.positions(a.positions, a.layers), *times, units.size(a.cache)]
             rows.append([*question, a.label, a.text, *verdict, *cost])
         for r in one.refused:
-            why = f"{'failed' if r.failed else 'cannot'}: {r.why}"
+            why = f"{'FAILED' if r.failed else 'cannot'}: {r.why}"
             rows.append([""] * (len(asked) > 1) + [r.label, why, *[""] * judged, *"–" * len(costs)])
     table(columns, rows, right=costs)
 

@@ -18,7 +18,7 @@ import transformers
 
 from herovlm import __version__, auto, registry, spec
 from herovlm.budget import Share, Tokens
-from herovlm.errors import BudgetError, UsageError
+from herovlm.errors import BudgetError, ModelError, SetupError, UsageError, reason
 from herovlm.eval import metrics, records, stats
 from herovlm.eval.answer import Reader
 from herovlm.eval.plan import Config
@@ -70,7 +70,7 @@ class Calibration:
 
         Raises:
             UsageError: the folder holds another run, or the untouched model scores nothing.
-            HeroError: the model or a picture cannot be used.
+            HeroError: the model, or not one picture, can be used.
         """
         records.agree(folder, {"calibration": {**self.about, "model": self.name, "methods": [*self.methods]}})
         with records.writing(folder, 0, 1) as writer:
@@ -85,8 +85,17 @@ class Calibration:
                     ready = self.load()
                     told = {"facts": facts(ready[0]), "weights": auto.fingerprint(ready[0])}
                     records.agree(folder, {"measured on": told}, commit=commit())
-                writer.write([], {"done": 0, **group, **self._measured(*ready, picture)})
+                writer.write([], {"done": 0, **group, **self._line(*ready, picture)})
         return self.summed(records.read(folder)[1], records.meta(folder)["measured on"])
+
+    def _line(self, model: Any, processor: Any, picture: Picture) -> dict[str, Any]:
+        """Measure a picture, or note why it cannot be used; the same command tries it again."""
+        try:
+            return self._measured(model, processor, picture)
+        except (SetupError, ModelError):
+            raise
+        except Exception as error:
+            return {"unusable": reason(error)}
 
     def _measured(self, model: Any, processor: Any, picture: Picture) -> dict[str, Any]:
         """Score a picture with all positions, and by every method at every rate."""
@@ -127,6 +136,10 @@ class Calibration:
     def summed(self, lines: Sequence[records.Record], told: Mapping[str, Any]) -> dict[str, Any]:
         """Write what was measured as a calibration."""
         total = metrics.find(self.asked.task.metric).total
+        unusable = {line["picture"]: line["unusable"] for line in lines if "unusable" in line}
+        lines = [line for line in lines if "unusable" not in line]
+        if not lines:
+            raise UsageError(f"nothing could be measured: {': '.join(next(iter(unusable.items())))}")
         full = np.array([line["full"] for line in lines])
         if not total(full.sum(0)) > 0:
             raise UsageError(
@@ -145,9 +158,9 @@ class Calibration:
             if not points:
                 raise BudgetError(f"{name} cannot keep to any of the rates on all pictures; its page says why")
             curves[name] = curve_of({each: point["interval95"][1] for each, point in points.items()})
-            questions = sum(line["questions"] for line in lines)
+            about = {**self.about, "pictures": len(lines), "questions": sum(line["questions"] for line in lines)}
             rates = {str(each): point for each, point in points.items()}
-            measured[name] = {**self.about, "questions": questions, **told["facts"], "rates": rates}
+            measured[name] = {**about, "unusable": unusable, **told["facts"], "rates": rates}
         return {
             "calibration": "herovlm",
             "format": 1,

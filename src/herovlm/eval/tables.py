@@ -97,7 +97,8 @@ def notes(table: Mapping[str, Any], marks: Marks = PRETTY) -> list[str]:
     some = next(iter(table["configs"].values()), None)
     if some is None:
         return ["Nothing was answered.", *_lost(table)]
-    asked = f"{some['questions']:,} questions about {some['scenes']:,} picture{'s' * (some['scenes'] != 1)}"
+    of = ((some["questions"], "question"), (some["scenes"], "picture"))
+    asked = " about ".join(f"{number:,} {noun}{'s' * (number != 1)}" for number, noun in of)
     lines = [f"{table['metric']}, {asked}; 95 % bootstrap intervals over pictures."]
     if FULL in table["configs"]:
         full = cell(table["configs"][FULL], marks, intervals=True)

@@ -10,6 +10,7 @@ from herovlm.study.measure.probes import PICKED
 from herovlm.study.measure.roles import KEEPS
 from herovlm.study.summary.roles import WAYS
 from herovlm.study.summary.verdict import spell
+from herovlm.viz import units
 
 Found = Mapping[str, Any]  # a finding, as summaries give it
 SCORES = {"saliency": "saliency", "relevance": "relevance", "density": "density", "weight": "HERO's weight"}
@@ -99,7 +100,7 @@ def notes(name: str, found: Found) -> list[str]:
         return _about_tiles(found)
     if name == "attention":
         return _about_attention(found)
-    lines = [f"{found['questions']:,} questions about {found['pictures']:,} pictures."]
+    lines = [f"{units.count(found['questions'], 'question')} about {units.count(found['pictures'], 'picture')}."]
     if not found["probes"]:
         lines.append("There are no probes: they need drawn scenes, of which it is known what stands in every patch.")
     for pair, values in found["probes"].items():
@@ -117,7 +118,8 @@ def _about_tiles(found: Found) -> list[str]:
         return ["No picture has two local tiles or more, so there is nothing to compare."]
     differ = found["differ"]
     return [
-        f"{found['questions']:,} questions about {found['pictures']:,} pictures with at least two local tiles; "
+        f"{units.count(found['questions'], 'question')} about {units.count(found['pictures'], 'picture')} with "
+        "at least two local tiles; "
         "where a score is the same for all tiles of a picture, the question is left out of its mean within pictures.",
         f"Without its most important tile an answer loses {spell(differ['most'])} of its log-likelihood, without the "
         f"least important one {spell(differ['least'])}; accuracy falls from {spell(differ['accuracy'])} to "

@@ -19,6 +19,11 @@ def size(value: int) -> str:
     return f"{value} B" if units[0] == "B" else f"{_digits(number)} {units[0]}"
 
 
+def count(number: int, noun: str) -> str:
+    """Write a number of things: "1 question", "1,200 questions"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def share(part: int, whole: int) -> str:
     """Write a share in per cent: "20 %", "3.4 %"."""
     percent = 100 * part / whole if whole else 0.0
