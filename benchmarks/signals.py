@@ -41,8 +41,6 @@ def ways(model: Any) -> dict[str, Callable[[], None]]:
     layout = adapter.layouts(model, inputs)[0].to(tiles.device)
     needs = hero.needs(adapter.depth(model))
 
-    like = torch.randn(*layout.valid.shape, model.config.vision_config.hidden_size, dtype=model.dtype).to(tiles.device)
-
     def plain() -> None:
         tower(tiles)
 
@@ -51,9 +49,7 @@ def ways(model: Any) -> dict[str, Callable[[], None]]:
             states = tower(tiles).last_hidden_state
         cls = states[:, 0].float()
         cosine = relevance.score(model, "tower", [shapes.QUESTION], cls, [0] * len(tiles))
-        # the real states come from the feature layer, at no cost; with `drop` the last block leaves only the CLS token
-        hidden = states[:, 1:] if states.shape[1] > 1 else like
-        told = {"attention": rows, "cls": cls, "relevance": cosine, "hidden": hidden, "depth": adapter.depth(model)}
+        told = {"attention": rows, "cls": cls, "relevance": cosine, "depth": adapter.depth(model)}
         seen = Seen(layout.grid, layout.valid, **told)
         hero.keep(seen, Share(KEEP).of(seen.positions))
 

@@ -154,7 +154,12 @@ def page(method: Kind) -> str:
     lines += ["```text", method.formula, "```", ""]
     lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items() if value), ""]
     if method.published:
-        lines += ["## What the authors' code does differently", "", *textwrap.wrap(method.published, 118, break_on_hyphens=False), ""]
+        lines += [
+            "## What the authors' code does differently",
+            "",
+            *textwrap.wrap(method.published, 118, break_on_hyphens=False),
+            "",
+        ]
     lines += ["## Fields", "", f"Set them in the spec: `{_example(method, spec)}`.", ""]
     lines += ["| field | default | what it takes | meaning |", "|---|---|---|---|"]
     lines += [f"| `{field}` | `{default}` | {kind} | {words} |" for field, default, kind, words in fields(method)]

@@ -222,12 +222,14 @@ def choose(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options, 
     if not seen:
         prompt = places.prompt_of(inputs, model.config)
         return Short(dict(inputs), (), (), tuple(places.columns(prompt, (), ())), prompt.image)
-    kept = [everything(s) for s in seen] if options.all else chosen(options.on(model), seen)
+    kept = chosen(options.on(model), seen)
     return registry.adapter(model).rebuild(model, inputs, seen, kept, original=options.positions == "original")
 
 
 def chosen(options: Options, seen: Sequence[Seen]) -> list[Kept]:
     """Choose for every image of a call, each by its own budget."""
+    if options.all:
+        return [everything(one) for one in seen]
     found = []
     for image, one in enumerate(seen):
         count = options.spend(image, one)

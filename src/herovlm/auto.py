@@ -44,9 +44,6 @@ class Calibrated(Auto):
         each = positions_each(self.loss, self.curve)
         return seen.positions if math.isinf(each) else max(1, min(seen.positions, round(each * different(seen))))
 
-    def __str__(self) -> str:
-        return super().__str__()
-
 
 def calibrated(asked: Auto, model: nn.Module, method: str) -> Calibrated:
     """Find the curve of a model and a method.

@@ -193,7 +193,7 @@ def fits(budget: Budget, images: int) -> None:
         BudgetError: it has more or fewer.
     """
     each = () if isinstance(budget, Auto) else budget.each
-    if isinstance(each, tuple) and budget.listed and len(each) != images:
+    if isinstance(each, tuple) and len(each) != images:
         name = "tokens" if isinstance(budget, Tokens) else "keep"
         raise BudgetError(
             f"{name}={list(each)} has {len(each)} value{'s' * (len(each) != 1)} for {images} "

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from herovlm import api, registry
 from herovlm.adapters import refuse, relevance, words
-from herovlm.adapters.base import everything
 from herovlm.budget import fits
 from herovlm.errors import HeroError, InputsError, ModelError, SetupError, reason
 from herovlm.eval.plan import Config
@@ -204,7 +203,7 @@ class Reader:
         for question, seen in enumerate(looks[needs.relevance]):
             if question == 0 or needs.question:
                 start = self._clock()
-                kept = choose(options, seen)
+                (kept,) = api.chosen(options, [seen])
                 seconds = self._clock() - start
             length = int(mask[question].sum()) - seen.positions + kept.positions
             if limit is not None and length + self.max_new_tokens > limit:
@@ -289,13 +288,6 @@ def signal(kind: Compared, looked_at: Tensor) -> str:
     if kind == "dots":
         return kind
     return "affinity" if looked_at.ndim == 3 else "relevance"
-
-
-def choose(options: api.Options, seen: Seen) -> Kept:
-    """Choose as `herovlm.drop` does."""
-    if options.all:
-        return everything(seen)
-    return options.method.keep(seen, options.spend(0, seen), options.newlines, share=options.budget.share())
 
 
 def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:

@@ -100,9 +100,7 @@ class Hero(Method):
             granted = torch.cat([room.new_tensor([whole]), allocate.floored(weight, local, room[1:])])
             mask = select.top(ranks, granted, valid)
             return Kept(mask, closed_by(seen.grid, mask, rule), why=why)
-        parts = torch.stack(
-            [room[0], room[1:].sum()]
-        ).float()  # of the budget: the thumbnail's, that of all local tiles
+        parts = torch.stack([room[0], room[1:].sum()]).float()  # of the budget, for thumbnail and local tiles
         if self.thumbnail is not None:
             parts = parts.new_tensor([self.thumbnail, 1 - self.thumbnail])
 

@@ -68,9 +68,7 @@ class HeroPlus(Method):
                 raise MethodError(f"hero_plus(novelty={self.novelty}) compares states of patches: none were recorded")
             why["novelty"] = novelty(seen.hidden, select.ranks(scores, valid))
             scores = scores * why["novelty"] ** self.novelty
-        parts = torch.stack(
-            [room[0], room[1:].sum()]
-        ).float()  # of the budget: the thumbnail's, that of all local tiles
+        parts = torch.stack([room[0], room[1:].sum()]).float()  # of the budget, for thumbnail and local tiles
         if self.thumbnail is not None:
             parts = parts.new_tensor([self.thumbnail, 1 - self.thumbnail])
         elif self.overview:

@@ -35,6 +35,24 @@ def cut_layers(layers: Sequence[Layer], depth: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def check_stages(method: Any) -> None:
+    """Check the layers and the counts of SparseVLM's stages: as many as the authors have, by `keep` or `plain`.
+
+    Raises:
+        MethodError: there are more or fewer, or both fields are given.
+    """
+    if len(method.layers) != len(SPARSE):
+        raise MethodError(f"{method.name}(layers={method.layers!r}): expected {len(SPARSE)} layers")
+    if method.plain and (method.keep is not None or len(method.plain) != len(SPARSE) or min(method.plain) < 1):
+        raise MethodError(f"{method}: expected {len(SPARSE)} numbers from 1 as plain, and no keep beside them")
+
+
+def in_proportion(positions: int, keep: float | None) -> tuple[int, ...]:
+    """Count what stays at each of SparseVLM's stages, in the authors' proportions, `keep` of it behind the last."""
+    share = SPARSE[-1] if keep is None else keep
+    return tuple(max(1, round(positions * min(1.0, share * stage / SPARSE[-1]))) for stage in SPARSE)
+
+
 def best(scores: Tensor, seen: SeenInside) -> Tensor:
     """Take the best `seen.granted` positions of each image by scores (V,): (K,) int64, ascending; ties to the first."""
     taken = torch.zeros_like(seen.image, dtype=torch.bool)

@@ -8,11 +8,10 @@ from typing import Any, Literal
 import torch
 from torch.nn.functional import one_hot
 
-from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import SPARSE, cut_layers, raters
+from herovlm.methods.inside.common import check_stages, cut_layers, in_proportion, raters
 from herovlm.ops.nearest import knn_peaks
 from herovlm.types import Cut, NeedsInside, SeenInside
 
@@ -42,7 +41,7 @@ class SparseVlm(Inside):
     formula = "kept = top n of mean_{raters, heads} A[text, visual]; raters: mean_v softmax_t(x[v]·y[t]) > its mean"
     published = (
         "Its counts are of positions that stay as they are, and merged ones come on top: 300, 200, 110 become 309, "
-        "204, 113; that is plain=(300, 200, 110).  Molten positions stand behind all kept ones and the prompt is "
+        "204, 113; that is plain=(300, 200, 110).  Merged positions stand behind all kept ones and the prompt is "
         "renumbered; that is positions='code'.  Density has a little random noise, which decides who is the centre "
         "of one or two groups.  A lone word of text gives it no rater and no number; here it rates."
     )
@@ -52,10 +51,7 @@ class SparseVlm(Inside):
         super().__post_init__()
         within(self, 1e-9, 1, "keep")
         within(self, 0, 1, "recycle")
-        if len(self.layers) != len(SPARSE):
-            raise MethodError(f"sparsevlm(layers={self.layers!r}): expected {len(SPARSE)} layers")
-        if self.plain and (self.keep is not None or len(self.plain) != len(SPARSE) or min(self.plain) < 1):
-            raise MethodError(f"{self}: expected {len(SPARSE)} numbers from 1 as plain, and no keep beside them")
+        check_stages(self)
 
     @property
     def settled(self) -> bool:
@@ -69,8 +65,7 @@ class SparseVlm(Inside):
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """Fewer at each cut, in the authors' proportions, or what their own counts come to."""
         if self.plain is None:
-            share = SPARSE[-1] if self.keep is None else self.keep
-            return tuple(max(1, round(positions * min(1.0, share * n / SPARSE[-1]))) for n in SPARSE)
+            return in_proportion(positions, self.keep)
         left = [positions]
         for plain in self.plain:
             left.append(self.with_merged(left[-1], min(plain, left[-1] - 1)))

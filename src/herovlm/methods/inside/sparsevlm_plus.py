@@ -11,7 +11,7 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Layer
 from herovlm.methods.fields import within
 from herovlm.methods.inside.base import Inside
-from herovlm.methods.inside.common import SPARSE, best, cut_layers, raters
+from herovlm.methods.inside.common import best, check_stages, cut_layers, in_proportion, raters
 from herovlm.types import Cut, NeedsInside, SeenInside
 
 
@@ -48,10 +48,7 @@ class SparseVlmPlus(Inside):
         within(self, 1e-9, 1, "keep", "floor")
         if not (0 < self.heads <= 1 if isinstance(self.heads, float) else self.heads >= 1):
             raise MethodError(f"sparsevlm_plus(heads={self.heads!r}): expected a share in (0, 1], or a number from 1")
-        if len(self.layers) != len(SPARSE):
-            raise MethodError(f"sparsevlm_plus(layers={self.layers!r}): expected {len(SPARSE)} layers")
-        if self.plain and (self.keep is not None or len(self.plain) != len(SPARSE) or min(self.plain) < 1):
-            raise MethodError(f"{self}: expected {len(SPARSE)} numbers from 1 as plain, and no keep beside them")
+        check_stages(self)
 
     @property
     def settled(self) -> bool:
@@ -65,8 +62,7 @@ class SparseVlmPlus(Inside):
     def counts(self, positions: int, depth: int) -> tuple[int, ...]:
         """Fewer at each cut: the authors' proportions, or the numbers given."""
         if self.plain is None:
-            share = SPARSE[-1] if self.keep is None else self.keep
-            return tuple(max(1, round(positions * min(1.0, share * n / SPARSE[-1]))) for n in SPARSE)
+            return in_proportion(positions, self.keep)
         return tuple(min(positions, *self.plain[: stage + 1]) for stage in range(len(self.plain)))
 
     def choose(self, seen: SeenInside) -> Cut:

@@ -31,7 +31,7 @@ class TopsLlm(Inside):
 
     layers: tuple[Layer, ...] = (0.375, 0.75)  # cut before these layers; the paper's 12 and 24 of 32
     keep: float | None = (
-        None  # share that stays at the first cut, cubed at the second; None: by the call, in a chain 0.5
+        None  # share that stays at the first cut, cubed at the second; None: the call's, in a chain 0.5
     )
     alpha: float = 0.5  # weight of diversity, 1 - the cosine to the nearest pick
     lam: float = 0.5  # weight of the gain in coverage; the paper has 0.4 to 1, by model and budget
