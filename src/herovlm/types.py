@@ -46,6 +46,31 @@ class Grid:
         return flat[self.order]
 
 
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What the host knows of one image: how many positions the untouched model sends."""
+
+    valid: Tensor  # (T, N) bool: the very tensor that was counted
+    room: tuple[int, ...]  # valid patches of each of the T tiles
+    newlines: int  # that are sent
+
+    @classmethod
+    def read(cls, grid: Grid, valid: Tensor) -> Counts:
+        """Count on the device, and let the host wait for it."""
+        *room, newlines = torch.cat([valid.sum(1), grid.sent.sum()[None]]).tolist()
+        return cls(valid, tuple(room), newlines)
+
+    @property
+    def patches(self) -> int:
+        """Valid patches of all tiles."""
+        return sum(self.room)
+
+    @property
+    def positions(self) -> int:
+        """Valid patches and newlines."""
+        return self.patches + self.newlines
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a method wants recorded while the vision tower runs (it never asks for model types)."""
@@ -90,11 +115,18 @@ class Seen:
     resized: int | None = None  # positions of the picture as it came, where all else here is of a smaller one
     depth: int = 0  # blocks of the vision tower, so that relative layers can be resolved
     heads: int = 0  # attention heads of the vision tower
+    counted: Counts | None = None  # of `valid` and `grid.sent`, if the host knows
+
+    @cached_property
+    def counts(self) -> Counts:
+        """How many positions there are, as numbers; what the host does not know yet is read from the device."""
+        known = self.counted
+        return known if known is not None and known.valid is self.valid else Counts.read(self.grid, self.valid)
 
     @property
     def positions(self) -> int:
         """Visual positions the untouched model sends for this image, as it came, newlines included."""
-        return int(self.valid.sum()) + int(self.grid.sent.sum()) if self.resized is None else self.resized
+        return self.counts.positions if self.resized is None else self.resized
 
     @property
     def slots(self) -> Tensor:
@@ -111,6 +143,7 @@ class Kept:
     features: Tensor | None = None  # (n_kept_patches, D): merged features in the order of the mask's True cells
     hidden: Tensor | None = None  # (n_kept_patches, C): the same before the projector; the adapter projects them
     why: Mapping[str, Tensor] = field(default_factory=dict)  # named scores: (T,) a tile or (T, N) a patch
+    spent: int | None = None  # positions, newlines included, if the host knows
 
     @property
     def granted(self) -> Tensor:
@@ -120,7 +153,7 @@ class Kept:
     @property
     def positions(self) -> int:
         """Positions that reach the LLM, newlines included."""
-        return int(self.mask.sum()) + int(self.newlines.sum())
+        return int(self.mask.sum() + self.newlines.sum()) if self.spent is None else self.spent
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def test_images_of_one_prompt_are_as_each_alone(models: Any) -> None:
     for picture, keep, seen in zip(pictures, keeps, together.seen, strict=True):
         (alone,) = smaller(made, made.inputs([[picture]], [PROMPT]), keep).seen
         assert torch.equal(alone.valid, seen.valid)
-        torch.testing.assert_close(alone.features, seen.features, atol=1e-4, rtol=0)
+        torch.testing.assert_close(alone.features, seen.features, atol=1e-4, rtol=1e-4)
     herovlm.show(together, pictures)
 
 
@@ -173,7 +173,7 @@ def test_one_tile_alone_is_the_thumbnail(models: Any) -> None:
     inputs = made.inputs([[WHOLE]], [PROMPT])
     short, whole = smaller(made, inputs, 0.2), herovlm.drop(made.model, inputs, method="full")
     assert short.kept[0].positions == 17  # 4 x 4 patches and the newline that the model's packer puts behind one tile
-    torch.testing.assert_close(short.seen[0].features[0], whole.seen[0].features[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(short.seen[0].features[0], whole.seen[0].features[0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("keep", "side"), [(0.9, 3), (0.56, 3), (0.5, 2), (0.25, 2), (0.2, 1)])
@@ -186,7 +186,7 @@ def test_a_smaller_tile_is_seen_as_transformers_sees_it(models: Any, keep: float
     pixels = made.processor.image_processor(images=picture, do_resize=False, do_center_crop=False, return_tensors="pt")
     with torch.no_grad():
         want = made.model.get_image_features(**pixels, interpolate_pos_encoding=True, return_dict=True).pooler_output
-    torch.testing.assert_close(short.seen[0].features, want[0][None], atol=1e-4, rtol=0)
+    torch.testing.assert_close(short.seen[0].features, want[0][None], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

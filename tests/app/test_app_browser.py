@@ -230,7 +230,7 @@ def test_an_answer_can_be_stopped(browser: Browser, app: Served) -> None:
         page.locator("#ask").click()
         card(page, "hero").wait_for()
         assert page.locator(".hv-question").all_inner_texts() == ["And on?"]
-        assert page.get_by_role("button", name="Stop").is_disabled()
+        page.get_by_role("button", name="Stop").and_(page.locator(":disabled")).wait_for()
 
 
 def test_without_the_full_model_nothing_is_compared(browser: Browser, app: Served, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from herovlm.errors import BudgetError, MethodError
@@ -29,6 +29,16 @@ class Method(Described):
     def exact(self) -> bool:
         """Whether the positions kept always equal the budget (else the class says what it keeps instead)."""
         return True
+
+    @property
+    def traceable(self) -> bool:
+        """Whether `choose` is a fixed graph of tensor operations when the newline rule is "none".
+
+        It reads nothing back from the device, its shapes and branches follow from `Seen.counts` and the budget alone,
+        and what it keeps is exactly the budget: so it runs under torch.vmap for many images at once, and under
+        torch.compile(fullgraph=True).  What any other method keeps is checked, for which the host has to wait.
+        """
+        return False
 
     @abstractmethod
     def needs(self, depth: int) -> Needs:
@@ -55,9 +65,11 @@ class Method(Described):
         if budget < 1:
             raise BudgetError(f"a budget of {budget} positions keeps nothing; give at least 1")
         if budget >= seen.positions:
-            return Kept(seen.valid.clone(), seen.grid.sent.clone())
+            return Kept(seen.valid.clone(), seen.grid.sent.clone(), spent=seen.counts.positions)
         share = budget / seen.positions if share is None else share
         kept = self.choose(seen, budget, newlines or self.newlines, share)
+        if self.traceable:
+            return replace(kept, spent=budget)
         if not kept.mask.any():
             raise BudgetError(f"{self} keeps not one patch of {int(seen.valid.sum()):,} at keep={share:.4g}; keep more")
         return kept
