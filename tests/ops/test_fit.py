@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from grids import make_seen
@@ -38,7 +40,7 @@ def test_the_budget_is_spent_to_the_last_position(seen: Seen, kind: str, rule: N
     sent, patches = int(seen.grid.sent.sum()), int(seen.valid.sum())
     budget = data.draw(st.integers(sent + 1 if rule == "all" else 1, seen.positions))
     scores, choose = chooser(seen, kind)
-    mask, newlines = fit(choose, seen.grid, seen.valid, scores, budget, rule)
+    mask, newlines = fit(choose, seen, scores, budget, rule)
     assert int(mask.sum()) + int(newlines.sum()) == budget
     assert mask.any()
     assert not (mask & ~seen.valid).any()
@@ -57,7 +59,7 @@ def test_no_larger_nested_choice_would_have_fitted(shape: tuple[int, int, int]) 
     scores, choose = chooser(seen, "nested")
     costs = [n + int(touched(seen.grid, choose(n)).sum()) for n in range(int(seen.valid.sum()) + 1)]
     for budget in range(1, seen.positions):
-        mask, _ = fit(choose, seen.grid, seen.valid, scores, budget, "touched")
+        mask, _ = fit(choose, seen, scores, budget, "touched")
         best = max(n for n, cost in enumerate(costs) if cost <= budget)
         assert not (choose(best) & ~mask).any()
 
@@ -66,7 +68,7 @@ def test_no_larger_nested_choice_would_have_fitted(shape: tuple[int, int, int]) 
 def test_everything_is_kept_when_there_is_room_for_it(seen: Seen) -> None:
     for rule in ("touched", "all", "none"):
         scores, choose = chooser(seen, "nested")
-        mask, newlines = fit(choose, seen.grid, seen.valid, scores, seen.positions, rule)
+        mask, newlines = fit(choose, seen, scores, seen.positions, rule)
         assert mask.equal(seen.valid)
         assert newlines.equal(seen.grid.sent)
 
@@ -76,7 +78,7 @@ def test_one_position_is_a_thumbnail_patch_even_when_the_best_patch_is_local() -
     scores = torch.zeros(5, 9)
     scores[3, 4], scores[0, 7] = 2.0, 1.0
     ranks = select.ranks(scores.view(1, -1), seen.valid.view(1, -1)).view_as(scores)
-    mask, newlines = fit(lambda n: (ranks < n) & seen.valid, seen.grid, seen.valid, scores, 1, "touched")
+    mask, newlines = fit(lambda n: (ranks < n) & seen.valid, seen, scores, 1, "touched")
     assert mask.nonzero().tolist() == [[0, 7]]
     assert not newlines.any()
 
@@ -85,10 +87,11 @@ def test_without_a_thumbnail_two_positions_are_needed() -> None:
     seen = make_seen(2, 2, 3)
     valid = seen.valid.clone()
     valid[0] = False
+    seen = dataclasses.replace(seen, valid=valid)
     ranks = select.ranks(torch.zeros(1, 45), valid.view(1, -1)).view(5, 9)
     with pytest.raises(BudgetError, match="keep >= 2 positions"):
-        fit(lambda n: (ranks < n) & valid, seen.grid, valid, torch.zeros(5, 9), 1, "touched")
-    mask, newlines = fit(lambda n: (ranks < n) & valid, seen.grid, valid, torch.zeros(5, 9), 2, "touched")
+        fit(lambda n: (ranks < n) & valid, seen, torch.zeros(5, 9), 1, "touched")
+    mask, newlines = fit(lambda n: (ranks < n) & valid, seen, torch.zeros(5, 9), 2, "touched")
     assert (int(mask.sum()), int(newlines.sum())) == (1, 1)
 
 
@@ -96,8 +99,8 @@ def test_all_newlines_say_the_smallest_budget_that_works() -> None:
     seen = make_seen(2, 2, 4)
     scores, choose = chooser(seen, "nested")
     with pytest.raises(BudgetError, match=r"keep >= 9 positions \(a share of 0\.1023\)"):
-        fit(choose, seen.grid, seen.valid, scores, 8, "all")
-    mask, newlines = fit(choose, seen.grid, seen.valid, scores, 9, "all")
+        fit(choose, seen, scores, 8, "all")
+    mask, newlines = fit(choose, seen, scores, 9, "all")
     assert (int(mask.sum()), int(newlines.sum())) == (1, 8)
 
 
@@ -105,7 +108,7 @@ def test_the_whole_canvas_cannot_be_fitted() -> None:
     seen = make_seen(2, 2, 3)
     scores, choose = chooser(seen, "nested")
     with pytest.raises(MethodError, match="outside the budget"):
-        fit(choose, seen.grid, seen.valid, scores, 9, "canvas")
+        fit(choose, seen, scores, 9, "canvas")
 
 
 def test_the_canvas_has_rows_that_are_not_sent() -> None:
@@ -125,8 +128,8 @@ def test_inputs_are_untouched(seen: Seen, data: st.DataObject) -> None:
     choices = [choose(n) for n in range(int(seen.valid.sum()) + 1)]
     after = scores, seen.valid, seen.grid.row, seen.grid.sent, *choices
     before = [tensor.clone() for tensor in after]
-    first = fit(choices.__getitem__, seen.grid, seen.valid, scores, budget, "touched")
-    second = fit(choices.__getitem__, seen.grid, seen.valid, scores, budget, "touched")
+    first = fit(choices.__getitem__, seen, scores, budget, "touched")
+    second = fit(choices.__getitem__, seen, scores, budget, "touched")
     assert all(a.equal(b) for a, b in zip(before, after, strict=True))
     assert all(a.equal(b) for a, b in zip(first, second, strict=True))
 
@@ -134,5 +137,5 @@ def test_inputs_are_untouched(seen: Seen, data: st.DataObject) -> None:
 def test_no_newline_is_bought_unless_asked_for() -> None:
     seen = make_seen(2, 2, 4)
     scores, choose = chooser(seen, "nested")
-    mask, newlines = fit(choose, seen.grid, seen.valid, scores, 30)
+    mask, newlines = fit(choose, seen, scores, 30)
     assert (int(mask.sum()), int(newlines.sum())) == (30, 0)

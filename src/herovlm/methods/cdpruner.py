@@ -51,7 +51,7 @@ class CdPruner(Method):
         scores = diversity.scores(order, seen.valid, self.scope, budget)
         patches = select.by_score(scores, seen.valid, self.scope)
         why = {"score": scores, "relevance": relevance}
-        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why=why)
+        return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
 
     def relevance(self, affinity: Tensor, valid: Tensor) -> Tensor:
         """Scale to [0, 1] over the valid patches (T, N); 1e-6 keeps the least of them above 0, as in the code."""

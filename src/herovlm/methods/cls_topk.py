@@ -29,4 +29,4 @@ class ClsTopK(Method):
         """Score all tiles alike and divide the patches by the tiles' valid patches."""
         scores = score.cls_rows(seen.attention, resolve(self.layers, seen.depth))  # (T, N)
         patches = select.by_score(scores, seen.valid, "tile")
-        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why={"score": scores})
+        return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})

@@ -65,7 +65,7 @@ class DivPrune(Method):
 
         scores = diversity.scores(order, seen.valid, self.scope, budget)
         patches = select.by_score(scores, seen.valid, self.scope)
-        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why={"score": scores})
+        return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})
 
 
 def spread(features: Tensor, count: int) -> Tensor:

@@ -40,4 +40,4 @@ class FasterVlm(Method):
         """Take the best."""
         scores = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth))  # (T, N)
         patches = select.by_score(scores, seen.valid, self.scope)
-        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why={"score": scores})
+        return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})

@@ -44,7 +44,7 @@ class FoPru(Method):
         scores = self.weigh(seen)  # (T, N)
         order = scores if self.strategy == "rank" else -self.by_row(scores, seen).float()
         patches = select.by_score(order, seen.valid, self.scope)
-        return Kept(*fit(patches, seen.grid, seen.valid, order, budget, newlines), why={"score": scores})
+        return Kept(*fit(patches, seen, order, budget, newlines), why={"score": scores})
 
     def weigh(self, seen: Seen) -> Tensor:
         """Look up the significance of each patch, (T, N)."""

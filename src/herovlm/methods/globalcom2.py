@@ -77,7 +77,7 @@ class GlobalCom2(Method):
             rest = allocate.exact(room[1:] * scale[1:], n - int(first), room[1:])
             return select.top(ranks, torch.cat([first, rest]), valid)
 
-        return Kept(*fit(patches, seen.grid, valid, scores, budget, newlines), why=why)
+        return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
 
     def scale(self, thumbnail: Tensor, grid: Grid) -> Tensor:
         """Scale each tile's share by the thumbnail's logits (N,): (T,) float64, 1 on average over the local tiles."""

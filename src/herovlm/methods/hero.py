@@ -107,7 +107,7 @@ class Hero(Method):
         def patches(n: int) -> Tensor:
             return select.top(ranks, allocate.nested(parts, weight, n, room), valid)
 
-        return Kept(*fit(patches, seen.grid, valid, scores, budget, rule), why=why)
+        return Kept(*fit(patches, seen, scores, budget, rule), why=why)
 
     def weigh(self, seen: Seen) -> dict[str, Tensor]:
         """Weigh the local tiles: each term and the weight, (T,) with 0 for the thumbnail."""

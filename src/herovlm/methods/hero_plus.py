@@ -78,4 +78,4 @@ class HeroPlus(Method):
         def patches(n: int) -> Tensor:
             return select.top(ranks, allocate.nested(parts, weight, n, room), valid)
 
-        return Kept(*fit(patches, seen.grid, valid, scores, budget, newlines), why=why)
+        return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

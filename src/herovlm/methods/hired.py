@@ -69,7 +69,7 @@ class Hired(Method):
             first = allocate.exact(torch.tensor([self.alpha, 1 - self.alpha]), n, pair)[:1]
             return select.top(ranks, torch.cat([first, allocate.exact(weight, n - int(first), room[1:])]), valid)
 
-        return Kept(*fit(patches, seen.grid, valid, scores, budget, newlines), why=why)
+        return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
 
     def weigh(self, seen: Seen) -> Tensor:
         """Share of the thumbnail's early attention that each local tile covers, (K,)."""

@@ -41,5 +41,5 @@ class Pool(Method):
             tiles = [spread.lattice(v.view(side, side), k) for v, k in zip(valid, granted, strict=True)]
             return torch.stack(tiles).view_as(valid)
 
-        mask, rows = fit(patches, seen.grid, valid, torch.zeros(valid.shape, device=valid.device), budget, newlines)
+        mask, rows = fit(patches, seen, torch.zeros(valid.shape, device=valid.device), budget, newlines)
         return Kept(mask, rows, features=merge.average(seen.features, valid, mask, side))

@@ -70,7 +70,7 @@ class PruMerge(Method):
                 granted = allocate.exact(room, n, room)
                 return select.top(_ranks(scores, self.cells(valid, granted), valid), granted, valid)
 
-            mask, rows = fit(patches, seen.grid, valid, scores, budget, newlines)
+            mask, rows = fit(patches, seen, scores, budget, newlines)
             cells, pool = self.cells(valid, mask.sum(1)), valid.long()
         else:
             count = (

@@ -37,4 +37,4 @@ class Random(Method):
         """Draw on the CPU from a generator of our own: no device, neighbour or global state has a say."""
         draw = torch.rand(seen.valid.shape, generator=torch.Generator().manual_seed(self.seed)).to(seen.valid.device)
         patches = select.by_score(draw, seen.valid, "image")
-        return Kept(*fit(patches, seen.grid, seen.valid, draw, budget, newlines), why={"score": draw})
+        return Kept(*fit(patches, seen, draw, budget, newlines), why={"score": draw})

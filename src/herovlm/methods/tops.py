@@ -63,4 +63,4 @@ class Tops(Method):
         scores = diversity.scores(order, seen.valid, self.scope, budget)
         patches = select.by_score(scores, seen.valid, self.scope)
         why = {"score": scores, "attention": attention}
-        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why=why)
+        return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

@@ -62,7 +62,7 @@ class Trim(Method):
             return select.top(ranks, allocate.exact(room, n, room), valid)
 
         if self.exact:
-            mask, rows = fit(patches, seen.grid, valid, scores, budget, newlines)
+            mask, rows = fit(patches, seen, scores, budget, newlines)
         else:
             ratio = score.outliers(scores[valid][None]) / valid.sum()
             mask = select.top(ranks, (room * ratio).long() + 1, valid)

@@ -45,7 +45,7 @@ class Uniform(Method):
             return torch.cat(kept)
 
         scores = torch.zeros(valid.shape, device=valid.device)  # a position that is left goes to the first patch
-        return Kept(*fit(patches, grid, valid, scores, budget, newlines))
+        return Kept(*fit(patches, seen, scores, budget, newlines))
 
 
 def laid_out(tiles: Tensor, grid: Grid) -> Tensor:

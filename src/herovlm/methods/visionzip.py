@@ -85,7 +85,7 @@ class VisionZip(Method):
             return dominant | spread.stepped(rest, step, 0 * step, step * merged)
 
         if self.exact:
-            mask, rows = fit(patches, seen.grid, valid, scores, budget, newlines)
+            mask, rows = fit(patches, seen, scores, budget, newlines)
         else:
             mask = patches(budget)
             rows = closed_by(seen.grid, mask, newlines or "none")

@@ -76,7 +76,7 @@ class VisPruner(Method):
                 mask[tile, order[tile, : len(stays)][stays]] = True
             return mask
 
-        return Kept(*fit(patches, seen.grid, valid, scores, budget, newlines), why={"score": scores})
+        return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})
 
 
 def duplicates(alike: Tensor, start: int, step: int) -> Tensor:

@@ -77,7 +77,7 @@ class VScan(Method):
             return local | select.top(select.ranks(far, rest), granted - spent, rest)
 
         if self.exact:
-            mask, rows = fit(patches, seen.grid, valid, far, budget, newlines)
+            mask, rows = fit(patches, seen, far, budget, newlines)
         else:
             mask = patches(budget)
             rows = closed_by(seen.grid, mask, newlines or "all")

@@ -43,4 +43,4 @@ class VtcCls(Method):
         blocks = self.blocks(seen.depth)
         scores = score.cls_rows(seen.attention, blocks) * len(blocks)  # (T, N), the sum
         patches = select.by_score(scores, seen.valid, self.scope)
-        return Kept(*fit(patches, seen.grid, seen.valid, scores, budget, newlines), why={"score": scores})
+        return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from herovlm.errors import BudgetError, MethodError
 from herovlm.ops import select
-from herovlm.types import Grid, Newlines
+from herovlm.types import Grid, Newlines, Seen
 
 Choose = Callable[[int], Tensor]  # P -> (T, N) bool mask of P valid patches
 
@@ -34,19 +34,17 @@ def closed_by(grid: Grid, mask: Tensor, rule: Newlines) -> Tensor:
     return touched(grid, mask) & grid.sent if rule == "touched" else torch.zeros_like(grid.sent)
 
 
-def fit(
-    choose: Choose, grid: Grid, valid: Tensor, scores: Tensor, budget: int, rule: Newlines | None = None
-) -> tuple[Tensor, Tensor]:
+def fit(choose: Choose, seen: Seen, scores: Tensor, budget: int, rule: Newlines | None = None) -> tuple[Tensor, Tensor]:
     """Spend `budget` positions on patches and newlines together, to the last one.
 
-    Takes the largest number of patches P whose newlines still fit; a position that is then left goes to the
+    Takes the largest number of patches P whose newlines still fit.  Under "none" and "all" P follows from the counts
+    of what was seen, and nothing is read from the device; "none" buys newlines, from the first row on, only when there
+    is no patch left to buy.  Under "touched" P is searched for, and a position that is then left goes to the
     best-scored patch that needs no further newline, or, when there is none, to the newline of a further row.
-    Under "none" newlines are bought only when there is no patch left to buy.
 
     Args:
         choose: P -> (T, N) bool, the method's choice of P valid patches.
-        grid: Where each position stands.
-        valid: (T, N) bool.
+        seen: Where each position stands, and how many there are.
         scores: (T, N), for the positions that are left.
         budget: Positions to spend, at most all that the model sends.
         rule: "none" (default), "touched" or "all".
@@ -61,17 +59,29 @@ def fit(
     rule = rule or "none"
     if rule == "canvas":
         raise MethodError('newlines="canvas" stand outside the budget; use "touched", "all" or "none"')
-    sent, patches = int(grid.sent.sum()), int(valid.sum())
-    alone = rule == "none" or bool((valid & _paid(grid, ~grid.sent)).any())  # a patch that needs no newline
-    smallest = sent + 1 if rule == "all" else 1 if alone else 2
-    if budget < smallest:
-        raise too_small(budget, smallest, patches + sent, f'newlines="{rule}" keep {sent}' if rule == "all" else "")
+    if rule == "touched":
+        return _search(choose, seen, scores, budget)
+    counts, sent = seen.counts, seen.grid.sent
+    due = counts.newlines if rule == "all" else 0
+    if budget <= due:
+        raise too_small(budget, due + 1, counts.positions, f'newlines="all" keep {due}' if rule == "all" else "")
+    patches = min(budget - due, counts.patches)
+    none = budget == patches
+    return choose(patches), torch.zeros_like(sent) if none else sent & (sent.cumsum(0) <= budget - patches)
+
+
+def _search(choose: Choose, seen: Seen, scores: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """Find the largest choice that fits with the newlines of its rows; the host waits for what each one costs."""
+    grid, valid, counts = seen.grid, seen.valid, seen.counts
+    alone = bool((valid & _paid(grid, ~grid.sent)).any())  # a patch that needs no newline
+    if budget < (smallest := 1 if alone else 2):
+        raise too_small(budget, smallest, counts.positions)
 
     def cost(mask: Tensor) -> int:
-        return int(mask.sum()) + int(closed_by(grid, mask, rule).sum())
+        return int(mask.sum() + closed_by(grid, mask, "touched").sum())
 
-    low = max(0, min(budget - sent if rule != "none" else budget, patches))  # this many always fit
-    high = min(budget - sent if rule == "all" else budget, patches)
+    low = max(0, min(budget - counts.newlines, counts.patches))  # this many always fit
+    high = min(budget, counts.patches)
     mask = choose(high)
     if cost(mask) > budget:
         mask = choose(low)
@@ -82,7 +92,7 @@ def fit(
                 low, mask = middle, trial
             else:
                 high = middle
-    return _spend(grid, valid, scores, mask, closed_by(grid, mask, rule), budget)
+    return _spend(grid, valid, scores, mask, closed_by(grid, mask, "touched"), budget)
 
 
 def _paid(grid: Grid, rows: Tensor) -> Tensor:
