@@ -82,11 +82,11 @@ def test_a_loss_is_told_as_plainly_as_a_gain() -> None:
     few = an_answer(SEEN, "hero", "seven")
     slow: Answer = replace(few, vision=0.5, writing=0.0, cache=2 * full.cache)
     told = {name: (mark, times) for name, _, mark, times in cards.costs(slow, full)}
-    assert told["until the first word"] == ("loss", "3.2 x slower")
-    assert told["until the last word"] == ("loss", "2.0 x slower")
+    assert told["first token"] == ("loss", "3.2 x slower")
+    assert told["whole answer"] == ("loss", "2.0 x slower")
     assert told["memory (KV cache)"] == ("loss", "2.0 x larger")
     told = {name: (mark, times) for name, _, mark, times in cards.costs(few, full)}
-    assert told["until the first word"] == ("gain", "1.6 x faster")
+    assert told["first token"] == ("gain", "1.6 x faster")
     assert told["memory (KV cache)"] == ("gain", "4.3 x smaller")
     assert {mark for _, _, mark, _ in cards.costs(full, full)} == {""}
 

@@ -47,6 +47,8 @@ def test_the_table_says_what_the_page_says(cli: Cli, tmp_path: Path) -> None:
     for question in scenes.make(0).questions:
         assert question.text.split()[-1] in result.stdout
         assert question.text in page
+    assert ", beside full: first token " in result.stdout
+    assert "once" in result.stdout
     for column in ("question", "method", "answer", "visual positions", "first token", "whole answer", "KV cache"):
         assert column in result.stdout
     assert "wrong" in result.stdout

@@ -149,7 +149,8 @@ def test_answers_are_timed_side_by_side(models: Models, monkeypatch: pytest.Monk
     assert [sorted(names) for names in rounds] == [["full", "hero"]] * 3
     assert {answer.vision for answer in timed} == {float(asked.index(n, 2, 4) + 1) for n in ("full", "hero")}
     assert [answer.text for answer in timed] == [answer.text for answer in answers]
-    assert all(answer.prefill == 0.25 for answer in timed)
+    assert all((answer.prefill, answer.rounds) == (0.25, 3) for answer in timed)
+    assert all(answer.rounds == 1 for answer in answers)
 
 
 def test_a_model_that_takes_minutes_is_not_asked_again_for_its_time(models: Models) -> None:

@@ -41,10 +41,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("steps")
-@pytest.mark.parametrize("method", ["hero", "full", "hero + fastv(layer=1)"])
-def test_every_token_is_marked_once(models: Any, method: str) -> None:
+@pytest.mark.parametrize(("method", "keep"), [("hero", 0.5), ("full", 1.0), ("hero + fastv(layer=1)", 0.5)])
+def test_every_token_is_marked_once(models: Any, method: str, keep: float) -> None:
     model = models("llava_next").model
-    found = answering(model, shapes.prompt(model, batch=2), asked(method, 0.5), new_tokens=(1, 3, 5))()
+    found = answering(model, shapes.prompt(model, batch=2), asked(method, keep), new_tokens=(1, 3, 5))()
     assert found.pop("peak") > 0
     assert found == {
         **dict.fromkeys(STAGES, 1),
@@ -95,6 +95,16 @@ def test_the_ideal_reads_as_many_positions_as_the_method_leaves(models: Any, mon
     assert torch.equal(method["attention_mask"], perfect["attention_mask"])
     sizes = [[x.shape for x in one["mm_encoder_outputs"]["image"].pooler_output] for one in (method, perfect)]
     assert sizes[0] == sizes[1] == [(positions, model.config.text_config.hidden_size)] * 2
+
+
+def test_with_all_positions_the_untouched_model_is_measured(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models("llava_next").model
+    inputs, projector = shapes.prompt(model), model.model.multi_modal_projector
+    hooks = len(projector._forward_hooks)
+    (asked_for,) = given(model, [answering(model, inputs, asked("full", 1.0))], monkeypatch)
+    assert all(asked_for[name] is value for name, value in inputs.items())
+    assert "mm_encoder_outputs" not in asked_for
+    assert len(projector._forward_hooks) == hooks
 
 
 def test_the_ideal_pays_for_the_whole_tower(models: Any) -> None:

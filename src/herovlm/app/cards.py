@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from herovlm.viz import overlay, units
+from herovlm.viz import overlay, times, units
 from herovlm.viz.geometry import Fit
 from herovlm.viz.records import Answer, Asked
 
@@ -25,9 +25,9 @@ def cards(picture: Image.Image, asked: Asked, fit: Fit, note: str = "") -> str:
     """
     full = next((answer for answer in asked.answers if answer.method == "full"), None)
     rows = [_card(picture, answer, full, fit) for answer in asked.answers]
-    return _render(
-        "cards", question=asked.question, cards=rows, refused=asked.refused, note=note, full=full is not None
-    )
+    how = {"meaning": times.MEANING, "measured": times.measured(asked.answers)}
+    told = {"question": asked.question, "refused": asked.refused, "note": note, "full": full is not None}
+    return _render("cards", cards=rows, **told, **how)
 
 
 def message(text: str) -> str:
@@ -56,10 +56,10 @@ def costs(answer: Answer, full: Answer | None) -> list[tuple[str, str, str, str]
     whole = full or answer
     return [
         ("tokens read", f"{units.positions(answer.positions, answer.layers)} of {answer.of:,}", "", ""),
-        ("until the first word", units.seconds(answer.first_token), *_faster(whole.first_token, answer.first_token)),
+        (times.FIRST, units.seconds(answer.first_token), *times.beside(whole.first_token, answer.first_token)),
         ("see + choose + read", f"{stages} ms", "", ""),
-        ("until the last word", units.seconds(answer.seconds), *_faster(whole.seconds, answer.seconds)),
-        ("memory (KV cache)", units.size(answer.cache), *_times(whole.cache, answer.cache, "smaller", "larger")),
+        (times.WHOLE, units.seconds(answer.seconds), *times.beside(whole.seconds, answer.seconds)),
+        ("memory (KV cache)", units.size(answer.cache), *times.beside(whole.cache, answer.cache, "smaller", "larger")),
     ]
 
 
@@ -83,17 +83,6 @@ def _card(picture: Image.Image, answer: Answer, full: Answer | None, fit: Fit) -
         "kept": f"{counts[0]:,} of {int(seen.valid[0].sum()):,}",
         "costs": costs(answer, full),
     }
-
-
-def _faster(full: float, seconds: float) -> tuple[str, str]:
-    return _times(full, seconds, "faster", "slower")
-
-
-def _times(full: float, this: float, less: str, more: str) -> tuple[str, str]:
-    """Compare with the full model: what is within a twentieth of it is the same."""
-    if not this or not full or 0.95 <= this / full <= 1.05:
-        return "", ""
-    return ("gain", f"{full / this:.1f} x {less}") if this < full else ("loss", f"{this / full:.1f} x {more}")
 
 
 def _uri(image: Image.Image) -> str:

@@ -19,7 +19,7 @@ def ask(
     tokens: options.Tokens = None,
     narrow: options.Narrow = None,
     html: options.Html = None,
-    json: options.Json = False,
+    json: options.JsonAnswers = False,
     max_new_tokens: options.NewTokens = 64,
     clip: options.Clip = None,
     download: options.Download = False,

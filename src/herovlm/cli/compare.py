@@ -38,7 +38,7 @@ def compare(
     model: options.Model = "demo",
     narrow: options.Narrow = None,
     html: options.Html = None,
-    json: options.Json = False,
+    json: options.JsonAnswers = False,
     max_new_tokens: options.NewTokens = 64,
     clip: options.Clip = None,
     download: options.Download = False,

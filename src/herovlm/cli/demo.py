@@ -17,7 +17,7 @@ PLAN: list[tuple[str, float]] = [("full", 1.0), ("hero", 0.2)]
 def demo(
     html: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("herovlm-demo.html"),
     seed: Annotated[int, typer.Option(help="Which picture; those below 1000 were never trained on.")] = 0,
-    json: options.Json = False,
+    json: options.JsonAnswers = False,
     max_new_tokens: options.NewTokens = 16,
 ) -> None:
     """Ask the shipped model about a picture, with all visual positions and with a fifth of them."""

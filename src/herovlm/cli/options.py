@@ -21,6 +21,14 @@ Clip = Annotated[str | None, typer.Option(help="Folder or name of the CLIP that 
 Download = Annotated[bool, typer.Option("--download", help="Fetch the model from the hub if it is not here yet.")]
 Html = Annotated[Path | None, typer.Option(help="Write a page that shows what was kept.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+JsonAnswers = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print JSON and nothing else.  Of each answer first_token_seconds is seeing, choosing and prefill (the "
+        "median of so many rounds), answer_seconds that and writing the rest, once.",
+    ),
+]
 Narrow = Annotated[
     str | None, typer.Option(help="Share of the patches (0.5) that goes on behind a middle block of the vision tower.")
 ]

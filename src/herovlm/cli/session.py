@@ -155,7 +155,7 @@ class Session:
         for i, answer in enumerate(answers):
             if t := taken.get(str(i)):
                 vision, choosing, prefill = (median(t[name]) for name in ("vision", "selection", "prefill"))
-                answer = replace(answer, vision=vision, choosing=choosing, prefill=prefill)
+                answer = replace(answer, vision=vision, choosing=choosing, prefill=prefill, rounds=rounds)
             found.append(answer)
         return tuple(found)
 

@@ -81,7 +81,7 @@ def page(report: Report, target: Path | None) -> None:
 
 def one(report: Report, target: Path | None, as_data: bool) -> None:
     """Print one answer: the words on stdout, what they cost on stderr."""
-    from herovlm.viz import units
+    from herovlm.viz import times, units
 
     (answer,) = report.asked[0].answers
     if as_data:
@@ -89,10 +89,13 @@ def one(report: Report, target: Path | None, as_data: bool) -> None:
         return
     typer.echo(plain(answer.text))
     share = units.share(answer.positions, answer.of)
-    times = f"first token {units.seconds(answer.first_token)}, whole answer {units.seconds(answer.seconds)}"
-    cost = f"{times}, KV cache {units.size(answer.cache)}"
+    cost = (
+        f"{times.FIRST} {units.seconds(answer.first_token)}, {times.WHOLE} {units.seconds(answer.seconds)}, "
+        f"KV cache {units.size(answer.cache)}"
+    )
     seen = f"{units.positions(answer.positions, answer.layers)} of {answer.of:,} visual positions ({share})"
     typer.secho(f"{answer.method}: {seen}, {cost}", err=True, dim=True)
+    typer.secho(times.measured([answer]), err=True, dim=True)
     if target is not None:
         typer.secho(f"page: {target}", err=True, dim=True)
 
@@ -108,24 +111,27 @@ def many(report: Report, target: Path | None, as_data: bool, **more: Any) -> Non
 
 
 def answers(asked: tuple[Asked, ...]) -> None:
-    """Print one line an answer: question, method, answer, right or wrong, and what it cost."""
-    from herovlm.viz import units
+    """Print one line an answer, question, method, answer, right or wrong, and what it cost; then all beside full."""
+    from herovlm.viz import times, units
 
     judged = any(answer.right is not None for one in asked for answer in one.answers)
-    costs = ("visual positions", "first token", "whole answer", "KV cache")
+    costs = ("visual positions", times.FIRST, times.WHOLE, "KV cache")
     columns = ["question"] * (len(asked) > 1) + ["method", "answer"] + [""] * judged + [*costs]
     rows = []
     for one in asked:
         for i, a in enumerate(one.answers):
             question = [one.question if i == 0 else ""] * (len(asked) > 1)
             verdict = ["" if a.right is None else "right" if a.right else "wrong"] * judged
-            times = [units.seconds(a.first_token), units.seconds(a.seconds)]
-            cost = [units.positions(a.positions, a.layers), *times, units.size(a.cache)]
+            taken = [units.seconds(a.first_token), units.seconds(a.seconds)]
+            cost = [units.positions(a.positions, a.layers), *taken, units.size(a.cache)]
             rows.append([*question, a.label, a.text, *verdict, *cost])
         for r in one.refused:
             why = f"{'FAILED' if r.failed else 'cannot'}: {r.why}"
             rows.append([""] * (len(asked) > 1) + [r.label, why, *[""] * judged, *"–" * len(costs)])
     table(columns, rows, right=costs)
+    typer.echo()
+    for line in (*times.compared(asked), times.measured([a for one in asked for a in one.answers])):
+        typer.echo(plain(line))
 
 
 def as_json(value: Any) -> None:
@@ -149,6 +155,7 @@ def answer_dict(answer: Answer) -> dict[str, Any]:
         "prefill_seconds": answer.prefill,
         "first_token_seconds": answer.first_token,
         "answer_seconds": answer.seconds,
+        "rounds": answer.rounds,
         "cache_bytes": answer.cache,
         "pictures": [
             {

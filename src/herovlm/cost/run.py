@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from herovlm import api
+from herovlm import api, registry
 from herovlm.cost.clock import Clock, Way
 from herovlm.cost.memory import peak
 from herovlm.cost.shapes import of_length
@@ -28,9 +28,12 @@ def answering(
     A run measures, in seconds: "vision" (tower, projector, and the signals that the method needs), "selection"
     (choosing and rebuilding the prompt), "prefill" (until the LLM has the logits of the first token), "first_token"
     (the sum of these), "decode" (each further token, median), and "answer N" (all of an answer of N tokens, for each N
-    of `new_tokens`); and "peak" memory in bytes.  Decoding is `model.generate`, greedy, never ending early.
+    of `new_tokens`); and "peak" memory in bytes.  Decoding is `model.generate`, greedy, never ending early.  With all
+    positions it is the untouched model that is measured: it has no "selection".
     """
     clock, cutter = Clock(model.device), api.cutter_of(model, options)
+    if options.all:
+        return _untouched(model, inputs, new_tokens)
 
     @torch.no_grad()
     def run() -> dict[str, float]:
@@ -73,6 +76,25 @@ def ideal(model: PreTrainedModel, inputs: Mapping[str, Any], positions: int, new
             marks += [clock.mark(), clock.mark()]
             ready = {"image": BaseModelOutputWithPooling(pooler_output=list(features))}
             marks += _generate(model, {**prompt, "mm_encoder_outputs": ready}, clock, max(new_tokens))
+            seconds = clock.seconds(marks)
+        return {**_stages(seconds, new_tokens), "peak": memory.bytes}
+
+    return run
+
+
+def _untouched(model: PreTrainedModel, inputs: Mapping[str, Any], new_tokens: Sequence[int]) -> Way:
+    """Prepare an answer as `model.generate` gives it; its vision ends where the projector has run."""
+    clock, projector = Clock(model.device), registry.adapter(model).projector(model)
+
+    @torch.no_grad()
+    def run() -> dict[str, float]:
+        with peak(model.device) as memory:
+            marks = [clock.start()]
+            handle = projector.register_forward_hook(lambda *_: marks.extend((clock.mark(), clock.mark())))
+            try:
+                marks += _generate(model, inputs, clock, max(new_tokens))
+            finally:
+                handle.remove()
             seconds = clock.seconds(marks)
         return {**_stages(seconds, new_tokens), "peak": memory.bytes}
 

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from herovlm.errors import InputsError
 from herovlm.types import Kept, Seen
-from herovlm.viz import fragment, units
+from herovlm.viz import fragment, times, units
 from herovlm.viz.figure import figure
 from herovlm.viz.fragment import Plate
 from herovlm.viz.inside import layers_read
 from herovlm.viz.records import Answer, Report
+
+COSTS = {times.FIRST: "first_token", times.WHOLE: "seconds", "KV cache": "cache"}  # name -> field of an answer
 
 
 def render(report: Report) -> str:
@@ -49,6 +50,8 @@ def render(report: Report) -> str:
             labels=labels,
             judged=any(answer.right is not None for asked in report.asked for answer in asked.answers),
             layered=any(answer.inside for answer in first),
+            meaning=times.MEANING,
+            measured=times.measured([answer for asked in report.asked for answer in asked.answers]),
         )
     )
 
@@ -112,17 +115,12 @@ def _card(report: Report, m: int) -> dict[str, Any]:
     """Sum up method `m` over all questions, beside the first method."""
     answers, first = ([asked.answers[i] for asked in report.asked] for i in (m, 0))
     judged = [answer.right for answer in answers if answer.right is not None]
-    first_token = _middle(answers, "first_token")
     return {
         "label": answers[0].label,
-        "positions": round(_middle(answers, "positions")),
-        "of": round(_middle(answers, "of")),
+        "positions": round(times.middle(answers, "positions")),
+        "of": round(times.middle(answers, "of")),
         "layers": answers[0].layers,
-        "first_token": first_token,
-        "seconds": _middle(answers, "seconds"),
-        "cache": round(_middle(answers, "cache")),
-        "faster": _middle(first, "first_token") / first_token if m and first_token else None,
-        "smaller": _middle(first, "cache") / max(1.0, _middle(answers, "cache")) if m else None,
+        "costs": [_cost(name, what, answers, first if m else ()) for name, what in COSTS.items()],
         "first": first[0].label,
         "right": sum(judged) if judged else None,
         "judged": len(judged),
@@ -130,5 +128,8 @@ def _card(report: Report, m: int) -> dict[str, Any]:
     }
 
 
-def _middle(answers: list[Answer], name: str) -> float:
-    return float(median(getattr(answer, name) for answer in answers))
+def _cost(name: str, what: str, answers: Sequence[Answer], first: Sequence[Answer]) -> tuple[str, str, str]:
+    """Name, value, and how that is beside the first method; nothing where it is the first."""
+    value, words = times.middle(answers, what), ("smaller", "larger") if what == "cache" else ("faster", "slower")
+    shown = units.size(round(value)) if what == "cache" else units.seconds(value)
+    return name, shown, times.beside(times.middle(first, what), value, *words)[1] if first else ""

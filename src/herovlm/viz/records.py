@@ -27,7 +27,8 @@ class Answer:
     inside: tuple[KeptInside, ...] = ()  # one a picture, where a method goes on inside the LLM
     vision: float = 0.0  # seconds of the vision tower and the signals that the method needs
     choosing: float = 0.0  # seconds of choosing and of rebuilding the prompt
-    writing: float = 0.0  # seconds from the first token to the end of the answer
+    writing: float = 0.0  # seconds from the first token to the end of the answer, measured once
+    rounds: int = 1  # how often the stages before that were measured; they are medians
 
     @property
     def label(self) -> str:
@@ -37,7 +38,7 @@ class Answer:
 
     @property
     def first_token(self) -> float:
-        """Seconds until the first token: seeing, choosing and prefill."""
+        """Seconds until the first token: seeing, choosing and prefill; of the untouched model seeing and prefill."""
         return self.vision + self.choosing + self.prefill
 
     @property
