@@ -21,7 +21,7 @@ DTYPES = ("bfloat16", "float16", "float32")
 KEEPS = "1,0.4,0.2,0.1,0.05"
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 LEGEND = (
-    "less, faster: the first token against that of all positions, in FLOPs and in time (below 1 it is slower); +-: half "
+    "less, faster: the first token against that of all positions, in FLOPs and in time (below 1: slower); +-: half "
     "the range of its times; next: each further token; of N: an answer of N tokens"
 )
 
