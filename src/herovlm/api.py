@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from herovlm import budget, registry, splice
-from herovlm.adapters import narrow as narrowing
+from herovlm import splice
 from herovlm.adapters import positions as places
-from herovlm.adapters import question as questions
-from herovlm.adapters import refuse, relevance, smaller, words
-from herovlm.adapters.base import Adapter, Score, everything
+from herovlm.adapters import refuse
 from herovlm.adapters.inside import Cutter
-from herovlm.adapters.narrow import survivors
 from herovlm.budget import Auto
-from herovlm.errors import InputsError, UnsupportedError
+from herovlm.errors import UnsupportedError
 from herovlm.request import AnyKeep, AnyMethod, AnyNarrow, AnyTokens, Options, Positions, options_of
-from herovlm.types import Compared, Kept, Needs, Newlines, Seen, Short
+from herovlm.types import Newlines, Short
+from herovlm.view import check, see
 
 __all__ = ["AnyKeep", "AnyMethod", "AnyNarrow", "AnyTokens", "Options", "Positions", "options_of"]  # handed on
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -178,96 +173,8 @@ def cutter_of(model: PreTrainedModel, options: Options) -> Cutter | None:
 
 def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> Short:
     """Do what `drop` says, with options already checked."""
-    options = options.on(model)
-    return choose(model, inputs, options, look(model, inputs, options))
-
-
-def check(model: PreTrainedModel, options: Options) -> tuple[Adapter, int]:
-    """Check a model against options, whatever the inputs will be: its adapter, and how many blocks its tower has.
-
-    Raises:
-        ModelError: unsupported model, tower or projector.
-        MethodError: the tower has not the blocks that the method or `narrow` names.
-        UnsupportedError: its tower cannot be narrowed.
-    """
-    adapter = registry.adapter(model)
-    refuse.model(model)
-    depth = adapter.check(model)
-    options.needs(depth)
-    if options.cut(depth) is not None:
-        narrowing.layers_of(adapter.tower(model))
-    return adapter, depth
-
-
-def look(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> tuple[Seen, ...]:
-    """Run the vision tower and record what the method needs: the first half of `shorten`."""
-    adapter, depth = check(model, options)
-    refuse.not_a_mapping(inputs)
-    options = options.on(model)
-    if inputs.get("pixel_values") is None:
-        refuse.no_pictures(model, inputs)
-        budget.fits(options.budget, 0)
-        return ()
-    if options.budget.listed:
-        budget.fits(options.budget, len(adapter.prompts(model, inputs)[0]))  # before the tower runs
-    if options.method.smaller and not options.all:
-        return smaller.see(adapter, model, inputs, options.spend, options.processor)
-    needs = options.needs(depth)
-    seen = adapter.see(model, inputs, needs, _score(model, inputs, needs, options), options.cut(depth))
-    return _worded(model, inputs, needs, options, seen) if needs.words else seen
-
-
-def choose(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options, seen: tuple[Seen, ...]) -> Short:
-    """Choose by what was seen, and rebuild the prompt: the second half of `shorten`."""
-    if not seen:
-        prompt = places.prompt_of(inputs, model.config)
-        return Short(dict(inputs), (), (), tuple(places.columns(prompt, (), ())), prompt.image)
-    kept = chosen(options.on(model), seen)
-    return registry.adapter(model).rebuild(model, inputs, seen, kept, original=options.positions == "original")
-
-
-def chosen(options: Options, seen: Sequence[Seen]) -> list[Kept]:
-    """Choose for every image of a call, each by its own budget."""
-    if options.all:
-        return [everything(one) for one in seen]
-    found = []
-    for image, one in enumerate(seen):
-        count = options.spend(image, one)
-        left = survivors(one, count if options.method.exact else 0)
-        found.append(options.method.keep(left, count, options.newlines, share=options.budget.share(image)))
-    return found
-
-
-def _score(model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, options: Options) -> Score | None:
-    """Prepare the cosines with the question, if the method wants any."""
-    if not needs.question:
-        return None
-
-    def score(kind: Compared, looked_at: Tensor, prompt: list[int]) -> Tensor:
-        return relevance.score(model, kind, _questions(model, inputs, options), looked_at, prompt)
-
-    return score
-
-
-def _worded(
-    model: PreTrainedModel, inputs: Mapping[str, Any], needs: Needs, options: Options, seen: tuple[Seen, ...]
-) -> tuple[Seen, ...]:
-    """Put the words of its prompt's question beside what was seen of each image."""
-    asked, prompt = _questions(model, inputs, options), places.prompt_of(inputs, model.config)
-    rows = places.samples_of(prompt, [s.positions for s in seen])
-    found = {row: words.embed(model, options.processor, asked[row], needs.words) for row in set(rows)}
-    return tuple(replace(s, words=found[row]) for s, row in zip(seen, rows, strict=True))
-
-
-def _questions(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> list[str]:
-    """One question a prompt: given, or read from input_ids."""
-    prompt = places.prompt_of(inputs, model.config)
-    count = len(prompt.ids)
-    if isinstance(options.question, str):
-        return [options.question] * count
-    if options.question is not None:
-        if len(options.question) != count:
-            raise InputsError(f"{len(options.question)} questions for {count} prompts; give one, or one a prompt")
-        return list(options.question)
-    tokenizer = questions.tokenizer_of(options.processor, model)
-    return [questions.from_ids(i, m, prompt.image, tokenizer) for i, m in zip(prompt.ids, prompt.mask, strict=True)]
+    seen = see(model, inputs, options)
+    if not seen.pictures:
+        prompt = seen.plan.prompt
+        return Short(dict(inputs), (), (), lambda: places.columns(prompt, (), ()), prompt.image, whole=True)
+    return seen.drop(options)

@@ -192,7 +192,7 @@ def fits(budget: Budget, images: int) -> None:
     Raises:
         BudgetError: it has more or fewer.
     """
-    each = () if isinstance(budget, Auto) else budget.each
+    each = None if isinstance(budget, Auto) else budget.each
     if isinstance(each, tuple) and len(each) != images:
         name = "tokens" if isinstance(budget, Tokens) else "keep"
         raise BudgetError(

@@ -30,7 +30,7 @@ AnyTokens = int | Sequence[int]
 
 
 @dataclass(frozen=True)
-class Options:
+class Request:
     """What `drop` was asked for, checked."""
 
     method: Method  # before the language model
@@ -54,7 +54,7 @@ class Options:
         needs = Needs() if self.all else self.method.needs(depth)
         return replace(needs, hidden=True) if isinstance(self.budget, Auto) else needs
 
-    def on(self, model: PreTrainedModel) -> Options:
+    def on(self, model: PreTrainedModel) -> Request:
         """Look up what depends on the model: the calibration that keep="auto" goes by.
 
         Raises:
@@ -79,6 +79,9 @@ class Options:
         return Narrow(resolve(self.narrow[:1], depth)[0], self.narrow[1])
 
 
+Options = Request  # its name until the core was written anew
+
+
 def options_of(
     method: AnyMethod = "hero",
     keep: Any = None,
@@ -88,7 +91,7 @@ def options_of(
     positions: Any = "compact",
     newlines: Any = None,
     narrow: Any = None,
-) -> Options:
+) -> Request:
     """Check the options before any work is done."""
     places, rows = positions, newlines  # of any type, until they are checked
     if not isinstance(places, str) or places not in ("compact", "original"):
@@ -103,7 +106,7 @@ def options_of(
     if first is not None and first.smaller:
         _check_smaller(first, positions, amount)
     if isinstance(asked, Method):
-        return Options(asked, None, False, amount, question, processor, positions, newlines, cut)
+        return Request(asked, None, False, amount, question, processor, positions, newlines, cut)
     if positions == "original" and getattr(asked.inside, "positions", "true") != "true":
         raise UnsupportedError(f"{asked.inside} renumbers positions, positions='original' keeps them; leave one out")
     if asked.before is None and cut is not None:
@@ -111,7 +114,7 @@ def options_of(
     if asked.before is None and isinstance(amount, Auto):
         raise UnsupportedError(f"keep='{amount}' with {asked.inside} alone, which is sent everything; give a number")
     before = Full() if asked.before is None else asked.before
-    return Options(before, asked.inside, asked.before is None, amount, question, processor, positions, newlines, cut)
+    return Request(before, asked.inside, asked.before is None, amount, question, processor, positions, newlines, cut)
 
 
 def _check_smaller(method: Method, positions: Any, amount: Budget) -> None:

@@ -330,7 +330,7 @@ class _Streamer:
 
 def _seal(context: Scope, short: Short, order: Order | None, given: Mapping[str, Any], result: Any) -> None:
     """Seal the caches that were given or made, now that they hold a prompt from which something is missing."""
-    if order is None and torch.equal(short["input_ids"], given["input_ids"]):
+    if order is None and short.whole:
         return
     made = tuple(compat.caches_in(result)) if isinstance(result, Mapping) else result
     for cache in (*compat.caches_in(given), *(made if isinstance(made, tuple) else ())):

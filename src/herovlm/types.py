@@ -6,7 +6,7 @@ model n columns of a prompt, V visual positions among them, Q text tokens behind
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -144,6 +144,7 @@ class Kept:
     hidden: Tensor | None = None  # (n_kept_patches, C): the same before the projector; the adapter projects them
     why: Mapping[str, Tensor] = field(default_factory=dict)  # named scores: (T,) a tile or (T, N) a patch
     spent: int | None = None  # positions, newlines included, if the host knows
+    beyond: bool = False  # whether some of the newlines are not sent by the untouched model (its padded canvas)
 
     @property
     def granted(self) -> Tensor:
@@ -177,8 +178,14 @@ class Short(Mapping[str, Any]):
     inputs: Mapping[str, Any]
     seen: tuple[Seen, ...]  # one an image, in prompt order
     kept: tuple[Kept, ...]
-    columns: tuple[Tensor, ...] = ()  # for each prompt the columns of the untouched input_ids that are left, ascending
+    where: Callable[[], Sequence[Tensor]] | None = field(default=None, repr=False)  # finds `columns`
     image_token: int | None = None  # token id of the placeholder
+    whole: bool = False  # whether nothing was left out
+
+    @cached_property
+    def columns(self) -> tuple[Tensor, ...]:
+        """For each prompt the columns of the untouched input_ids that are left, ascending; found when first asked."""
+        return () if self.where is None else tuple(self.where())
 
     @cached_property
     def origin(self) -> Origin:

@@ -47,13 +47,14 @@ def prompts_of(short: Short, config: Any) -> Prompts:
         counts[row].append(kept.positions)
     rows, cols = prompt.placeholders.unbind(1)
     image = torch.full_like(prompt.ids, -1)
-    image[rows, cols] = torch.tensor(numbers, dtype=image.dtype, device=image.device)
+    image[rows, cols] = torch.tensor(numbers, dtype=image.dtype)
     groups = None
     if all("cluster" in kept.why for kept in short.kept):
         groups = torch.full_like(prompt.ids, -1)
         labels = [_labels(seen, kept) for seen, kept in zip(short.seen, short.kept, strict=True)]
         groups[rows, cols] = torch.cat(labels).to(groups)
-    return Prompts(prompt.ids, prompt.mask != 0, image, groups, tuple(map(tuple, counts)), prompt.left)
+    made = Prompts(prompt.ids, prompt.mask != 0, image, groups, tuple(map(tuple, counts)), prompt.left)
+    return made.to(short.inputs["input_ids"].device)
 
 
 def _labels(seen: Seen, kept: Kept) -> Tensor:

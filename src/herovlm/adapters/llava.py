@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from herovlm.adapters.base import Adapter
-from herovlm.adapters.packing import Layout, plain
+from herovlm.adapters.packing import plain
+from herovlm.geometry import Geometry, remembered
 
 
 class Llava(Adapter):
@@ -18,9 +19,10 @@ class Llava(Adapter):
     family: ClassVar[str] = "LLaVA-1.5"
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
 
-    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Layout]:
+    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Geometry]:
         """Every image is one tile."""
-        return [plain(self.side(model)) for _ in inputs["pixel_values"]]
+        side = self.side(model)
+        return [remembered(("one tile", side), lambda: plain(side)) for _ in inputs["pixel_values"]]
 
     def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
         """Return the images themselves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -13,8 +14,9 @@ from transformers.image_utils import ChannelDimension
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 from herovlm.adapters.base import Adapter
-from herovlm.adapters.packing import Layout, Packer, ask_packer
+from herovlm.adapters.packing import Packer, ask_packer
 from herovlm.errors import InputsError
+from herovlm.geometry import Geometry, remembered
 
 
 class LlavaNext(Adapter):
@@ -28,15 +30,25 @@ class LlavaNext(Adapter):
         newline: Tensor = model.base_model.image_newline
         return newline
 
-    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Layout]:
+    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Geometry]:
         """Ask the model's own packer, once for the images and once for their padded canvases."""
         return self._layouts(model, _sizes(inputs))
 
-    def _layouts(self, model: PreTrainedModel, sizes: Tensor) -> list[Layout]:
-        """Find the layouts of images of some sizes (images, 2)."""
-        pinpoints = model.config.image_grid_pinpoints
-        canvases = torch.tensor([select_best_resolution(size, pinpoints) for size in sizes.tolist()]).view(-1, 2)
-        return ask_packer(_packer(model), self._counts(model, sizes), self.side(model), sizes, canvases)
+    def _layouts(self, model: PreTrainedModel, sizes: Tensor) -> list[Geometry]:
+        """Find the geometries of images of some sizes (images, 2)."""
+        config, packer = model.config, model.base_model.pack_image_features
+        pinpoints = tuple(map(tuple, config.image_grid_pinpoints))
+        vision = (config.vision_config.image_size, config.vision_config.patch_size)
+        rules = (getattr(packer, "__func__", packer), pinpoints, vision, config.vision_feature_select_strategy)
+
+        def ask(size: list[int]) -> Geometry:
+            one, canvas = (
+                torch.tensor([size]),
+                torch.tensor([select_best_resolution(size, config.image_grid_pinpoints)]),
+            )
+            return ask_packer(_packer(model), self._counts(model, one), self.side(model), one, canvas)[0]
+
+        return [remembered((rules, *size), partial(ask, size)) for size in sizes.tolist()]
 
     def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
         """Return real tiles only: a batch is padded with empty tiles up to its largest image."""

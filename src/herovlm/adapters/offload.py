@@ -23,6 +23,11 @@ def home(module: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
+def beside(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor on a device; one that is there already is handed on untouched."""
+    return tensor if tensor.device == device else tensor.to(device)
+
+
 @contextmanager
 def brought(module: nn.Module) -> Iterator[None]:
     """Have a module's own weights (not those of its parts) in place while the body runs, as its forward would."""

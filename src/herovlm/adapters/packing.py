@@ -6,38 +6,19 @@ A packed value >= 0 is the flat patch `tile * N + patch`; a value -1 - r is the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from herovlm.errors import ModelError
+from herovlm.geometry import Geometry
 from herovlm.types import Grid
 
 Packer = Callable[[list[Tensor], Tensor, Tensor], Sequence[Tensor]]  # (maps, image sizes, newline) -> packed maps
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The geometry of one image before anything was kept."""
-
-    grid: Grid
-    valid: Tensor  # (T, N) bool: patches that the untouched model sends
-
-    @property
-    def positions(self) -> int:
-        """Visual positions the untouched model sends, newlines included."""
-        return int(self.valid.sum()) + int(self.grid.sent.sum())
-
-    def to(self, device: torch.device) -> Layout:
-        """Move the geometry beside the features."""
-        grid = self.grid
-        moved = replace(grid, order=grid.order.to(device), row=grid.row.to(device), sent=grid.sent.to(device))
-        return Layout(moved, self.valid.to(device))
-
-
-def ask_packer(pack: Packer, tiles: Sequence[int], side: int, sizes: Tensor, canvases: Tensor) -> list[Layout]:
-    """Find the layout of several images by packing float64 index maps with the model's own packer.
+def ask_packer(pack: Packer, tiles: Sequence[int], side: int, sizes: Tensor, canvases: Tensor) -> list[Geometry]:
+    """Find the geometry of several images by packing float64 index maps with the model's own packer.
 
     Packing with the real image sizes tells what the model sends; packing with the sizes of the padded canvases tells
     the order of everything.  float64 because bfloat16 loses integers above 256.
@@ -53,28 +34,23 @@ def ask_packer(pack: Packer, tiles: Sequence[int], side: int, sizes: Tensor, can
     newline = torch.tensor([-1.0], dtype=torch.float64)
     sent = [packed.view(-1).long() for packed in pack(maps, sizes, newline)]
     full = [packed.view(-1).long() for packed in pack(maps, canvases, newline)]
-    return [_layout(count, side, some, every) for count, some, every in zip(tiles, sent, full, strict=True)]
+    return [_geometry(count, side, some, every) for count, some, every in zip(tiles, sent, full, strict=True)]
 
 
-def plain(side: int) -> Layout:
-    """Return the layout of a model that sends one tile in raster order, without newlines."""
-    return _layout(1, side, torch.arange(side * side), torch.arange(side * side))
+def plain(side: int) -> Geometry:
+    """Return the geometry of a model that sends one tile in raster order, without newlines."""
+    return _geometry(1, side, torch.arange(side * side), torch.arange(side * side))
 
 
-def alone(side: int, newline: bool) -> Layout:
-    """Return the layout of one tile of any side, with a newline at its end where the family has newlines."""
+def alone(side: int, newline: bool) -> Geometry:
+    """Return the geometry of one tile of any side, with a newline at its end where the family has newlines."""
     every = torch.arange(side * side)
     packed = torch.cat([every, every.new_tensor([-1] * newline)])
-    return _layout(1, side, packed, packed)
+    return _geometry(1, side, packed, packed)
 
 
-def is_sent(grid: Grid, valid: Tensor) -> Tensor:
-    """Return for every slot of `grid.order` whether the untouched model sends it: (slots,) bool."""
-    return grid.on_slots(valid, grid.sent)
-
-
-def _layout(tiles: int, side: int, sent: Tensor, full: Tensor) -> Layout:
-    """Read one layout out of the packed index maps of the real image (`sent`) and of its canvas (`full`)."""
+def _geometry(tiles: int, side: int, sent: Tensor, full: Tensor) -> Geometry:
+    """Read one geometry out of the packed index maps of the real image (`sent`) and of its canvas (`full`)."""
     patches = side * side
     row = _rows(full, tiles, patches)
     order = _number_newlines(full, torch.arange(int((full < 0).sum())))
@@ -91,10 +67,10 @@ def _layout(tiles: int, side: int, sent: Tensor, full: Tensor) -> Layout:
         row=row,
         sent=torch.zeros(rows, dtype=torch.bool).index_fill(0, sent_rows, True),
     )
-    layout = Layout(grid, valid.view(tiles, patches))
-    if not torch.equal(order[is_sent(grid, layout.valid)], _number_newlines(sent, sent_rows)):
+    geometry = Geometry(grid, valid.view(tiles, patches))
+    if not torch.equal(order[geometry.on_sent], _number_newlines(sent, sent_rows)):
         raise ModelError("this model packs an image in another order than its padded canvas; it is not supported")
-    return layout
+    return geometry
 
 
 def _number_newlines(packed: Tensor, rows: Tensor) -> Tensor:

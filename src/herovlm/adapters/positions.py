@@ -1,24 +1,23 @@
-"""Shorten the prompt: which columns of input_ids stay, and where the padding goes again."""
+"""The token side of a call, on the host: prompts, where their images stand, and which columns stay."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from herovlm.adapters.packing import is_sent
 from herovlm.errors import InputsError
-from herovlm.types import Seen
 
 GATHERED = {"labels": -100, "token_type_ids": 0, "mm_token_type_ids": 0}  # other inputs a token long, and their filler
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompt:
-    """The token part of model inputs and the places of its images."""
+    """The token part of model inputs and the places of its images, copied to the host once a call."""
 
     ids: Tensor  # (B, L)
     mask: Tensor  # (B, L)
@@ -26,15 +25,22 @@ class Prompt:
     pad: int  # token id for new padding
     left: bool  # padding side
 
-    @property
+    @cached_property
     def placeholders(self) -> Tensor:
         """Row and column of every image placeholder, in the order of the features: (P, 2)."""
         return (self.ids == self.image).nonzero()
 
-    @property
+    @cached_property
     def full_positions(self) -> Tensor:
         """Positions that generate() gives to the untouched prompt: (B, L)."""
         return (self.mask.long().cumsum(-1) - 1).masked_fill(self.mask == 0, 0)
+
+    @cached_property
+    def text(self) -> list[Tensor]:
+        """Columns of each row that are neither padding at its ends nor placeholders, ascending."""
+        real = self.mask != 0
+        within = (real.cumsum(-1) > 0) & (real.flip(-1).cumsum(-1).flip(-1) > 0)
+        return [row.nonzero().flatten() for row in within & (self.ids != self.image)]
 
     def length(self, inputs: Mapping[str, Any]) -> int:
         """Positions that the longest untouched prompt takes, by numbers of the caller's own if there are any."""
@@ -48,9 +54,8 @@ def prompt_of(inputs: Mapping[str, Any], config: Any) -> Prompt:
     Raises:
         InputsError: a batch has padding tokens but no attention_mask.
     """
-    ids: Tensor = inputs["input_ids"]
+    ids, mask = _on_host(inputs["input_ids"], inputs.get("attention_mask"))
     image = config.image_token_id
-    mask = inputs.get("attention_mask")
     pad = _pad_token(ids, mask, config)
     if mask is None:
         if len(ids) > 1 and bool((ids[:, [0, -1]] == pad).any()):
@@ -58,6 +63,16 @@ def prompt_of(inputs: Mapping[str, Any], config: Any) -> Prompt:
         mask = torch.ones_like(ids)
     left = bool((mask[:, 0] == 0).any()) or not bool((mask[:, -1] == 0).any())
     return Prompt(ids, mask, image, pad, left)
+
+
+def _on_host(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Copy ids and mask to the host, in one go where they lie together."""
+    if mask is None:
+        return ids.cpu(), None
+    if mask.device != ids.device or mask.dtype != ids.dtype:
+        return ids.cpu(), mask.cpu()
+    both = torch.stack((ids, mask)).cpu()
+    return both[0], both[1]
 
 
 def _pad_token(ids: Tensor, mask: Tensor | None, config: Any) -> int:
@@ -89,23 +104,11 @@ def samples_of(prompt: Prompt, counts: Sequence[int]) -> list[int]:
     return samples
 
 
-def columns(prompt: Prompt, seen: Sequence[Seen], slots: Sequence[Tensor]) -> list[Tensor]:
-    """List the columns of each row that stay, in order; `slots` are the kept slots of each image.
-
-    A newline of the padded canvas that the untouched model does not send repeats the placeholder before it.
-    """
-    first = (prompt.mask != 0).long().argmax(-1)
-    last = prompt.mask.shape[1] - 1 - (prompt.mask != 0).long().flip(-1).argmax(-1)
-    column = torch.arange(prompt.ids.shape[1], device=prompt.ids.device)
-    text = (column >= first[:, None]) & (column <= last[:, None]) & (prompt.ids != prompt.image)
-    stay: list[list[Tensor]] = [[column[row]] for row in text]
-    places = torch.split(prompt.placeholders, [s.positions for s in seen])
-    for place, image, kept in zip(places, seen, slots, strict=True):
-        if image.resized is None:
-            index = (is_sent(image.grid, image.valid).cumsum(0) - 1).clamp(min=0)[kept].to(place.device)
-        else:  # a smaller picture stands in the first columns of the one that came
-            index = torch.arange(len(kept), device=place.device)
-        stay[int(place[0, 0])].append(place[index, 1])
+def columns(prompt: Prompt, rows: Sequence[int], visual: Sequence[Tensor]) -> list[Tensor]:
+    """List the columns of each row that stay, ascending: its text, and `visual`, those of each image, of row `rows`."""
+    stay = [[text.to(visual[0].device) if visual else text] for text in prompt.text]
+    for row, own in zip(rows, visual, strict=True):
+        stay[row].append(own)
     return [torch.cat(parts).sort().values for parts in stay]
 
 
@@ -116,22 +119,4 @@ def gather(values: Tensor, stay: Sequence[Tensor], fill: int, left: bool) -> Ten
     for row, cols in enumerate(stay):
         span = slice(length - len(cols), length) if left else slice(0, len(cols))
         short[row, span] = values[row, cols.to(values.device)]
-    return short
-
-
-def shorten(inputs: Mapping[str, Any], prompt: Prompt, stay: Sequence[Tensor], original: bool) -> dict[str, Any]:
-    """Gather everything that is as long as the prompt; `original` also gathers the positions."""
-    short = dict(inputs)
-    short["input_ids"] = gather(prompt.ids, stay, prompt.pad, prompt.left)
-    short["attention_mask"] = gather(prompt.mask, stay, 0, prompt.left)
-    for name, fill in GATHERED.items():
-        if isinstance(inputs.get(name), Tensor):
-            short[name] = gather(inputs[name], stay, fill, prompt.left)
-    positions = short.pop("position_ids", None)
-    if original:
-        positions = prompt.full_positions if positions is None else positions
-        short["position_ids"] = gather(positions, stay, 0, prompt.left)
-        # Gaps in the positions look like packed sequences to transformers when there is no cache (a silently wrong
-        # mask); the key also turns `generate(**short, use_cache=False)` into a TypeError.
-        short["use_cache"] = True
     return short

@@ -143,18 +143,16 @@ def not_a_mapping(given: Any) -> None:
         )
 
 
-def no_pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
+def no_pictures(placeholders: int) -> None:
     """Check that inputs without pixel_values are plain text.
 
     Raises:
-        InputsError: placeholders without pictures, or no input_ids.
-        UnsupportedError: the pictures are hidden in other inputs.
+        InputsError: placeholders without pictures.
     """
-    _hidden(given)
-    _tokens(given)
-    count = int((given["input_ids"] == network.config.image_token_id).sum())
-    if count:
-        raise InputsError(f"input_ids hold {count:,} image placeholders, but there are no pixel_values; pass both")
+    if placeholders:
+        raise InputsError(
+            f"input_ids hold {placeholders:,} image placeholders, but there are no pixel_values; pass both"
+        )
 
 
 def cached(given: Mapping[str, Any]) -> bool:
@@ -163,14 +161,14 @@ def cached(given: Mapping[str, Any]) -> bool:
     return any(length is None or int(length()) > 0 for length in lengths)
 
 
-def inputs(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
-    """Check model inputs that carry pictures.
+def inputs(network: PreTrainedModel, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check model inputs that carry pictures; return them with the sizes of the pictures on the host.
 
     Raises:
         InputsError: input_ids are missing, or a tensor has the wrong shape.
         UnsupportedError: inputs that cannot be shortened rightly.
     """
-    _hidden(given)
+    hidden(given)
     strategy = given.get("vision_feature_select_strategy")
     strategy = network.config.vision_feature_select_strategy if strategy is None else strategy
     if not isinstance(strategy, str) or strategy != "default":
@@ -182,12 +180,16 @@ def inputs(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
     every = layers if isinstance(layers, list | tuple) and layers else [0 if layers is None else layers]
     if not all(type(layer) is int and -depth - 1 <= layer <= depth for layer in every):
         raise InputsError(f"vision_feature_layer={layers!r} is no layer of this tower, which has {depth}")
-    _tokens(given)
-    _pictures(network, given)
+    tokens(given)
+    return {**given, "image_sizes": _pictures(network, given)}
 
 
-def _hidden(given: Mapping[str, Any]) -> None:
-    """Refuse inputs in which visual positions cannot be found."""
+def hidden(given: Mapping[str, Any]) -> None:
+    """Refuse inputs in which visual positions cannot be found.
+
+    Raises:
+        UnsupportedError: they are hidden in embeddings, in an encoder's outputs, in a video or in a cache.
+    """
     if given.get("inputs_embeds") is not None:
         raise UnsupportedError("inputs_embeds hide which positions are visual; pass input_ids instead")
     if given.get("mm_encoder_outputs") is not None:
@@ -201,8 +203,12 @@ def _hidden(given: Mapping[str, Any]) -> None:
         )
 
 
-def _tokens(given: Mapping[str, Any]) -> None:
-    """Check what has one value a token: whole numbers, in the shape of input_ids, and there to be read."""
+def tokens(given: Mapping[str, Any]) -> None:
+    """Check what has one value a token: whole numbers, in the shape of input_ids, and there to be read.
+
+    Raises:
+        InputsError: something else.
+    """
     ids = given.get("input_ids")
     if not isinstance(ids, Tensor) or ids.ndim != 2 or not ids.numel():
         raise InputsError("input_ids must be a tensor (batch, length): call the processor with return_tensors='pt'")
@@ -216,8 +222,15 @@ def _tokens(given: Mapping[str, Any]) -> None:
             raise InputsError(f"{name} is of {value.dtype}; give the whole numbers that the processor made")
         if tuple(value.shape) != tuple(ids.shape):
             raise InputsError(f"{name} has shape {tuple(value.shape)}, but input_ids have {tuple(ids.shape)}")
-    mask = given.get("attention_mask")
-    if mask is not None and bool((mask == 0).all(-1).any()):
+
+
+def prompts(mask: Tensor) -> None:
+    """Check an attention mask (B, L), on the host.
+
+    Raises:
+        InputsError: a prompt is hidden as a whole.
+    """
+    if bool((mask == 0).all(-1).any()):
         raise InputsError("attention_mask hides a whole prompt of the batch")
 
 
@@ -249,8 +262,8 @@ def original_positions(network: PreTrainedModel, length: int) -> None:
             )
 
 
-def _pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
-    """Check pixels and sizes of pictures: what the processor of this model makes."""
+def _pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> Tensor | None:
+    """Check pixels and sizes of pictures: what the processor of this model makes; bring the sizes to the host."""
     pixels, sizes = given["pixel_values"], given.get("image_sizes")
     _legible("pixel_values", pixels)
     side = network.config.vision_config.image_size
@@ -260,14 +273,17 @@ def _pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
             f"(3, {side}, {side}), floating; give what its own processor returned"
         )
     if sizes is None:
-        return
+        return None
     sizes = torch.tensor(sizes) if _is_table(sizes) else sizes
     _legible("image_sizes", sizes)
+    sizes = sizes.cpu()
     real = sizes.dtype.is_floating_point or sizes.dtype.is_complex or sizes.dtype is torch.bool
     if real or sizes.ndim != 2 or sizes.shape[-1] != 2 or bool((sizes < 1).any()):
         raise InputsError(
             "image_sizes must be whole numbers from 1 on, height and width of each image; give those of the processor"
         )
+    checked: Tensor = sizes
+    return checked
 
 
 def _is_table(sizes: Any) -> bool:
@@ -297,8 +313,9 @@ def position_options(given: Mapping[str, Any], full: Tensor, original: bool) -> 
         )
     custom = given.get("position_ids")
     if custom is not None and not original:
-        real = slice(None) if given.get("attention_mask") is None else given["attention_mask"] != 0
-        if not torch.equal(custom[real].to(full.device), full[real]):
+        mask = given.get("attention_mask")
+        real = slice(None) if mask is None else (mask != 0).to(full.device)
+        if not torch.equal(custom.to(full.device)[real], full[real]):
             raise UnsupportedError(
                 "position_ids of your own are lost with positions='compact', which numbers the short prompt 0, 1, ...; "
                 "use positions='original' to keep them"

@@ -21,14 +21,14 @@ from torch import Tensor
 from transformers import AutoImageProcessor, PreTrainedModel
 
 from herovlm.adapters import offload, packing, shortcut, watch
-from herovlm.adapters.packing import Layout
 from herovlm.errors import BudgetError, InputsError
+from herovlm.geometry import Geometry
 from herovlm.types import Needs, Seen
 
 if TYPE_CHECKING:
     from herovlm.adapters.base import Adapter
+    from herovlm.plan import Plan
 
-FEATURES = ("vision_feature_layer", "vision_feature_select_strategy")  # what inputs may say about the features
 MOST = 256  # sizes of pictures, the versions of which are remembered
 
 
@@ -45,7 +45,7 @@ class Version(NamedTuple):
 def see(
     adapter: Adapter,
     model: PreTrainedModel,
-    inputs: Mapping[str, Any],
+    plan: Plan,
     budget: Callable[[int, Seen], int],
     processor: Any,
 ) -> tuple[Seen, ...]:
@@ -54,7 +54,7 @@ def see(
     Args:
         adapter: the model's.
         model: the model.
-        inputs: what its processor returned.
+        plan: its prompts and pictures.
         budget: the most positions of an image, given its number and its geometry as it came.
         processor: its processor, or its image processor; None takes the one beside the weights.
 
@@ -62,21 +62,21 @@ def see(
         BudgetError: less than the smallest picture sends.
         InputsError: there is no image processor, or the inputs do not fit.
     """
-    layouts, _ = adapter.prompts(model, inputs)
+    inputs, layouts = plan.inputs, plan.images
     tiles = torch.split(adapter.tiles(model, inputs), [len(layout.valid) for layout in layouts])
     images, pictures = image_processor(processor, model), adapter.pictures(model, inputs)
     found: dict[int, Seen] = {}
     sides: dict[int, list[tuple[int, Version]]] = {}  # the tower runs once for all tiles of a side
     for image, (layout, pixels) in enumerate(zip(layouts, pictures, strict=True)):
-        most = budget(image, Seen(layout.grid, layout.valid))
+        most = budget(image, Seen(layout.grid, layout.valid, counted=layout.counts))
         if most < layout.positions:
             version = largest(adapter, model, (pixels.shape[-2], pixels.shape[-1]), len(layout.valid), most)
             sides.setdefault(version.side, []).append((image, version))
     for image, layout in enumerate(layouts):
         if all(image != one for some in sides.values() for one, _ in some):
-            sizes = {name: inputs[name][image : image + 1] for name in ("image_sizes",) if name in inputs}
-            given = {"pixel_values": tiles[image], **sizes}
-            found[image] = _as_it_is(adapter, model, inputs, given, layout.positions)
+            sizes = inputs.get("image_sizes")
+            own = {"pixel_values": tiles[image], "image_sizes": None if sizes is None else sizes[image : image + 1]}
+            (found[image],) = adapter.see(model, {**inputs, **own}, [layout], Needs()).seen
     for side, some in sides.items():
         network = adapter.with_tiles(model, side)
         made = [_made(adapter, network, _picture(pictures[image], images), version, images) for image, version in some]
@@ -156,19 +156,9 @@ def _versions(adapter: Adapter, model: PreTrainedModel, size: tuple[int, int]) -
 _counted: WeakKeyDictionary[PreTrainedModel, dict[Any, list[Version]]] = WeakKeyDictionary()
 
 
-def _as_it_is(
-    adapter: Adapter, model: PreTrainedModel, inputs: Mapping[str, Any], given: Mapping[str, Any], positions: int
-) -> Seen:
-    """Look at one picture as the untouched model does."""
-    settings = {name: inputs[name] for name in FEATURES if inputs.get(name) is not None}
-    ids = torch.full((1, positions), model.config.image_token_id)
-    (seen,) = adapter.see(model, {**settings, **given, "input_ids": ids}, Needs())
-    return seen
-
-
 def _made(
     adapter: Adapter, network: PreTrainedModel, picture: Image.Image, version: Version, images: Any
-) -> tuple[Tensor, Layout]:
+) -> tuple[Tensor, Geometry]:
     """Make the tiles (T, 3, h, w) of a version, as the processor makes those of a network with such tiles."""
     side = network.config.vision_config.image_size  # pixels
     square, canvases = {"height": side, "width": side}, [[side, side]]
@@ -188,7 +178,7 @@ def _made(
 
 
 def _look(
-    adapter: Adapter, model: PreTrainedModel, inputs: Mapping[str, Any], made: Sequence[tuple[Tensor, Layout]]
+    adapter: Adapter, model: PreTrainedModel, inputs: Mapping[str, Any], made: Sequence[tuple[Tensor, Geometry]]
 ) -> list[Seen]:
     """Look at pictures whose tiles are of one size: one `Seen` a picture."""
     tower, projector = adapter.tower(model), adapter.projector(model)
@@ -199,10 +189,11 @@ def _look(
     features = projector(torch.cat([states[layer][:, 1:] for layer in layers], -1))  # (sum of T, N, D)
     seen = []
     for own, (_, geometry) in zip(torch.split(features, [len(one) for one, _ in made]), made, strict=True):
-        layout = geometry.to(own.device)
-        own = own.masked_fill(~layout.valid[..., None], 0)
+        grid, valid, counts, _ = geometry.on(own.device)
+        own = own.masked_fill(~valid[..., None], 0)
         end = None if newline is None else newline.detach()
-        seen.append(Seen(layout.grid, layout.valid, own, newline=end, depth=len(blocks), heads=blocks[0].num_heads))
+        common = {"newline": end, "depth": len(blocks), "heads": blocks[0].num_heads, "counted": counts}
+        seen.append(Seen(grid, valid, own, **common))
     return seen
 
 

@@ -34,10 +34,16 @@ Signal = Callable[[Tensor, Tensor, int], Tensor]  # queries (T, 1 + N, D), keys 
 
 
 def cls_row(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """Softmax row of the CLS query over all keys, CLS key dropped and not renormalised: (T, H, N)."""
-    q, k = _heads(queries[:, :1], heads), _heads(keys, heads)
-    logits: Tensor = torch.einsum("tqhd,tnhd->thn", q, k) * q.shape[-1] ** -0.5
-    return logits.softmax(-1)[..., 1:]
+    """Softmax row of the CLS query over all keys, CLS key dropped and not renormalised: (T, H, N) float32.
+
+    The query of each head stands in a column of its own, zero outside its channels, so that one product with the keys
+    as they are gives all heads, and no copy of the keys is made.
+    """
+    width = queries.shape[-1] // heads
+    own = torch.eye(heads, dtype=queries.dtype, device=queries.device).repeat_interleave(width, 0) * width**-0.5
+    columns = queries[:, 0, :, None].detach() * own  # (T, D, H)
+    logits = torch.bmm(keys.detach(), columns)  # (T, 1 + N, H)
+    return logits.softmax(1, dtype=torch.float32)[:, 1:].transpose(1, 2)
 
 
 def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
@@ -118,6 +124,19 @@ def inputs_of(module: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
     with ExitStack() as hooked:
         if wanted:
             hooked.callback(hooks.before(module, keep, hooks.this_thread()).remove)
+        yield seen
+
+
+@contextmanager
+def outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Record what each call of a module gives (the projector's: features of all tiles, not yet packed)."""
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, _args: Any, output: Tensor) -> None:
+        seen.append(output.detach())
+
+    with ExitStack() as hooked:
+        hooked.callback(hooks.after(module, keep, hooks.this_thread()).remove)
         yield seen
 
 

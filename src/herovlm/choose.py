@@ -1,0 +1,97 @@
+"""Choose for every image of a call: those of one geometry and budget together, where the method is a fixed graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from herovlm.methods.base import Method
+from herovlm.types import Kept, Newlines, Seen
+
+SIGNALS = ("features", "cls", "relevance", "affinity", "dots", "hidden", "through")  # tensors of their own an image
+MAPS = ("attention", "keys", "queries", "received", "words")
+
+
+def together(
+    method: Method,
+    seen: Sequence[Seen],
+    budgets: Sequence[int],
+    newlines: Newlines | None,
+    shares: Sequence[float | None],
+) -> list[Kept]:
+    """Choose exactly its budget for each image, as `Method.keep` does for one.
+
+    Args:
+        method: Chooses.
+        seen: What the tower saw of each image; the same object twice is chosen for once.
+        budgets: Positions of each image.
+        newlines: Overrides the method's own rule.
+        shares: What the user said, one an image; None where it was no share.
+
+    Raises:
+        BudgetError: a budget is too small for this method.
+        MethodError: the method cannot work with what was seen.
+    """
+    fixed = method.traceable and (newlines or method.newlines or "none") == "none"
+    groups: dict[Any, dict[int, list[int]]] = {}  # of images that may be chosen for together, the same ones together
+    for i, (one, budget, share) in enumerate(zip(seen, budgets, shares, strict=True)):
+        shape = (id(one.grid), id(one.valid), _signature(one)) if fixed and budget < one.positions else id(one)
+        groups.setdefault((shape, budget, share), {}).setdefault(id(one), []).append(i)
+    kept: dict[int, Kept] = {}
+    for (_, budget, share), images in groups.items():
+        own = [seen[same[0]] for same in images.values()]
+        if len(own) == 1:
+            chosen = [method.keep(own[0], budget, newlines, share=share)]
+        else:
+            chosen = _mapped(method, own, budget, newlines, share)
+        kept |= {i: k for same, k in zip(images.values(), chosen, strict=True) for i in same}
+    return [kept[i] for i in range(len(seen))]
+
+
+def _mapped(
+    method: Method, seen: Sequence[Seen], budget: int, newlines: Newlines | None, share: float | None
+) -> list[Kept]:
+    """Choose for images that differ in their signals alone, by one pass of the method over all of them."""
+    first = seen[0]
+
+    def choose(signals: Mapping[str, Any]) -> dict[str, Any]:
+        kept = method.keep(replace(first, **signals), budget, newlines, share=share)
+        return {f.name: value for f in fields(kept) if isinstance(value := getattr(kept, f.name), Tensor | dict)}
+
+    made = torch.vmap(choose)(_stacked([_signals(one) for one in seen]))
+    return [Kept(**{name: _at(value, i) for name, value in made.items()}, spent=budget) for i in range(len(seen))]
+
+
+def _signals(seen: Seen) -> dict[str, Any]:
+    """Tensors of one image that differ from those of another of its geometry."""
+    single = {name: value for name in SIGNALS if (value := getattr(seen, name)) is not None}
+    return single | {name: dict(value) for name in MAPS if (value := getattr(seen, name))}
+
+
+def _signature(seen: Seen) -> Any:
+    """Names and shapes of what was recorded."""
+    signals = _signals(seen)
+    shapes = {
+        k: v.shape if isinstance(v, Tensor) else tuple((b, x.shape) for b, x in v.items()) for k, v in signals.items()
+    }
+    return tuple(shapes.items())
+
+
+def _stacked(signals: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
+    """Stack tensors of the same names, also those one level down."""
+    first = signals[0]
+    return {
+        name: torch.stack([one[name] for one in signals])
+        if isinstance(value, Tensor)
+        else _stacked([one[name] for one in signals])
+        for name, value in first.items()
+    }
+
+
+def _at(value: Any, i: int) -> Any:
+    """Take what belongs to one image."""
+    return value[i] if isinstance(value, Tensor) else {name: one[i] for name, one in value.items()}

@@ -1,0 +1,81 @@
+"""Where every visual position of an image comes from: known to the host before anything has run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from threading import Lock
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from herovlm.types import Counts, Grid
+
+MOST = 256  # geometries that are remembered
+
+
+class Here(NamedTuple):
+    """A geometry beside the features, as methods read it."""
+
+    grid: Grid
+    valid: Tensor  # (T, N) bool
+    counts: Counts
+    rank: Tensor  # (slots,) int64: which of the positions that the untouched model sends a slot of `grid.order` is; a
+    # newline that it does not send has the number of the position before it
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The tiles of one image, the order in which the model sends their patches and newlines, and how many they are."""
+
+    grid: Grid
+    valid: Tensor  # (T, N) bool: patches that the untouched model sends
+    _here: dict[torch.device, Here] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """How many positions there are."""
+        return Counts.read(self.grid, self.valid)
+
+    @property
+    def positions(self) -> int:
+        """Visual positions the untouched model sends, newlines included."""
+        return self.counts.positions
+
+    @cached_property
+    def on_sent(self) -> Tensor:
+        """Which slots of `grid.order` the untouched model sends: (slots,) bool."""
+        return self.grid.on_slots(self.valid, self.grid.sent)
+
+    @cached_property
+    def rank(self) -> Tensor:
+        """Which of the positions that are sent a slot is, or comes behind: (slots,) int64."""
+        return (self.on_sent.cumsum(0) - 1).clamp(min=0)
+
+    def on(self, device: torch.device) -> Here:
+        """Bring the geometry beside the features, once a device."""
+        here = self._here.get(device)
+        if here is None:
+            grid, valid = self.grid, self.valid.to(device)
+            moved = replace(grid, order=grid.order.to(device), row=grid.row.to(device), sent=grid.sent.to(device))
+            here = self._here[device] = Here(moved, valid, replace(self.counts, valid=valid), self.rank.to(device))
+        return here
+
+
+def remembered(key: Any, make: Callable[[], Geometry]) -> Geometry:
+    """Return the geometry that belongs to a key, made at most once while few enough are in use."""
+    with _lock:
+        found = _known.get(key)
+    if found is None:
+        found = make()
+        with _lock:
+            if len(_known) >= MOST:
+                _known.clear()
+            found = _known.setdefault(key, found)
+    return found
+
+
+_known: dict[Any, Geometry] = {}
+_lock = Lock()

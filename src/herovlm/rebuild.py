@@ -1,0 +1,195 @@
+"""The way back: fewer placeholders, the same padding side, and the features that were kept, gathered by index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from herovlm.adapters import positions, refuse
+from herovlm.adapters.base import VISION_INPUTS
+from herovlm.errors import MethodError, UnsupportedError
+from herovlm.plan import Plan
+from herovlm.types import Kept, Seen, Short
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Source(NamedTuple):
+    """Where the features of an image lie."""
+
+    features: Tensor  # (patches, D): of this image, or of all that were looked at with it
+    start: int  # which row is the first of this image
+
+
+def rebuild(
+    model: PreTrainedModel,
+    plan: Plan,
+    seen: Sequence[Seen],
+    kept: Sequence[Kept],
+    sources: Sequence[Source],
+    *,
+    original: bool = False,
+) -> Short:
+    """Make the shorter inputs.
+
+    When everything was kept, the prompt is left exactly as it was.  `original` keeps the position ids of the untouched
+    prompt; otherwise the short prompt is numbered 0, 1, ... as usual.
+
+    Raises:
+        UnsupportedError: a combination that would be silently wrong.
+    """
+    prompt = plan.prompt
+    refuse.position_options(plan.inputs, prompt.full_positions, original)
+    rest = {name: value for name, value in plan.inputs.items() if name not in VISION_INPUTS}
+    slots = _slots(seen, kept)
+    pooled = _by_prompt(plan, _features(seen, kept, sources, slots))
+    whole = all(_whole(s, k) for s, k in zip(seen, kept, strict=True))
+
+    def true_columns() -> list[Tensor]:
+        return _columns(plan, seen, slots)
+
+    if not whole:
+        rest = _shorter(rest, plan, [k.positions for k in kept], true_columns, original)
+        if original:
+            refuse.original_positions(model, prompt.length(plan.inputs))
+    # One tensor a prompt, not an image: generate() repeats the entries of this list for beams and return
+    # sequences, and transformers 5.18 would repeat image by image and so mix the images of one prompt.
+    rest["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
+    return Short(rest, tuple(seen), tuple(kept), true_columns, prompt.image, whole)
+
+
+def settled(seen: Sequence[Seen], kept: Sequence[Kept], original: bool) -> list[Kept]:
+    """Check what methods kept that are no fixed graph, and count it: the host waits once for all of them.
+
+    Raises:
+        MethodError: a method kept padding.
+        UnsupportedError: newlines that the untouched prompt has no position for, with its positions.
+    """
+    open_ = [i for i, one in enumerate(kept) if one.spent is None]
+    if not open_:
+        return list(kept)
+    told = []
+    for one, s in ((kept[i], seen[i]) for i in open_):
+        patches, newlines = one.mask.sum() + one.newlines.sum(), one.newlines & ~s.grid.sent
+        told.append(torch.stack([patches, (one.mask & ~s.valid).any().long(), newlines.any().long()]))
+    found = list(kept)
+    for i, (count, padding, beyond) in zip(open_, torch.stack(told).tolist(), strict=True):
+        if padding:
+            raise MethodError("the method kept patches that lie wholly in padding; Kept.mask must be within Seen.valid")
+        if original and beyond:
+            raise UnsupportedError(
+                "positions='original' with newlines of the padded canvas: the untouched prompt has no position for "
+                "them; use positions='compact', or newlines='touched', 'all' or 'none'"
+            )
+        found[i] = replace(kept[i], spent=count, beyond=bool(beyond))
+    return found
+
+
+def _slots(seen: Sequence[Seen], kept: Sequence[Kept]) -> list[Tensor]:
+    """Find the slots of the order that were kept, in the order the LLM reads them: (kept positions,) int64 an image.
+
+    Images of one geometry that keep equally many go together.
+    """
+    found: list[Tensor] = [torch.empty(0)] * len(seen)
+    alike: dict[tuple[int, int], list[int]] = {}
+    for i, (s, k) in enumerate(zip(seen, kept, strict=True)):
+        alike.setdefault((id(s.grid), k.positions), []).append(i)
+    for (_, count), images in alike.items():
+        order = seen[images[0]].grid.order
+        flat = [torch.cat((kept[i].mask.flatten(), kept[i].newlines.flip(0))) for i in images]  # newline r is at -1 - r
+        on = torch.stack(flat)[:, order].byte()
+        rows = on.argsort(dim=1, descending=True, stable=True)[:, :count]  # nonzero, of a number that is known
+        for i, row in zip(images, rows.unbind(), strict=True):
+            found[i] = row
+    return found
+
+
+def _features(
+    seen: Sequence[Seen], kept: Sequence[Kept], sources: Sequence[Source], slots: Sequence[Tensor]
+) -> list[Tensor]:
+    """Gather embeddings for the LLM in slot order, (kept positions, D) an image; one gather for all of a source."""
+    found: list[Tensor] = []
+    for run in _runs(sources):
+        source, newline = sources[run[0]].features, seen[run[0]].newline
+        order = [seen[i].grid.order[slots[i]] for i in run]
+        rows = torch.cat([one.clamp(min=0) + sources[i].start for i, one in zip(run, order, strict=True)])
+        values = source[rows]
+        if newline is not None:
+            values = torch.where(torch.cat(order).lt(0)[:, None], newline.to(values), values)
+        found += torch.split(values, [len(one) for one in order])
+    for i, own in enumerate(kept):
+        if own.features is not None:  # made by the method, in the order of the mask
+            place = seen[i].grid.order[slots[i]]
+            rows = (own.mask.flatten().cumsum(0) - 1)[place.clamp(min=0)].clamp(min=0)
+            found[i] = torch.where(place.lt(0)[:, None], found[i], own.features.to(found[i])[rows])
+    return found
+
+
+def _runs(sources: Sequence[Source]) -> list[list[int]]:
+    """Group neighbouring images whose features lie together."""
+    runs: list[list[int]] = []
+    for i, source in enumerate(sources):
+        if runs and sources[runs[-1][0]].features is source.features:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return runs
+
+
+def _by_prompt(plan: Plan, features: Sequence[Tensor]) -> list[Tensor]:
+    """Put the embeddings of the images of one prompt behind each other."""
+    found: dict[int, list[Tensor]] = {}
+    for row, own in zip(plan.rows, features, strict=True):
+        found.setdefault(row, []).append(own)
+    return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in found.values()]
+
+
+def _whole(seen: Seen, kept: Kept) -> bool:
+    """Return whether a record keeps exactly what the untouched model sends."""
+    same = seen.resized is None and kept.positions == seen.counts.positions and not kept.beyond
+    return same and kept.features is None
+
+
+def _columns(plan: Plan, seen: Sequence[Seen], slots: Sequence[Tensor]) -> list[Tensor]:
+    """List the columns of each prompt that stay, ascending, beside the features.
+
+    A newline of the padded canvas that the untouched model does not send repeats the placeholder before it.
+    """
+    visual = []
+    for image, place, s, own in zip(plan.images, plan.places, seen, slots, strict=True):
+        where = place.to(own.device)
+        if s.resized is None:
+            visual.append(where[image.on(own.device).rank[own]])
+        else:  # a smaller picture stands in the first columns of the one that came
+            visual.append(where[: len(own)])
+    return positions.columns(plan.prompt, plan.rows, visual)
+
+
+def _shorter(
+    inputs: dict[str, Any], plan: Plan, counts: Sequence[int], true_columns: Callable[[], list[Tensor]], original: bool
+) -> dict[str, Any]:
+    """Shorten everything that is as long as the prompt; `original` also gathers the positions."""
+    prompt, short = plan.prompt, dict(inputs)
+    left = plan.short_columns(counts)
+    ids = inputs["input_ids"]
+    short["input_ids"] = positions.gather(prompt.ids, left, prompt.pad, prompt.left).to(ids.device)
+    short["attention_mask"] = positions.gather(prompt.mask, left, 0, prompt.left).to(ids.device)
+    given = {name: fill for name, fill in positions.GATHERED.items() if isinstance(inputs.get(name), Tensor)}
+    places = short.pop("position_ids", None)
+    if given or original:
+        stay = true_columns()
+        for name, fill in given.items():
+            short[name] = positions.gather(inputs[name], stay, fill, prompt.left)
+    if original:
+        places = prompt.full_positions.to(ids.device) if places is None else places
+        short["position_ids"] = positions.gather(places, stay, 0, prompt.left)
+        # Gaps in the positions look like packed sequences to transformers when there is no cache (a silently wrong
+        # mask); the key also turns `generate(**short, use_cache=False)` into a TypeError.
+        short["use_cache"] = True
+    return short
