@@ -19,7 +19,7 @@ import numpy as np
 import record
 import torch
 
-from herovlm import api
+from herovlm import see
 from herovlm.cost import shapes
 from herovlm.cost.clock import Samples, Way, race, timed
 
@@ -36,8 +36,8 @@ def ways(model: Any) -> dict[str, Way]:
 
     def select(batch: int, size: tuple[int, int]) -> Way:
         inputs = shapes.prompt(model, batch, size)
-        seen = api.look(model, inputs, options)
-        return timed(lambda: api.choose(model, inputs, options, seen), model.device)
+        seen = see(model, inputs, options)
+        return timed(lambda: seen.drop(options), model.device)
 
     return {name: select(*size) for name, size in sizes.items()}
 

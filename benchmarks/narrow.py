@@ -44,18 +44,18 @@ def ways(model: Any) -> dict[str, Callable[[], Any]]:
     depth = adapter.depth(model)
     needs = {name: parse(name).needs(depth) for name in ("hero", "vtc_cls")}
 
-    def score(_kind: Any, looked_at: torch.Tensor, _prompts: list[int]) -> torch.Tensor:
-        return looked_at.float().sum(-1)
+    images = adapter.layouts(model, inputs)
+    look = partial(adapter.see, model, inputs, images)
 
     def plain() -> None:
         with mock.patch.object(shortcut, "taken", return_value=nullcontext()):
-            adapter.see(model, inputs, needs["hero"], score)
+            look(needs["hero"])
 
     found: dict[str, Callable[[], Any]] = {"plain": plain}
-    found |= {name: partial(adapter.see, model, inputs, need, score) for name, need in needs.items()}
+    found |= {name: partial(look, need) for name, need in needs.items()}
     (middle,) = resolve((MIDDLE,), depth)
     cuts = {str(share): Narrow(min(middle, depth - 3), share) for share in SHARES}  # features come two blocks later
-    return found | {name: partial(adapter.see, model, inputs, needs["hero"], score, cut) for name, cut in cuts.items()}
+    return found | {name: partial(look, needs["hero"], cut) for name, cut in cuts.items()}
 
 
 @torch.no_grad()

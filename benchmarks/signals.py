@@ -38,7 +38,7 @@ def ways(model: Any) -> dict[str, Callable[[], None]]:
     """The four ways to see one image."""
     adapter, hero, inputs = registry.adapter(model), parse(METHOD), shapes.prompt(model)
     tower, tiles = adapter.tower(model), adapter.tiles(model, inputs).flatten(0, -4)  # (T, 3, height, width)
-    layout = adapter.layouts(model, inputs)[0].to(tiles.device)
+    here = adapter.layouts(model, inputs)[0].on(tiles.device)
     needs = hero.needs(adapter.depth(model))
 
     def plain() -> None:
@@ -50,7 +50,7 @@ def ways(model: Any) -> dict[str, Callable[[], None]]:
         cls = states[:, 0].float()
         cosine = relevance.score(model, "tower", [shapes.QUESTION], cls, [0] * len(tiles))
         told = {"attention": rows, "cls": cls, "relevance": cosine, "depth": adapter.depth(model)}
-        seen = Seen(layout.grid, layout.valid, **told)
+        seen = Seen(here.grid, here.valid, counted=here.counts, **told)
         hero.keep(seen, Share(KEEP).of(seen.positions))
 
     def drop() -> None:

@@ -27,8 +27,10 @@ from herovlm.errors import (
 
 if TYPE_CHECKING:
     from herovlm.api import drop, dropping
+    from herovlm.request import Request
     from herovlm.spec import parse
     from herovlm.types import Grid, Kept, Needs, Seen, Short
+    from herovlm.view import View, see
     from herovlm.viz.show import show
 
 __version__ = "0.1.0"
@@ -40,8 +42,11 @@ _LAZY = {
     "Grid": "types",
     "Kept": "types",
     "Needs": "types",
+    "Request": "request",
     "Seen": "types",
     "Short": "types",
+    "View": "view",
+    "see": "view",
     "show": "viz.show",
 }
 
@@ -56,15 +61,18 @@ __all__ = [
     "ModelError",
     "Needs",
     "PictureError",
+    "Request",
     "Seen",
     "SetupError",
     "Short",
     "TextTowerError",
     "UnsupportedError",
     "UsageError",
+    "View",
     "drop",
     "dropping",
     "parse",
+    "see",
     "show",
 ]
 

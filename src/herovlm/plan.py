@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,16 @@ class Plan:
     def places(self) -> tuple[Tensor, ...]:
         """The columns of each image's placeholders: (positions,) int64 each."""
         return torch.split(self.prompt.placeholders[:, 1], [image.positions for image in self.images])
+
+    def take(self, rows: Sequence[int]) -> tuple[Plan, list[int]]:
+        """Plan for some of the prompts, any of them more than once; and which of the images theirs are."""
+        order, prompt = list(rows), self.prompt
+        taken = [(new, i) for new, row in enumerate(order) for i, own in enumerate(self.rows) if own == row]
+        some = replace(prompt, ids=prompt.ids[order], mask=prompt.mask[order])
+        device = self.inputs["input_ids"].device
+        tokens = {"input_ids": some.ids.to(device), "attention_mask": some.mask.to(device)}
+        images = [i for _, i in taken]
+        return Plan(tokens, some, tuple(self.images[i] for i in images), tuple(new for new, _ in taken)), images
 
     def short_columns(self, counts: Sequence[int]) -> list[Tensor]:
         """List columns that are left when each image keeps so many positions, whichever: all placeholders are alike.

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from herovlm import budget, choose, rebuild, registry
-from herovlm.adapters import narrow, positions, question, refuse, relevance, smaller, words
+from herovlm.adapters import narrow, offload, positions, refuse, relevance, smaller, words
+from herovlm.adapters import question as questions
 from herovlm.adapters.base import Adapter, Look
 from herovlm.adapters.narrow import Narrow
 from herovlm.errors import InputsError, MethodError, UsageError
 from herovlm.plan import Plan, plan_of
 from herovlm.rebuild import Source
-from herovlm.types import Compared, Kept, Needs, Seen, Short
+from herovlm.types import Compared, Kept, Needs, Relevance, Seen, Short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     from herovlm.request import Request
 
 
-def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request) -> View:
+def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request, needs: Needs | None = None) -> View:
     """Run the vision tower once over the pictures of a call, and record what all the requests need.
 
     Args:
         model: as for `herovlm.drop`.
         inputs: what the model's processor returned.
         requests: what will be asked of the view; others may be asked too, if they need nothing else.
+        needs: what to record besides.
 
     Raises:
         HeroError: as `herovlm.drop`; what is wrong with inputs or budgets is found before the tower runs.
@@ -46,12 +48,13 @@ def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request) -
     (depth,) = depths
     looks: dict[Narrow | None, tuple[Needs, Look]] = {}
     if plan.images:
-        wanted: dict[Narrow | None, list[Needs]] = {}
+        wanted: dict[Narrow | None, list[Needs]] = {} if needs is None else {None: [needs]}
         for request in bound:
             if request.all or not request.method.smaller:
                 wanted.setdefault(request.cut(depth), []).append(request.needs(depth))
-        for cut, needs in wanted.items():
-            looks[cut] = (union(needs), family.see(model, plan.inputs, plan.images, union(needs), cut))
+        for cut, all_needs in wanted.items():
+            joint = union(all_needs)
+            looks[cut] = (joint, family.see(model, plan.inputs, plan.images, joint, cut))
     return View(model, family, plan, depth, looks, tuple(range(len(plan.images))))
 
 
@@ -74,7 +77,7 @@ def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Adapt
 
 
 def union(needs: Sequence[Needs]) -> Needs:
-    """What all together want recorded; of the kinds of relevance the first (both are made of the same record)."""
+    """Return what all together want recorded; for relevance by the original CLIP the tower has nothing to record."""
 
     def blocks(name: str) -> tuple[int, ...]:
         return tuple(sorted({block for need in needs for block in getattr(need, name)}))
@@ -82,8 +85,7 @@ def union(needs: Sequence[Needs]) -> Needs:
     return Needs(
         attention=blocks("attention"),
         cls=any(need.cls for need in needs),
-        relevance=next((need.relevance for need in needs if need.relevance == "tower"), None)
-        or next((need.relevance for need in needs if need.relevance), None),
+        relevance="tower" if any(need.relevance == "tower" for need in needs) else None,
         affinity=any(need.affinity for need in needs),
         dots=any(need.dots for need in needs),
         keys=blocks("keys"),
@@ -94,8 +96,9 @@ def union(needs: Sequence[Needs]) -> Needs:
 
 
 def covers(recorded: Needs, needs: Needs) -> bool:
-    """Return whether nothing is needed that was not recorded, but for what the question is compared with later."""
-    return union([recorded, replace(needs, relevance=None, words=())]) == recorded
+    """Return whether the tower recorded all that is needed; questions are asked later."""
+    relevance: Relevance | None = "tower" if needs.relevance == "tower" else None
+    return union([recorded, replace(needs, relevance=relevance, words=())]) == recorded
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +116,23 @@ class Choice:
         """Make the shorter inputs."""
         original = self.request.positions == "original"
         return rebuild.rebuild(self.view.model, self.view.plan, self.seen, self.kept, self.sources, original=original)
+
+
+@torch.no_grad()
+def together(prompts: Sequence[tuple[Choice, int]]) -> Short:
+    """Make the shorter inputs of single prompts, chosen by several requests of one view, as one batch.
+
+    Args:
+        prompts: a choice, and which of its prompts; all with the same `positions`.
+    """
+    view, request = prompts[0][0].view, prompts[0][0].request
+    plan, images = view.plan.take([row for _, row in prompts])
+    chosen = [choice for choice, row in prompts for own in view.plan.rows if own == row]
+    seen, kept, sources = (
+        [getattr(choice, name)[image] for choice, image in zip(chosen, images, strict=True)]
+        for name in ("seen", "kept", "sources")
+    )
+    return rebuild.rebuild(view.model, plan, seen, kept, sources, original=request.positions == "original")
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,74 +186,70 @@ class View:
         rows = positions.samples_of(prompt, [image.positions for image in images])
         return replace(self, plan=Plan(inputs, prompt, images, tuple(rows)), pictures=tuple(pictures))
 
-    def _asked(self, request: Request) -> tuple[list[Seen], list[Source]]:
+    @torch.no_grad()
+    def seen(
+        self,
+        needs: Needs,
+        question: str | Sequence[str] | None = None,
+        processor: Any = None,
+        narrowed: Narrow | None = None,
+    ) -> tuple[Seen, ...]:
+        """Return what was seen of each image of the prompts, in prompt order.
+
+        Args:
+            needs: what is wanted; `see` must have recorded it.
+            question: one for all or one a prompt; None reads it from the tokens.
+            processor: reads the question; None takes the tokenizer beside the model's weights.
+            narrowed: where the tower was narrowed.
+
+        Raises:
+            UsageError: it was not recorded.
+            HeroError: there is no question, or nothing that could score it.
+        """
+        look = self._look(needs, narrowed)
+        seen = tuple(look.seen[picture] for picture in self.pictures)
+        if not needs.question:
+            return seen
+        asked = self._questions(question, processor)
+        made = compared(self, needs, look, asked)
+        if needs.words:
+            rows = self.plan.rows
+            spelled = {row: words.embed(self.model, processor, asked[row], needs.words) for row in set(rows)}
+            made = [{**own, "words": spelled[row]} for own, row in zip(made, rows, strict=True)]
+        return tuple(replace(one, **own) for one, own in zip(seen, made, strict=True))
+
+    def _asked(self, request: Request) -> tuple[Sequence[Seen], list[Source]]:
         """What a request sees of each image, the question included, and where its features lie."""
         if not self.pictures:
             return [], []
         if request.method.smaller and not request.all:
             resized = smaller.see(self.family, self.model, self.plan, request.spend, request.processor)
-            return list(resized), [Source(_flat(one), 0) for one in resized]
-        needs, look = self._look(request)
-        patches = look.features.shape[1]
-        flat = look.features.flatten(0, 1)
-        sources = [Source(flat, look.starts[picture] * patches) for picture in self.pictures]
-        seen = [look.seen[picture] for picture in self.pictures]
-        return self._compared(request, needs, look, seen), sources
-
-    def _look(self, request: Request) -> tuple[Needs, Look]:
-        """Find what was recorded for a request."""
+            return resized, [Source(one.features.flatten(0, 1), 0) for one in resized if one.features is not None]
         needs, cut = request.needs(self.depth), request.cut(self.depth)
-        recorded, look = self.looks.get(cut, (None, None))
+        look = self._look(needs, cut)
+        flat, patches = look.features.flatten(0, 1), look.features.shape[1]
+        sources = [Source(flat, look.starts[picture] * patches) for picture in self.pictures]
+        return self.seen(needs, request.question, request.processor, cut), sources
+
+    def _look(self, needs: Needs, narrowed: Narrow | None) -> Look:
+        """Find a run of the tower that recorded what is needed."""
+        recorded, look = self.looks.get(narrowed, (None, None))
         if recorded is None or look is None or not covers(recorded, needs):
-            raise UsageError(f"this view has not recorded what {request.method} needs; name the request in see()")
-        return needs, look
+            raise UsageError("this view has not recorded what is needed; name the request, or its needs, in see()")
+        return look
 
-    def _compared(self, request: Request, needs: Needs, look: Look, seen: list[Seen]) -> list[Seen]:
-        """Put beside each image what it has to do with the question of its prompt."""
-        if not needs.question:
-            return seen
-        asked, rows = self._questions(request), self.plan.rows
-        made: list[dict[str, Any]] = [{} for _ in seen]
-
-        def compare(name: str, kind: Compared, images: Sequence[int], looked_at: Sequence[Tensor]) -> None:
-            if images:
-                prompts = [rows[image] for image, own in zip(images, looked_at, strict=True) for _ in own]
-                scores = relevance.score(self.model, kind, asked, _joined(looked_at), prompts)
-                for image, part in zip(images, torch.split(scores, [len(own) for own in looked_at]), strict=True):
-                    made[image][name] = part
-
-        counts = [len(one.valid) for one in look.seen]
-        tiles = [slice(start, start + count) for start, count in zip(look.starts, counts, strict=True)]
-        at = [tiles[picture] for picture in self.pictures]
-        if needs.relevance is not None:  # a lone tile has nothing to be compared with
-            several = [image for image, own in enumerate(at) if own.stop - own.start > 1]
-            pixels = needs.relevance == "clip" and bool(several)
-            source = self.family.tiles(self.model, self.plan.inputs).to(look.states.device) if pixels else look.states
-            compare(
-                "relevance", needs.relevance, several, [source[at[i]] if pixels else source[at[i], 0] for i in several]
-            )
-        if needs.affinity:
-            compare("affinity", "tower", range(len(at)), [look.states[own, 1:].float() for own in at])
-        if needs.dots and look.hidden is not None:
-            compare("dots", "dots", range(len(at)), [look.hidden[own].float() for own in at])
-        if needs.words:
-            spelled = {row: words.embed(self.model, request.processor, asked[row], needs.words) for row in set(rows)}
-            for image, row in enumerate(rows):
-                made[image]["words"] = spelled[row]
-        return [replace(one, **own) for one, own in zip(seen, made, strict=True)]
-
-    def _questions(self, request: Request) -> list[str]:
+    def _questions(self, asked: str | Sequence[str] | None, processor: Any) -> list[str]:
         """One question a prompt: given, or read from the tokens."""
         prompt = self.plan.prompt
         count = len(prompt.ids)
-        if isinstance(request.question, str):
-            return [request.question] * count
-        if request.question is not None:
-            if len(request.question) != count:
-                raise InputsError(f"{len(request.question)} questions for {count} prompts; give one, or one a prompt")
-            return list(request.question)
-        tokenizer = question.tokenizer_of(request.processor, self.model)
-        return [question.from_ids(i, m, prompt.image, tokenizer) for i, m in zip(prompt.ids, prompt.mask, strict=True)]
+        if isinstance(asked, str):
+            return [asked] * count
+        if asked is not None:
+            if len(asked) != count:
+                raise InputsError(f"{len(asked)} questions for {count} prompts; give one, or one a prompt")
+            return list(asked)
+        tokenizer = questions.tokenizer_of(processor, self.model)
+        return [questions.from_ids(i, m, prompt.image, tokenizer) for i, m in zip(prompt.ids, prompt.mask, strict=True)]
 
     def _chosen(self, request: Request, seen: Sequence[Seen]) -> list[Kept]:
         """Choose for every image."""
@@ -259,11 +275,31 @@ class View:
         return made
 
 
-def _flat(seen: Seen) -> Tensor:
-    if seen.features is None:
-        raise UsageError("the features of a smaller picture were not recorded")
-    return seen.features.flatten(0, 1)
+def compared(view: View, needs: Needs, look: Look, asked: Sequence[str]) -> list[dict[str, Any]]:
+    """Compare each image with the question of its prompt: the fields of `Seen` that this makes, one dict an image."""
+    made: list[dict[str, Any]] = [{} for _ in view.pictures]
 
+    def compare(name: str, kind: Compared, images: Sequence[int], looked_at: Sequence[Tensor]) -> None:
+        if not images:
+            return
+        prompts = [view.plan.rows[image] for image, own in zip(images, looked_at, strict=True) for _ in own]
+        joined = looked_at[0] if len(looked_at) == 1 else torch.cat(list(looked_at))
+        scores = relevance.score(view.model, kind, asked, joined, prompts)
+        for image, part in zip(images, torch.split(scores, [len(own) for own in looked_at]), strict=True):
+            made[image][name] = part
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    every = range(len(made))
+    tiles = [slice(look.starts[i], look.starts[i] + len(look.seen[i].valid)) for i in view.pictures]
+    if needs.relevance is not None:
+        several = [
+            image for image in every if len(look.seen[view.pictures[image]].valid) > 1
+        ]  # a lone tile has nothing
+        source = look.states[:, 0]  # to be compared with
+        if needs.relevance == "clip" and several:
+            source = offload.beside(view.family.tiles(view.model, view.plan.inputs), source.device)
+        compare("relevance", needs.relevance, several, [source[tiles[image]] for image in several])
+    if needs.affinity:
+        compare("affinity", "tower", every, [look.states[own, 1:] for own in tiles])
+    if needs.dots and look.hidden is not None:
+        compare("dots", "dots", every, [look.hidden[own] for own in tiles])
+    return made

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from herovlm import registry, spec
-from herovlm.adapters import relevance
+from herovlm import registry, see, spec
 from herovlm.budget import Share
 from herovlm.demo import WEIGHTS, load, scenes
 from herovlm.types import Needs, Seen
@@ -45,10 +44,7 @@ def views(model: Any, processor: Any, limit: int) -> Iterator[tuple[data.Picture
         picture = data.picture(seed)
         for question, item in looked_up(picture):
             inputs = processor(images=picture.scene.image, text=words.prompt(question.text), return_tensors="pt")
-            asked = [question.text]
-            (seen,) = adapter.see(
-                model, inputs, needs, lambda kind, at, rows, asked=asked: relevance.score(model, kind, asked, at, rows)
-            )
+            (seen,) = see(model, inputs, needs=needs).seen(needs, question.text)
             digits = torch.tensor([int(char) for char in item.text if char != "."])
             yield picture, question, seen, (picture.targets[..., 2:] == digits).all(-1)
 

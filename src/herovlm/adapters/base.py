@@ -179,7 +179,9 @@ def _told_apart(
     counts = [len(one.valid) for one in here]
     valid = here[0].valid if len(here) == 1 else torch.cat([one.valid for one in here])
     features = features.masked_fill(~valid[..., None], 0)
-    parts = {name: torch.split(offload.beside(x, features.device), counts) for name, x in single.items() if x is not None}
+    parts = {
+        name: torch.split(offload.beside(x, features.device), counts) for name, x in single.items() if x is not None
+    }
     parts["features"] = torch.split(features, counts)
     of = {name: {b: torch.split(x, counts) for b, x in blocks.items()} for name, blocks in maps.items()}
     seen = []

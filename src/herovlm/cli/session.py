@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from herovlm import api, budget
+from herovlm import api, budget, see
 from herovlm.adapters.compat import cache_in
 from herovlm.cli import load
 from herovlm.cost.clock import Clock, race
@@ -80,10 +80,10 @@ class Session:
         inputs, options = self.inputs(pictures, question), self._options(question, method, keep)
         clock = Clock(self.model.device)
         marks = [clock.start()]
-        seen = api.look(self.model, inputs, options)
+        view = see(self.model, inputs, options)
         marks.append(clock.mark())
         pulse()
-        short = api.choose(self.model, inputs, options, seen)
+        short = view.drop(options)
         marks.append(clock.mark())
         with api.reading(self.model, short, options) as record:
             self._check_length(short, new_tokens)

@@ -14,6 +14,7 @@ from herovlm import api, registry
 from herovlm.adapters import compat, shortcut
 from herovlm.cost import theory
 from herovlm.types import Needs, Seen
+from herovlm.view import see
 
 
 @torch.no_grad()
@@ -30,9 +31,9 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Opti
     """
     config: Any = model.config
     text, cutter = config.get_text_config(), api.cutter_of(model, options)
-    seen = api.look(model, inputs, options)
+    view = see(model, inputs, options)
     with FlopCounterMode(display=False) as counter:
-        short = api.choose(model, inputs, options, seen)
+        short = view.drop(options)
     if cutter is None:
         out: Any = model(**short, use_cache=True, logits_to_keep=1)
     else:
@@ -41,17 +42,17 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Opti
             out = model(**short, use_cache=True, logits_to_keep=1)
     cache = compat.cache_in(out)
     lengths = [layer.get_seq_length() for layer in cache.layers]
-    batch, tiles = len(inputs["input_ids"]), sum(len(one.valid) for one in seen)
+    batch, tiles = len(inputs["input_ids"]), sum(len(one.valid) for one in short.seen)
     needs = Needs() if options.all else options.method.needs(registry.adapter(model).depth(model))
     flops = {
-        "vision": sum(_vision(model, inputs, needs, one) for one in seen),
+        "vision": sum(_vision(model, inputs, needs, one) for one in short.seen),
         "selection": theory.signals(config.vision_config, needs, tiles) + counter.get_total_flops(),
         "prefill": batch * theory.prefill(text, lengths),
     }
     return {
-        "positions": sum(kept.positions for kept in short.kept) // len(seen),
-        "of": sum(one.positions for one in seen) // len(seen),
-        "tiles": tiles // len(seen),
+        "positions": sum(kept.positions for kept in short.kept) // len(short.seen),
+        "of": sum(one.positions for one in short.seen) // len(short.seen),
+        "tiles": tiles // len(short.seen),
         **flops,
         "first_token": sum(flops.values()),
         "decode": batch * theory.decode(text, lengths),

@@ -16,6 +16,7 @@ from herovlm import api, registry
 from herovlm.cost.clock import Clock, Way
 from herovlm.cost.memory import peak
 from herovlm.cost.shapes import of_length
+from herovlm.view import see
 
 GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "use_cache": True}
 
@@ -39,9 +40,9 @@ def answering(
     def run() -> dict[str, float]:
         with peak(model.device) as memory:
             marks = [clock.start()]
-            seen = api.look(model, inputs, options)
+            view = see(model, inputs, options)
             marks.append(clock.mark())
-            short = api.choose(model, inputs, options, seen)
+            short = view.drop(options)
             marks.append(clock.mark())
             if cutter is not None:
                 cutter.arm(short, again=True)

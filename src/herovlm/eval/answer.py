@@ -6,7 +6,7 @@ One look of the tower serves all methods and questions; methods before the LLM t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from herovlm import api, registry
-from herovlm.adapters import refuse, relevance, words
-from herovlm.budget import fits
+from herovlm import api
+from herovlm.adapters import refuse
 from herovlm.errors import HeroError, InputsError, ModelError, SetupError, reason
 from herovlm.eval.plan import Config
 from herovlm.prompt import prompt
-from herovlm.types import Compared, Kept, Needs, Relevance, Seen, Short
+from herovlm.types import Short
+from herovlm.view import Choice, View, see, together
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,10 +55,14 @@ class Row:
 
     config: Config
     question: int
-    seen: Seen
-    kept: Kept
+    choice: Choice  # of all questions under this configuration
     length: int  # of the short prompt
     seconds: float
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Visual positions sent, and of how many."""
+        return self.choice.kept[self.question].positions, self.choice.seen[self.question].positions
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,6 @@ class Sheet:
     rows: list[Row]
     refused: dict[Config, str]
     failed: dict[Config, str]
-    ids: Tensor  # (Q, L) the untouched prompts
-    mask: Tensor  # (Q, L)
     vision: float  # seconds of the look
 
     def without(self, config: Config, error: Exception) -> None:
@@ -81,10 +83,10 @@ class Sheet:
         """Rows that may share batches."""
         return [list(group) for _, group in groupby(sorted(self.rows, key=_alike), key=_alike)]
 
-    def inputs(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """The untouched prompts of some rows."""
-        where = [row.question for row in rows]
-        return {"input_ids": self.ids[where], "attention_mask": self.mask[where]}
+
+def short_of(rows: Sequence[Row]) -> Short:
+    """Make the shorter inputs of rows that share a batch."""
+    return together([(row.choice, row.question) for row in rows])
 
 
 @dataclass(frozen=True)
@@ -121,18 +123,18 @@ class Reader:
         """
         refuse.model(self.model)
         inputs, ids, mask = self._inputs(image, questions)
-        start, looks = self._clock(), None
+        start, common = self._clock(), None
         try:
-            looks = self._looks(inputs, questions, configs)
+            common = see(self.model, inputs, *[one.options for one in configs])
         except (SetupError, ModelError):
             raise
         except Exception:  # what one method wants recorded cannot be: each looks alone, and one of them is to blame
-            looks = None
-        sheet = Sheet([], {}, {}, ids, mask, self._clock() - start)
+            common = None
+        sheet = Sheet([], {}, {}, self._clock() - start)
         for config in configs:
             try:
-                own = self._smaller(config, inputs, len(questions)) or looks
-                sheet.rows.extend(self._rows(config, own or self._looks(inputs, questions, [config]), mask))
+                view = see(self.model, inputs, config.options) if common is None else common
+                sheet.rows.extend(self._rows(config, view.under(ids, mask, [0] * len(questions)), questions))
             except SetupError:
                 raise
             except Exception as error:
@@ -153,72 +155,28 @@ class Reader:
             raise InputsError(f"{type(self.processor).__name__} writes placeholders in a way that eval does not know")
         return inputs, ids, mask
 
-    def _looks(
-        self, inputs: Any, questions: Sequence[str], configs: Sequence[Config]
-    ) -> dict[Relevance | None, list[Seen]]:
-        """Look once (once more where methods score the question by another CLIP): one `Seen` a question."""
-        depth = registry.adapter(self.model).depth(self.model)
-        needs = [one.options.needs(depth) for one in configs]
-        kinds: list[Relevance | None] = list(dict.fromkeys(n.relevance for n in needs if n.relevance))
-        kinds = kinds or [None]
-        looks: dict[Relevance | None, list[Seen]] = {}
-        for kind in kinds:
-            looks[kind] = self._see(inputs, questions, union([n for n in needs if n.relevance in (kind, None)]))
-        return {**looks, None: looks[kinds[0]]}
-
-    def _see(self, inputs: Any, questions: Sequence[str], needs: Needs) -> list[Seen]:
-        """Run the tower once, and score what it saw by every question."""
-        scored: list[tuple[Compared, Tensor, list[int]]] = []
-
-        def score(kind: Compared, looked_at: Tensor, rows: list[int]) -> Tensor:
-            scored.append((kind, looked_at, rows))
-            return relevance.score(self.model, kind, questions[:1], looked_at, rows)
-
-        (first,) = registry.adapter(self.model).see(self.model, inputs, needs, score)
-        seen = [replace(first, words=words.embed(self.model, self.processor, questions[0], needs.words))]
-        for question in questions[1:]:
-            compared: dict[str, Any] = {
-                signal(kind, looked_at): relevance.score(self.model, kind, [question], looked_at, rows)
-                for kind, looked_at, rows in scored
-            }
-            named = words.embed(self.model, self.processor, question, needs.words)
-            seen.append(replace(first, **compared, words=named))
-        return seen
-
-    def _smaller(self, config: Config, inputs: Any, questions: int) -> dict[Relevance | None, list[Seen]]:
-        """Look for a method that makes the picture smaller first, and sees what no other does; nothing for others."""
-        options = replace(config.options, processor=self.processor)
-        if options.all or not options.method.smaller:
-            return {}
-        (seen,) = api.look(self.model, inputs, options)
-        return {None: [seen] * questions}
-
-    def _rows(self, config: Config, looks: dict[Relevance | None, list[Seen]], mask: Tensor) -> list[Row]:
-        """Choose for every question; once, where the question is nothing to the method."""
-        options = config.options.on(self.model)
-        fits(options.budget, 1)
-        needs = options.needs(registry.adapter(self.model).depth(self.model))
+    def _rows(self, config: Config, view: View, questions: Sequence[str]) -> list[Row]:
+        """Choose for every question."""
+        start = self._clock()
+        choice = view.choose(replace(config.options, question=tuple(questions), processor=self.processor))
+        seconds = (self._clock() - start) / len(questions)
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         rows: list[Row] = []
-        for question, seen in enumerate(looks[needs.relevance]):
-            if question == 0 or needs.question:
-                start = self._clock()
-                (kept,) = api.chosen(options, [seen])
-                seconds = self._clock() - start
-            length = int(mask[question].sum()) - seen.positions + kept.positions
+        for question, (seen, kept) in enumerate(zip(choice.seen, choice.kept, strict=True)):
+            length = int((view.plan.prompt.mask[question] != 0).sum()) - seen.positions + kept.positions
             if limit is not None and length + self.max_new_tokens > limit:
                 raise InputsError(
                     f"the prompt has {length:,} positions and the answer up to {self.max_new_tokens:,}, but the "
                     f"language model reads {limit:,}; keep less"
                 )
-            rows.append(Row(config, question, seen, kept, length, seconds))
+            rows.append(Row(config, question, choice, length, seconds))
         return rows
 
     def _together(self, rows: list[Row], sheet: Sheet) -> list[Answer]:
         """Answer in batches; where one cannot be, find out which configuration is to blame."""
         configs = list(dict.fromkeys(row.config for row in rows))
         try:
-            return [answer for some in chunks(rows, self.batch) for answer in self._generate(some, sheet.inputs(some))]
+            return [answer for some in chunks(rows, self.batch) for answer in self._generate(some)]
         except SetupError:
             raise
         except Exception as error:
@@ -228,19 +186,14 @@ class Reader:
         alone = ([row for row in rows if row.config == one] for one in configs)  # behind the error, which held memory
         return [answer for some in alone for answer in self._together(some, sheet)]
 
-    def _generate(self, rows: Sequence[Row], inputs: Mapping[str, Tensor]) -> Iterator[Answer]:
+    def _generate(self, rows: Sequence[Row]) -> Iterator[Answer]:
         """Answer a batch greedily."""
         start = self._clock()
-        original = rows[0].config.original
-        short = registry.adapter(self.model).rebuild(
-            self.model, inputs, [row.seen for row in rows], [row.kept for row in rows], original=original
-        )
-        new, counts = self._new_tokens(short, rows[0].config.options)
+        new, counts = self._new_tokens(short_of(rows), rows[0].config.options)
         seconds = (self._clock() - start) / len(rows)
         texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
-        for row, text, count in zip(rows, texts, counts or [row.kept.positions for row in rows], strict=True):
-            said = str(text).strip()
-            yield Answer(row.config, row.question, said, count, row.seen.positions, row.seconds, seconds)
+        for row, text, count in zip(rows, texts, counts or [row.positions[0] for row in rows], strict=True):
+            yield Answer(row.config, row.question, str(text).strip(), count, row.positions[1], row.seconds, seconds)
 
     def _new_tokens(self, short: Short, options: api.Options) -> tuple[Tensor, list[float]]:
         """Generate, going on inside the language model where that is asked for; what its layers kept on average."""
@@ -262,32 +215,6 @@ class Reader:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
         return time.perf_counter()
-
-
-def union(needs: Sequence[Needs]) -> Needs:
-    """What all methods together want recorded; one kind of relevance among them."""
-
-    def blocks(name: str) -> tuple[int, ...]:
-        return tuple(sorted({block for need in needs for block in getattr(need, name)}))
-
-    return Needs(
-        attention=blocks("attention"),
-        cls=any(need.cls for need in needs),
-        relevance=next((need.relevance for need in needs if need.relevance), None),
-        affinity=any(need.affinity for need in needs),
-        dots=any(need.dots for need in needs),
-        keys=blocks("keys"),
-        received=blocks("received"),
-        hidden=any(need.hidden for need in needs),
-        words=tuple(dict.fromkeys(kind for need in needs for kind in need.words)),
-    )
-
-
-def signal(kind: Compared, looked_at: Tensor) -> str:
-    """Name the field of `Seen` that a comparison with the question fills."""
-    if kind == "dots":
-        return kind
-    return "affinity" if looked_at.ndim == 3 else "relevance"
 
 
 def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import transformers
 
-from herovlm import __version__, auto, registry, spec
+from herovlm import __version__, auto, spec
 from herovlm.budget import Share, Tokens
 from herovlm.errors import BudgetError, ModelError, SetupError, UsageError, reason
 from herovlm.eval import metrics, records, stats
@@ -27,6 +27,7 @@ from herovlm.eval.samples import Asked, Picture
 from herovlm.methods.full import Full
 from herovlm.prompt import prompt
 from herovlm.types import Needs
+from herovlm.view import see
 
 EACH = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)  # positions for each different patch
 FULL = Config(Full(), Share(1.0))
@@ -104,7 +105,8 @@ class Calibration:
         metric = metrics.find(self.asked.task.metric)
         inputs = processor(images=[image], text=[prompt(processor, questions[0])], return_tensors="pt")
         inputs = inputs.to(model.device, model.dtype)
-        (seen,) = registry.adapter(model).see(model, inputs, Needs(hidden=True))
+        needs = Needs(hidden=True)
+        (seen,) = see(model, inputs, needs=needs).seen(needs)
         count, of = auto.different(seen), seen.positions
         at = {each: Tokens(max(1, round(each * count))) for each in EACH}
         rates = {

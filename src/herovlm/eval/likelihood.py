@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from herovlm import registry
 from herovlm.errors import HeroError, InputsError, UnsupportedError
-from herovlm.eval.answer import Reader, Row, Sheet, chunks
+from herovlm.eval.answer import Reader, Row, Sheet, chunks, short_of
 from herovlm.eval.plan import Config
 from herovlm.prompt import prompt
 
@@ -112,17 +111,15 @@ def judge_rows(reader: Reader, sheet: Sheet, rows: Sequence[Row], wanted: Sequen
         rows: a question and what is kept for it.
         wanted: tokens of the right answer to each question.
     """
-    return [one for some in chunks(rows, reader.batch) for one in _of(reader, sheet, some, wanted)]
+    return [one for some in chunks(rows, reader.batch) for one in _of(reader, some, wanted)]
 
 
-def _of(reader: Reader, sheet: Sheet, rows: Sequence[Row], wanted: Sequence[Sequence[int]]) -> list[Judged]:
+def _of(reader: Reader, rows: Sequence[Row], wanted: Sequence[Sequence[int]]) -> list[Judged]:
     """Judge a batch."""
-    adapter = registry.adapter(reader.model)
-    seen, kept = [row.seen for row in rows], [row.kept for row in rows]
-    short = adapter.rebuild(reader.model, sheet.inputs(rows), seen, kept, original=rows[0].config.original)
+    short = short_of(rows)
     end = reader.processor.tokenizer.eos_token_id
     right, log = forced(reader.model, short, [wanted[row.question] for row in rows], end)
     return [
-        Judged(row.config, row.question, bool(r), float(g), row.kept.positions, row.seen.positions)
+        Judged(row.config, row.question, bool(r), float(g), *row.positions)
         for row, r, g in zip(rows, right, log, strict=True)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from herovlm import registry
+from herovlm import registry, view
 from herovlm.eval.answer import Reader
 from herovlm.eval.samples import Sample
 from herovlm.prompt import prompt
@@ -22,7 +22,7 @@ def see(reader: Reader, image: Image.Image, needs: Needs) -> Seen:
     """
     inputs = reader.processor(images=[image], text=[prompt(reader.processor, "?")], return_tensors="pt")
     inputs = inputs.to(reader.model.device, reader.model.dtype)
-    (seen,) = registry.adapter(reader.model).see(reader.model, inputs, needs)
+    (seen,) = view.see(reader.model, inputs, needs=needs).seen(needs)
     return seen
 
 

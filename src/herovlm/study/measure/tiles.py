@@ -7,11 +7,11 @@ dropped: all its patches, and the newlines of rows that are then empty.  What st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from herovlm.adapters.base import everything
 from herovlm.budget import Share
 from herovlm.errors import InputsError
 from herovlm.eval.answer import Reader, Row
@@ -44,20 +44,24 @@ def measure(reader: Reader, image: Image.Image, samples: Sequence[Sample]) -> li
         raise InputsError(next(iter({**sheet.refused, **sheet.failed}.values())))
     rows = []
     for row in sheet.rows:
-        for kept in [everything(row.seen), *(without(row.seen, tile) for tile in range(1, len(row.seen.valid)))]:
-            length = row.length - row.kept.positions + kept.positions
-            rows.append(Row(row.config, row.question, row.seen, kept, length, 0.0))
+        seen = row.choice.seen[row.question]
+        everything = Kept(seen.valid, seen.grid.sent)
+        for kept in [everything, *(without(seen, tile) for tile in range(1, len(seen.valid)))]:
+            all_kept = tuple(kept if i == row.question else own for i, own in enumerate(row.choice.kept))
+            length = row.length - row.positions[0] + kept.positions
+            rows.append(Row(row.config, row.question, replace(row.choice, kept=all_kept), length, 0.0))
     answers = [answer_ids(reader, sample.question, wanted(sample)) for sample in samples]
     judged = judge_rows(reader, sheet, rows, answers)
     found = []
     for row, sample in zip(sheet.rows, samples, strict=True):
         whole, *less = [one for one in judged if one.question == row.question]
         if less:
+            seen = row.choice.seen[row.question]
             about = {"sample": sample.name, "kind": sample.kind, "question": sample.question, "answer": wanted(sample)}
             truth: dict[str, Any] = {"log": round(whole.log, DIGITS), "right": whole.right}
             truth |= {"log_without": [round(one.log, DIGITS) for one in less]}
             truth |= {"right_without": [one.right for one in less]}
-            found.append({**about, "grid": list(row.seen.grid.tiles), **scores(row.seen), **truth})
+            found.append({**about, "grid": list(seen.grid.tiles), **scores(seen), **truth})
     return found
 
 
