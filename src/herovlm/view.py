@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,7 +56,7 @@ def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request, n
         for cut, all_needs in wanted.items():
             joint = union(all_needs)
             looks[cut] = (joint, family.see(model, plan.inputs, plan.images, joint, cut))
-    return View(model, family, plan, depth, looks, tuple(range(len(plan.images))))
+    return View(model, family, plan, plan, depth, looks, tuple(range(len(plan.images))))
 
 
 def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Adapter, int]:
@@ -141,7 +142,8 @@ class View:
 
     model: PreTrainedModel
     family: Adapter
-    plan: Plan
+    looked_at: Plan  # the call that the tower ran for
+    plan: Plan  # the prompts as they stand now
     depth: int  # blocks of the vision tower
     looks: Mapping[Narrow | None, tuple[Needs, Look]] = field(repr=False)  # what was recorded, by where it was narrowed
     pictures: tuple[int, ...]  # which of the pictures that were looked at each image of the prompts is
@@ -180,9 +182,9 @@ class View:
         Raises:
             InputsError: placeholders and pictures do not fit.
         """
-        inputs = {**self.plan.inputs, "input_ids": ids, "attention_mask": mask}
+        inputs = {"input_ids": ids, "attention_mask": mask}
         prompt = positions.prompt_of(inputs, self.model.config)
-        images = tuple(self.plan.images[self.pictures.index(picture)] for picture in pictures)
+        images = tuple(self.looked_at.images[picture] for picture in pictures)
         rows = positions.samples_of(prompt, [image.positions for image in images])
         return replace(self, plan=Plan(inputs, prompt, images, tuple(rows)), pictures=tuple(pictures))
 
@@ -210,11 +212,11 @@ class View:
         seen = tuple(look.seen[picture] for picture in self.pictures)
         if not needs.question:
             return seen
-        asked = self._questions(question, processor)
+        asked = partial(self._questions, question, processor)
         made = compared(self, needs, look, asked)
         if needs.words:
             rows = self.plan.rows
-            spelled = {row: words.embed(self.model, processor, asked[row], needs.words) for row in set(rows)}
+            spelled = {row: words.embed(self.model, processor, asked()[row], needs.words) for row in set(rows)}
             made = [{**own, "words": spelled[row]} for own, row in zip(made, rows, strict=True)]
         return tuple(replace(one, **own) for one, own in zip(seen, made, strict=True))
 
@@ -223,8 +225,16 @@ class View:
         if not self.pictures:
             return [], []
         if request.method.smaller and not request.all:
-            resized = smaller.see(self.family, self.model, self.plan, request.spend, request.processor)
-            return resized, [Source(one.features.flatten(0, 1), 0) for one in resized if one.features is not None]
+            first = {picture: image for image, picture in reversed([*enumerate(self.pictures)])}
+            resized = smaller.see(
+                self.family,
+                self.model,
+                self.looked_at,
+                lambda picture, one: request.spend(first[picture], one) if picture in first else 1 + one.positions,
+                request.processor,
+            )
+            seen = [resized[picture] for picture in self.pictures]
+            return seen, [Source(one.features.flatten(0, 1), 0) for one in seen if one.features is not None]
         needs, cut = request.needs(self.depth), request.cut(self.depth)
         look = self._look(needs, cut)
         flat, patches = look.features.flatten(0, 1), look.features.shape[1]
@@ -275,7 +285,7 @@ class View:
         return made
 
 
-def compared(view: View, needs: Needs, look: Look, asked: Sequence[str]) -> list[dict[str, Any]]:
+def compared(view: View, needs: Needs, look: Look, asked: Callable[[], Sequence[str]]) -> list[dict[str, Any]]:
     """Compare each image with the question of its prompt: the fields of `Seen` that this makes, one dict an image."""
     made: list[dict[str, Any]] = [{} for _ in view.pictures]
 
@@ -284,7 +294,7 @@ def compared(view: View, needs: Needs, look: Look, asked: Sequence[str]) -> list
             return
         prompts = [view.plan.rows[image] for image, own in zip(images, looked_at, strict=True) for _ in own]
         joined = looked_at[0] if len(looked_at) == 1 else torch.cat(list(looked_at))
-        scores = relevance.score(view.model, kind, asked, joined, prompts)
+        scores = relevance.score(view.model, kind, asked(), joined, prompts)
         for image, part in zip(images, torch.split(scores, [len(own) for own in looked_at]), strict=True):
             made[image][name] = part
 
@@ -296,7 +306,7 @@ def compared(view: View, needs: Needs, look: Look, asked: Sequence[str]) -> list
         ]  # a lone tile has nothing
         source = look.states[:, 0]  # to be compared with
         if needs.relevance == "clip" and several:
-            source = offload.beside(view.family.tiles(view.model, view.plan.inputs), source.device)
+            source = offload.beside(view.family.tiles(view.model, view.looked_at.inputs), source.device)
         compare("relevance", needs.relevance, several, [source[tiles[image]] for image in several])
     if needs.affinity:
         compare("affinity", "tower", every, [look.states[own, 1:] for own in tiles])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 import tiny
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from herovlm import registry
-from herovlm.adapters import watch
+from herovlm.adapters import relevance, watch
 from herovlm.adapters.narrow import Narrow
 from herovlm.errors import UnsupportedError
+from herovlm.plan import plan_of
 from herovlm.types import Needs, Seen
+from herovlm.view import View
 
 DEPTH, PATCHES, CUT = 4, 16, 1  # the tiny tower; features come from block 2
 ALL = Needs(attention=(0, 1, 2, 3), cls=True, affinity=True, dots=True, keys=(2, 3), received=(1, 2), hidden=True)
@@ -30,10 +33,12 @@ def prompts(small: tiny.Tiny) -> Any:
 
 
 def see(small: tiny.Tiny, inputs: Any, cut: Narrow | None, needs: Needs = ALL) -> tuple[Seen, ...]:
-    def score(_kind: Any, looked_at: Tensor, _prompts: list[int]) -> Tensor:
-        return looked_at.sum(-1)
-
-    return registry.adapter(small.model).see(small.model, inputs, needs, score, cut)
+    family = registry.adapter(small.model)
+    plan = plan_of(family, small.model, inputs)
+    look = family.see(small.model, plan.inputs, plan.images, needs, cut)
+    view = View(small.model, family, plan, plan, DEPTH, {cut: (needs, look)}, tuple(range(len(plan.images))))
+    with mock.patch.object(relevance, "score", lambda _model, _kind, _asked, looked_at, _prompts: looked_at.sum(-1)):
+        return view.seen(needs, "?", narrowed=cut)
 
 
 def hooks(module: nn.Module) -> list[int]:

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from herovlm.adapters import packing
 from herovlm.adapters.llava_next import LlavaNext
+from herovlm.geometry import Geometry
 from herovlm.types import Grid
 
 SIZES = [(32, 32), (31, 60), (60, 20), (16, 16), (16, 33), (300, 20), (20, 300), (7, 9), (1, 1), (2, 400), (400, 2)]
 
 
-def layouts(models: Any, sizes: list[tuple[int, int]]) -> list[packing.Layout]:
+def layouts(models: Any, sizes: list[tuple[int, int]]) -> list[Geometry]:
     pixels = torch.zeros(len(sizes), 5, 3, tiny.TILE, tiny.TILE)
     return LlavaNext().layouts(models("llava_next").model, {"pixel_values": pixels, "image_sizes": torch.tensor(sizes)})
 
@@ -28,7 +29,7 @@ def test_unpacked_layout_reproduces_packed_features(models: Any, size: tuple[int
     maps = torch.randn(*layout.valid.shape, 8)
     newline = torch.randn(8)
     packed = model.pack_image_features([maps], torch.tensor([size]), "default", image_newline=newline)[0][0]
-    order = layout.grid.order[packing.is_sent(layout.grid, layout.valid)]
+    order = layout.grid.order[layout.on_sent]
     rebuilt = torch.where((order >= 0)[:, None], maps.flatten(0, 1)[order.clamp(min=0)], newline)
     assert torch.equal(rebuilt, packed)
     assert layout.positions == len(packed)

@@ -71,7 +71,7 @@ def test_small_batches_say_the_same(models: Callable[..., Any], batch: int) -> N
 
 def test_a_batch_is_bounded_with_its_padding() -> None:
     lengths = [5, 5, 9, 1, 1, 30, 2]
-    rows: Any = [Row(*[None] * 4, length, 0.0) for length in lengths]  # type: ignore[arg-type]
+    rows: Any = [Row(*[None] * 3, length, 0.0) for length in lengths]  # type: ignore[arg-type]
     for most in range(1, 60):
         batches = [[row.length for row in batch] for batch in chunks(rows, most)]
         assert [length for batch in batches for length in batch] == lengths

@@ -52,9 +52,8 @@ def test_batches_do_not_change_the_likelihood(reader: Reader) -> None:
 def test_the_likelihood_is_the_product_over_the_tokens(reader: Reader) -> None:
     image, questions, answers = about(scenes.SPLITS["development"][2])
     (whole,) = judge(reader, image, questions[:1], answers[:1], CONFIGS[:1])
-    sheet = reader.sheet(image, questions[:1], CONFIGS[:1])
-    ids, log = sheet.ids, 0.0
     inputs = reader.processor(images=image, text=prompt(reader.processor, questions[0]), return_tensors="pt")
+    ids, log = inputs["input_ids"], 0.0
     end = reader.processor.tokenizer.eos_token_id
     pixels = {name: inputs[name] for name in ("pixel_values", "image_sizes")}
     for token in [*answer_ids(reader, questions[0], answers[0]), end]:
