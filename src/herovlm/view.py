@@ -229,7 +229,8 @@ class View:
             resized = smaller.see(
                 self.family,
                 self.model,
-                self.looked_at,
+                self.looked_at.inputs,
+                self.looked_at.images,
                 lambda picture, one: request.spend(first[picture], one) if picture in first else 1 + one.positions,
                 request.processor,
             )

@@ -110,6 +110,63 @@ def test_no_question_is_an_error(small: tiny.Tiny, question: Any) -> None:
     herovlm.drop(small.model, make_inputs(small), question=question, method="hero(alpha=1)")
 
 
+def text_runs(clip: Any) -> tuple[list[int], Any]:
+    """How many questions each pass of the text tower was given."""
+    runs: list[int] = []
+    return runs, clip.text_model.register_forward_pre_hook(
+        lambda _m, args, kwargs: runs.append(len(kwargs.get("input_ids", args[0] if args else None))), with_kwargs=True
+    )
+
+
+def test_all_questions_go_through_the_text_tower_once(small: tiny.Tiny) -> None:
+    inputs = small.inputs([[tiny.picture(60, 31)]] * 4, TEXT[:1] * 4)
+    asked = ["Is it on the left?", "A?", "Is it on the left?", "How many of them are green or blue?"]
+    relevance.forget(small.clip)
+    runs, hook = text_runs(small.clip)
+    together = herovlm.drop(small.model, inputs, question=asked).seen
+    herovlm.drop(small.model, inputs, question=asked[::-1])
+    assert runs == [3], "equal ones once, and none again"
+    for seen, one in zip(together, asked, strict=True):
+        relevance.forget(small.clip)
+        alone = herovlm.drop(small.model, small.inputs([[tiny.picture(60, 31)]], TEXT[:1]), question=one).seen[0]
+        torch.testing.assert_close(seen.relevance, alone.relevance, atol=1e-6, rtol=1e-5)
+    hook.remove()
+
+
+def scale(weight: torch.nn.Parameter) -> None:
+    with torch.no_grad():
+        weight.mul_(-3)
+
+
+WRITES: dict[str, Any] = {
+    "in place": lambda clip: scale(clip.text_projection.weight),
+    "deep in the tower": lambda clip: scale(clip.text_model.encoder.layers[0].mlp.fc1.weight),
+    "other data": lambda clip: setattr(clip.text_projection.weight, "data", -clip.text_projection.weight.data),
+    "replaced": lambda clip: setattr(clip.text_projection, "weight", torch.nn.Parameter(-clip.text_projection.weight)),
+    "loaded": lambda clip: clip.load_state_dict(tiny.make_clip(seed=7).state_dict()),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_question_is_embedded_anew_when_the_weights_change(write: str) -> None:
+    small = tiny.make("llava_next")
+    inputs = make_inputs(small)
+    before = herovlm.drop(small.model, inputs, question="Hi?").seen[0].relevance
+    assert torch.equal(before, herovlm.drop(small.model, inputs, question="Hi?").seen[0].relevance)
+    WRITES[write](small.clip)
+    after = herovlm.drop(small.model, inputs, question="Hi?").seen[0]
+    want = by_hand(small.clip, inputs["pixel_values"][0][: len(after.valid)], "Hi?")
+    torch.testing.assert_close(after.relevance, want, atol=1e-6, rtol=1e-5)
+    assert (before - after.relevance).abs().max() > 1e-3
+
+
+def test_only_the_last_questions_are_remembered(small: tiny.Tiny) -> None:
+    inputs = small.inputs([[tiny.picture(60, 31)]], TEXT[:1])
+    for number in range(relevance.MOST + 5):
+        herovlm.drop(small.model, inputs, question=f"Is it number {number}?")
+    assert len(relevance._embedded[small.clip]) == relevance.MOST
+
+
 def test_wrong_number_of_questions_is_an_error(small: tiny.Tiny) -> None:
     with pytest.raises(InputsError, match="3 questions for 2 prompts"):
         herovlm.drop(small.model, make_inputs(small), question=["a", "b", "c"])

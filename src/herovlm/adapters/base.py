@@ -54,6 +54,10 @@ class Adapter(ABC):
         """Return the embedding that closes a row, (D,), or None for families that have none."""
         return None
 
+    def encoder(self, model: PreTrainedModel) -> Any:
+        """Return what has `get_image_features`; a family that packs the features there leaves that out."""
+        return model.base_model
+
     def pictures(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Tensor]:
         """Put each image together from its pixels, as large as they have it: (3, height, width), without padding."""
         return list(self.tiles(model, inputs))
@@ -147,7 +151,7 @@ class Adapter(ABC):
             watch.outputs_of(projector) as projected,
             offload.brought(model.base_model),
         ):
-            states: Tensor = model.base_model.get_image_features(**vision, return_dict=True).last_hidden_state
+            states: Tensor = self.encoder(model).get_image_features(**vision, return_dict=True).last_hidden_state
             newline = self.newline(model)
         before, recorded, through = torch.cat(hidden) if hidden else None, found, None
         if passed is not None:

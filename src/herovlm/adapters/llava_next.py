@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -29,6 +30,12 @@ class LlavaNext(Adapter):
         """Return the embedding that closes a row."""
         newline: Tensor = model.base_model.image_newline
         return newline
+
+    def encoder(self, model: PreTrainedModel) -> Any:
+        """Return the network as it is, but for packing, which would be undone at once."""
+        network: Any = copy.copy(model.base_model)
+        network.pack_image_features = lambda features, *_args, **_kwargs: (features, None)
+        return network
 
     def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Geometry]:
         """Ask the model's own packer, once for the images and once for their padded canvases."""

@@ -9,10 +9,11 @@ Nothing is ever downloaded from here (`local_files_only=True`); a missing CLIP i
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -29,6 +30,8 @@ TOWERS: dict[tuple[int, int, int, int], str] = {
 }
 
 Tokenize = Callable[..., Any]
+MOST = 64  # questions of one CLIP that are remembered
+_embedded: WeakKeyDictionary[CLIPModel, OrderedDict[Any, Text]] = WeakKeyDictionary()
 _found: WeakKeyDictionary[PreTrainedModel, dict[str, tuple[CLIPModel, Tokenize]]] = WeakKeyDictionary()
 _loading = Lock()  # a CLIP is loaded, and moved, by one thread at a time; a tokenizer is set up by one
 
@@ -71,13 +74,14 @@ def score(
             f"the projector of this model reads {looked_at.shape[-1]} channels a patch, more than one layer of its "
             f"tower, whose CLIP has {width}; a method that multiplies patches by the question needs one layer"
         )
-    text = torch.stack([_text(clip, tokenizer, questions[row], looked_at.device) for row in unique])
+    texts = embedded(clip, tokenizer, [questions[row] for row in unique], looked_at.device)
     embed = _look if kind == "clip" else _project
     image = embed(clip, looked_at.to(clip.dtype)).float()  # (T, E) or (T, N, E)
     if kind != "dots":
-        image, text = (torch.nn.functional.normalize(vector, dim=-1) for vector in (image, text))
-    asked = text[[unique.index(row) for row in prompt]]  # (T, E)
-    return (image * (asked if image.ndim == 2 else asked[:, None])).sum(-1)
+        image = torch.nn.functional.normalize(image, dim=-1)
+    every = {row: text.raw if kind == "dots" else text.unit for row, text in zip(unique, texts, strict=True)}
+    asked = every[unique[0]] if len(unique) == 1 else torch.stack([every[row] for row in prompt])  # (E,) or (T, E)
+    return (image @ asked) if asked.ndim == 1 else torch.einsum("t...e,te->t...", image, asked)
 
 
 def _refuse_empty(questions: Sequence[str], prompts: Sequence[int]) -> None:
@@ -90,18 +94,75 @@ def _refuse_empty(questions: Sequence[str], prompts: Sequence[int]) -> None:
         )
 
 
-def _text(clip: CLIPModel, tokenizer: Tokenize, question: str, device: torch.device) -> Tensor:
-    """Embed one question, (E,) not normalised; of one that is longer than CLIP reads, the end, which is what asks."""
+class Text(NamedTuple):
+    """A question in CLIP space."""
+
+    raw: Tensor  # (E,) float32
+    unit: Tensor  # (E,) float32, normalised
+
+
+def embedded(clip: CLIPModel, tokenizer: Tokenize, questions: Sequence[str], device: torch.device) -> list[Text]:
+    """Embed questions, equal ones once, all that are new in one pass of the text tower.
+
+    The last few are remembered by their tokens and the state of the tower's weights: where they lie, and how often they
+    were written to in place.  Only what is written through `Parameter.data` goes unseen; `forget` helps there.
+
+    Args:
+        clip: its text tower is asked.
+        tokenizer: of that CLIP.
+        questions: of one that is longer than the tower reads, the end counts, which is what asks.
+        device: where they are wanted; the tower is moved there.
+    """
     context = clip.config.text_config.max_position_embeddings
     with _loading:
-        ids = tokenizer(question, return_tensors="pt", verbose=False)["input_ids"].to(device)  # (1, L), with both ends
+        spelled = [tuple(tokenizer(one, verbose=False)["input_ids"]) for one in questions]  # with both ends
         if clip.device != device:
             clip.to(device)
-    if ids.shape[1] > context:
-        ids = torch.cat([ids[:, :1], ids[:, 1 - context :]], 1)
-    features = clip.get_text_features(ids)
-    embedded: Tensor = features.pooler_output[0].float()
-    return embedded
+    spelled = [ids if len(ids) <= context else (*ids[:1], *ids[1 - context :]) for ids in spelled]
+    state = _state(clip)
+    with _loading:
+        known = _embedded.setdefault(clip, OrderedDict())
+        found = {ids: known[state, ids] for ids in spelled if (state, ids) in known}
+    new = list(dict.fromkeys(ids for ids in spelled if ids not in found))
+    if new:
+        raw = _read(clip, new, device)
+        unit = torch.nn.functional.normalize(raw, dim=-1)
+        found |= dict(zip(new, map(Text, raw, unit), strict=True))
+    with _loading:
+        for ids in spelled:
+            known[state, ids] = found[ids]
+            known.move_to_end((state, ids))
+        while len(known) > MOST:
+            known.popitem(last=False)
+    return [found[ids] for ids in spelled]
+
+
+def forget(clip: CLIPModel) -> None:
+    """Forget all questions that a CLIP has embedded."""
+    with _loading:
+        _embedded.pop(clip, None)
+
+
+def _read(clip: CLIPModel, spelled: Sequence[tuple[int, ...]], device: torch.device) -> Tensor:
+    """Run the text tower over token ids: (questions, E) float32, not normalised.
+
+    Behind its last token, the one that is read off, a question is padded with that token: the tower is causal.
+    """
+    length = max(map(len, spelled))
+    ids = torch.tensor([[*one, *one[-1:] * (length - len(one))] for one in spelled], device=device)
+    features: Tensor = clip.get_text_features(ids).pooler_output
+    return features.float()
+
+
+def _state(clip: CLIPModel) -> Any:
+    """Tell the state of the text tower's weights: it is another one when any of them was written to or replaced."""
+    weights = (*clip.text_model.parameters(), *clip.text_projection.parameters())
+    return tuple((id(one), one.data_ptr(), _version(one)) for one in weights)
+
+
+def _version(weight: Tensor) -> int | object:
+    """Count how often a tensor was written to; one that does not count is never the same."""
+    return object() if weight.is_inference() else weight._version
 
 
 def _project(clip: CLIPModel, cls: Tensor) -> Tensor:

@@ -27,7 +27,6 @@ from herovlm.types import Needs, Seen
 
 if TYPE_CHECKING:
     from herovlm.adapters.base import Adapter
-    from herovlm.plan import Plan
 
 MOST = 256  # sizes of pictures, the versions of which are remembered
 
@@ -45,7 +44,8 @@ class Version(NamedTuple):
 def see(
     adapter: Adapter,
     model: PreTrainedModel,
-    plan: Plan,
+    inputs: Mapping[str, Any],
+    layouts: Sequence[Geometry],
     budget: Callable[[int, Seen], int],
     processor: Any,
 ) -> tuple[Seen, ...]:
@@ -54,7 +54,8 @@ def see(
     Args:
         adapter: the model's.
         model: the model.
-        plan: its prompts and pictures.
+        inputs: what its processor returned, checked; image_sizes on the host.
+        layouts: the geometry of each image, in prompt order.
         budget: the most positions of an image, given its number and its geometry as it came.
         processor: its processor, or its image processor; None takes the one beside the weights.
 
@@ -62,7 +63,6 @@ def see(
         BudgetError: less than the smallest picture sends.
         InputsError: there is no image processor, or the inputs do not fit.
     """
-    inputs, layouts = plan.inputs, plan.images
     tiles = torch.split(adapter.tiles(model, inputs), [len(layout.valid) for layout in layouts])
     images, pictures = image_processor(processor, model), adapter.pictures(model, inputs)
     found: dict[int, Seen] = {}
