@@ -115,9 +115,10 @@ def embedded(clip: CLIPModel, tokenizer: Tokenize, questions: Sequence[str], dev
     """
     context = clip.config.text_config.max_position_embeddings
     with _loading:
-        spelled = [tuple(tokenizer(one, verbose=False)["input_ids"]) for one in questions]  # with both ends
+        encoded = [tokenizer(one, return_tensors="pt", verbose=False)["input_ids"][0] for one in questions]
         if clip.device != device:
             clip.to(device)
+    spelled = [tuple(ids.tolist()) for ids in encoded]  # with both ends
     spelled = [ids if len(ids) <= context else (*ids[:1], *ids[1 - context :]) for ids in spelled]
     state = _state(clip)
     with _loading:
