@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from herovlm import api
+from herovlm import Request, View
 from herovlm.budget import Tokens
 from herovlm.cost import count, shapes, theory
 from herovlm.cost.survey import survey
@@ -116,14 +116,14 @@ def test_a_method_that_breaks_is_left_out_of_the_race(models: Any, monkeypatch: 
 
 def test_memory_that_runs_out_is_a_row_of_its_own(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = models("llava_next").model
-    choose = api.choose
+    choose = View.choose
 
-    def small(model: Any, inputs: Any, options: api.Options, seen: Any) -> Any:
-        if options.all:
+    def small(view: View, request: Request) -> Any:
+        if request.all:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return choose(model, inputs, options, seen)
+        return choose(view, request)
 
-    monkeypatch.setattr(api, "choose", small)
+    monkeypatch.setattr(View, "choose", small)
     found = survey(model, shapes.prompt(model), [("full", 1.0), ("random", 0.5)], rounds=1)
     assert [row["method"] for row in found["rows"]] == ["random"]
     assert found["refused"][0]["error"] == "OutOfMemoryError: CUDA out of memory"

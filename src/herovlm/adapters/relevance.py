@@ -156,7 +156,7 @@ def _read(clip: CLIPModel, spelled: Sequence[tuple[int, ...]], device: torch.dev
 
 
 def _state(clip: CLIPModel) -> Any:
-    """Tell the state of the text tower's weights: it is another one when any of them was written to or replaced."""
+    """Return what changes whenever a weight of the text tower is written to or replaced."""
     weights = (*clip.text_model.parameters(), *clip.text_projection.parameters())
     return tuple((id(one), one.data_ptr(), _version(one)) for one in weights)
 
