@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from herovlm import Request, View
+from herovlm import Request, View, api
 from herovlm.budget import Tokens
 from herovlm.cost import count, shapes, theory
 from herovlm.cost.survey import survey
