@@ -27,6 +27,8 @@ from herovlm.errors import (
 
 if TYPE_CHECKING:
     from herovlm.api import drop, dropping
+    from herovlm.choose import select
+    from herovlm.plan import token_count
     from herovlm.request import Request
     from herovlm.spec import parse
     from herovlm.types import Grid, Kept, Needs, Seen, Short
@@ -47,7 +49,9 @@ _LAZY = {
     "Short": "types",
     "View": "view",
     "see": "view",
+    "select": "choose",
     "show": "viz.show",
+    "token_count": "plan",
 }
 
 __all__ = [
@@ -73,7 +77,9 @@ __all__ = [
     "dropping",
     "parse",
     "see",
+    "select",
     "show",
+    "token_count",
 ]
 
 

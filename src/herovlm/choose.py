@@ -4,16 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from herovlm.budget import Auto
+from herovlm.errors import BudgetError
 from herovlm.methods.base import Method
 from herovlm.types import Kept, Newlines, Seen
 
+if TYPE_CHECKING:
+    from herovlm.request import Request
+
 SIGNALS = ("features", "cls", "relevance", "affinity", "dots", "hidden", "through")  # tensors of their own an image
 MAPS = ("attention", "keys", "queries", "received", "words")
+
+
+def select(seen: Seen, request: Request, image: int = 0) -> Kept:
+    """Choose what a request keeps of one image, from what was seen of it: without a model.
+
+    An engine that runs the vision tower by itself asks this after it; `Seen.features[Kept.mask]` goes on, or
+    `Kept.features` where the method made features of its own.
+
+    Args:
+        seen: what the request's method needs (`request.needs(depth)`), recorded by whoever ran the tower.
+        request: what is asked for.
+        image: which image of the call it is, where the budget has one value an image.
+
+    Raises:
+        BudgetError: the budget is too small, or needs a model to be looked up (keep="auto").
+        MethodError: the method cannot work with what was seen.
+    """
+    if type(request.budget) is Auto:
+        raise BudgetError(f"keep='{request.budget}' is looked up for a model: give Request.on(model), or a number")
+    if request.all:
+        return Kept(seen.valid, seen.grid.sent, spent=seen.counts.positions)
+    return request.method.keep(seen, request.spend(image, seen), request.newlines, share=request.budget.share(image))
 
 
 def together(

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from herovlm.adapters import positions, refuse
+from herovlm import registry
+from herovlm.adapters import positions, refuse, smaller
 from herovlm.adapters.positions import Prompt
+from herovlm.budget import Auto
+from herovlm.errors import BudgetError, UnsupportedError
 from herovlm.geometry import Geometry
+from herovlm.methods.full import Full
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from herovlm.adapters.base import Adapter
+    from herovlm.request import Request
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,3 +84,35 @@ def plan_of(family: Adapter, model: PreTrainedModel, inputs: Mapping[str, Any]) 
     images = family.layouts(model, inputs)
     rows = positions.samples_of(prompt, [image.positions for image in images])
     return Plan(inputs, prompt, tuple(images), tuple(rows))
+
+
+def token_count(config: Any, size: Sequence[int], request: Request, image: int = 0) -> int:
+    """Count the visual positions of a picture that reach the language model: from config and size, without weights.
+
+    An engine asks this before its encoder runs; `herovlm.drop` sends exactly so many.
+
+    Args:
+        config: the model's config.
+        size: height and width of the picture in pixels, as its processor is given it.
+        request: what will be asked; only exact methods with a stated budget have a number beforehand.
+        image: which image of the call it is, where the budget has one value an image.
+
+    Raises:
+        ModelError: the family is not supported.
+        BudgetError: keep="auto" looks at the picture first; or the budget is too small for the smallest picture.
+        UnsupportedError: the method rounds for itself, or goes on inside the language model.
+    """
+    family = registry.adapter(SimpleNamespace(config=config))
+    shell = family.shell(config)
+    (whole,) = family.geometry(shell, [size])
+    if request.all or isinstance(request.method, Full):
+        return whole.positions
+    if isinstance(request.budget, Auto):
+        raise BudgetError(f"keep='{request.budget}' depends on what is in the picture; give a share or a number")
+    if request.inside is not None or not (request.method.exact or request.method.smaller):
+        what = request.method if request.inside is None else request.inside
+        raise UnsupportedError(f"how much {what} keeps is known only when it has been read; take an exact method")
+    budget = min(request.budget.of(whole.positions, image), whole.positions)
+    if not request.method.smaller or budget == whole.positions:
+        return budget
+    return smaller.largest(family, shell, family.filled(shell, size), len(whole.valid), budget).positions

@@ -10,13 +10,12 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from herovlm import auto, budget, spec
-from herovlm.adapters.narrow import Narrow
 from herovlm.budget import Auto, Budget
 from herovlm.errors import UnsupportedError, UsageError
 from herovlm.methods.base import Method, resolve
 from herovlm.methods.full import Full
 from herovlm.methods.inside.base import Chain, Inside
-from herovlm.types import Needs, Newlines, Seen
+from herovlm.types import Narrow, Needs, Newlines, Seen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,6 +89,13 @@ class Needs:
     def question(self) -> bool:
         """Whether the question counts."""
         return self.relevance is not None or self.affinity or self.dots or bool(self.words)
+
+
+class Narrow(NamedTuple):
+    """Where a tower is cut, and how much of it goes on."""
+
+    block: int  # the last one that sees all patches
+    share: float  # of the N patches of a tile
 
 
 @dataclass(frozen=True)

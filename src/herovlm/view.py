@@ -17,11 +17,10 @@ from herovlm import budget, choose, rebuild, registry
 from herovlm.adapters import narrow, offload, positions, refuse, relevance, smaller, words
 from herovlm.adapters import question as questions
 from herovlm.adapters.base import Adapter, Look
-from herovlm.adapters.narrow import Narrow
 from herovlm.errors import InputsError, MethodError, UsageError
 from herovlm.plan import Plan, plan_of
 from herovlm.rebuild import Source
-from herovlm.types import Compared, Kept, Needs, Relevance, Seen, Short
+from herovlm.types import Compared, Kept, Narrow, Needs, Relevance, Seen, Short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

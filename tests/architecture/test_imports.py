@@ -21,9 +21,11 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"demo"}),
     frozenset({"api"}),
     frozenset({"view"}),
+    frozenset({"rebuild", "choose"}),
+    frozenset({"plan"}),
     frozenset({"request"}),
-    frozenset({"splice", "spec", "auto", "rebuild", "choose"}),
-    frozenset({"registry", "plan"}),
+    frozenset({"splice", "spec", "auto"}),
+    frozenset({"registry"}),
     frozenset({"methods", "adapters", "decoding"}),
     frozenset({"ops", "geometry"}),
     frozenset({"types", "pictures", "prompt", "extras", "budget"}),
@@ -57,7 +59,9 @@ PUBLIC = [
     "dropping",
     "parse",
     "see",
+    "select",
     "show",
+    "token_count",
 ]
 
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -14,10 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from herovlm.adapters import narrow, offload, shortcut, watch
-from herovlm.adapters.narrow import Narrow
 from herovlm.errors import ModelError
 from herovlm.geometry import Geometry
-from herovlm.types import Needs, Seen
+from herovlm.types import Narrow, Needs, Seen
 
 VISION_INPUTS = ("pixel_values", "image_sizes", "vision_feature_layer", "vision_feature_select_strategy")
 
@@ -41,10 +41,19 @@ class Adapter(ABC):
 
     family: ClassVar[str]  # the name people know
     model_types: ClassVar[tuple[str, ...]]  # config.model_type
+    alone_newlines: ClassVar[int] = 0  # that a picture of one tile ends in
+
+    def shell(self, config: Any) -> Any:
+        """Return a stand-in for a model without weights, of which geometry can be asked."""
+        return SimpleNamespace(config=config)
+
+    @abstractmethod
+    def geometry(self, model: PreTrainedModel, sizes: Sequence[Sequence[int]]) -> list[Geometry]:
+        """Find where every visual position of pictures of some sizes (height, width) comes from; or of a shell."""
 
     @abstractmethod
     def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Geometry]:
-        """Find where every visual position of every image comes from."""
+        """Find the geometry of every image of a call."""
 
     @abstractmethod
     def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
@@ -62,9 +71,14 @@ class Adapter(ABC):
         """Put each image together from its pixels, as large as they have it: (3, height, width), without padding."""
         return list(self.tiles(model, inputs))
 
+    def filled(self, model: PreTrainedModel, size: Sequence[int]) -> tuple[int, int]:
+        """Return height and width of a picture of some size as its pixels show it: what `pictures` makes of it."""
+        side = int(model.config.vision_config.image_size)
+        return side, side
+
     def with_tiles(self, model: PreTrainedModel, side: int) -> PreTrainedModel:
         """Return the network as if its tiles had `side` patches a side: to ask for geometry, with the same weights."""
-        network: Any = copy.copy(model.base_model)
+        network: Any = copy.copy(getattr(model, "base_model", model))
         network.config = copy.copy(model.config)
         network.config.vision_config = copy.copy(model.config.vision_config)
         network.config.vision_config.image_size = side * model.config.vision_config.patch_size

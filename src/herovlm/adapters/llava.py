@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -21,8 +21,12 @@ class Llava(Adapter):
 
     def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Geometry]:
         """Every image is one tile."""
+        return self.geometry(model, [(0, 0)] * len(inputs["pixel_values"]))
+
+    def geometry(self, model: PreTrainedModel, sizes: Sequence[Sequence[int]]) -> list[Geometry]:
+        """Find one tile, whatever the size."""
         side = self.side(model)
-        return [remembered(("one tile", side), lambda: plain(side)) for _ in inputs["pixel_values"]]
+        return [remembered(("one tile", side), lambda: plain(side)) for _ in sizes]
 
     def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
         """Return the images themselves."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.image_utils import ChannelDimension
-from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
+from transformers.models.llava_next.modeling_llava_next import LlavaNextModel, image_size_to_num_patches
 
 from herovlm.adapters.base import Adapter
 from herovlm.adapters.packing import Packer, ask_packer
@@ -25,6 +26,7 @@ class LlavaNext(Adapter):
 
     family: ClassVar[str] = "LLaVA-NeXT"
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
+    alone_newlines: ClassVar[int] = 1
 
     def newline(self, model: PreTrainedModel) -> Tensor | None:
         """Return the embedding that closes a row."""
@@ -37,25 +39,33 @@ class LlavaNext(Adapter):
         network.pack_image_features = lambda features, *_args, **_kwargs: (features, None)
         return network
 
-    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Geometry]:
-        """Ask the model's own packer, once for the images and once for their padded canvases."""
-        return self._layouts(model, _sizes(inputs))
+    def shell(self, config: Any) -> Any:
+        """Return what the model class's own packer touches: a config, and itself."""
+        network = SimpleNamespace(config=config)
+        network.base_model, network.pack_image_features = network, partial(LlavaNextModel.pack_image_features, network)
+        return network
 
-    def _layouts(self, model: PreTrainedModel, sizes: Tensor) -> list[Geometry]:
-        """Find the geometries of images of some sizes (images, 2)."""
+    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Geometry]:
+        """Find the geometry of every image of a call by its size."""
+        return self.geometry(model, _sizes(inputs).tolist())
+
+    def geometry(self, model: PreTrainedModel, sizes: Sequence[Sequence[int]]) -> list[Geometry]:
+        """Ask the model's own packer, once for a picture and once for its padded canvas; remember what it said."""
         config, packer = model.config, model.base_model.pack_image_features
         pinpoints = tuple(map(tuple, config.image_grid_pinpoints))
         vision = (config.vision_config.image_size, config.vision_config.patch_size)
-        rules = (getattr(packer, "__func__", packer), pinpoints, vision, config.vision_feature_select_strategy)
+        own = getattr(packer, "__func__", getattr(packer, "func", packer))
+        rules = (own, pinpoints, vision, config.vision_feature_select_strategy)
 
         def ask(size: list[int]) -> Geometry:
-            one, canvas = (
-                torch.tensor([size]),
-                torch.tensor([select_best_resolution(size, config.image_grid_pinpoints)]),
-            )
+            one, canvas = (torch.tensor([x]) for x in (size, select_best_resolution(size, config.image_grid_pinpoints)))
             return ask_packer(_packer(model), self._counts(model, one), self.side(model), one, canvas)[0]
 
-        return [remembered((rules, *size), partial(ask, size)) for size in sizes.tolist()]
+        return [remembered((rules, *size), partial(ask, list(size))) for size in sizes]
+
+    def filled(self, model: PreTrainedModel, size: Sequence[int]) -> tuple[int, int]:
+        """Return height and width of a picture on its canvas."""
+        return _fitted(size, select_best_resolution(list(size), model.config.image_grid_pinpoints))
 
     def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
         """Return real tiles only: a batch is padded with empty tiles up to its largest image."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,9 @@ from herovlm.adapters.hooks import Change, changing
 from herovlm.adapters.shortcut import clip_layers
 from herovlm.errors import BudgetError, UnsupportedError
 from herovlm.ops import select
-from herovlm.types import Seen
+from herovlm.types import Narrow, Seen
 
 BLOCKS = 3  # the last so many blocks before the cut say by their CLS rows who goes on
-
-
-class Narrow(NamedTuple):
-    """Where a tower is cut, and how much of it goes on."""
-
-    block: int  # the last one that sees all patches
-    share: float  # of the N patches of a tile
 
 
 @dataclass

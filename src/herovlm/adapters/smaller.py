@@ -136,24 +136,26 @@ def largest(adapter: Adapter, model: PreTrainedModel, size: tuple[int, int], til
 
 def _versions(adapter: Adapter, model: PreTrainedModel, size: tuple[int, int]) -> list[Version]:
     """List every version of a picture: each grid of tiles, and one tile alone, with tiles of each side."""
-    key = (size, adapter.side(model), str(getattr(model.config, "image_grid_pinpoints", None)))
+    vision = model.config.vision_config
+    shape = (vision.image_size, vision.patch_size, str(getattr(model.config, "image_grid_pinpoints", None)))
+    key = (type(adapter), size, shape)
     with _lock:
-        known = _counted.setdefault(model, {})
-        if key in known:
-            return known[key]
-    found, newlines = [], 0 if adapter.newline(model) is None else 1
+        if key in _counted:
+            return _counted[key]
+    found: list[Version] = []
+    newlines = adapter.alone_newlines
     for side in range(1, adapter.side(model) + 1):
         found.append(Version(side**2 + newlines, 1, side, None))
         fits = adapter.fits(adapter.with_tiles(model, side), size)
         found += [Version(positions, tiles, side, one) for one, (tiles, positions) in fits.items()]
     with _lock:
-        if len(known) >= MOST:
-            known.clear()
-        known[key] = found
+        if len(_counted) >= MOST:
+            _counted.clear()
+        _counted[key] = found
     return found
 
 
-_counted: WeakKeyDictionary[PreTrainedModel, dict[Any, list[Version]]] = WeakKeyDictionary()
+_counted: dict[Any, list[Version]] = {}
 
 
 def _made(
@@ -172,7 +174,7 @@ def _made(
     given = images(images=[np.array(picture)], input_data_format="channels_last", return_tensors="pt", **how)
     tiles: Tensor = given["pixel_values"].flatten(0, -4)[: version.tiles]
     if version.size is None:
-        return tiles, packing.alone(version.side, newline=adapter.newline(network) is not None)
+        return tiles, packing.alone(version.side, newline=bool(adapter.alone_newlines))
     (layout,) = adapter.layouts(network, {**given, "pixel_values": tiles})
     return tiles, layout
 

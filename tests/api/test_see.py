@@ -1,0 +1,168 @@
+"""Seeing once and asking often: what a view gives is what `drop` gives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from transformers import AutoConfig
+
+import herovlm
+from herovlm.errors import BudgetError, HeroError, InputsError, ModelError, UnsupportedError, UsageError
+from herovlm.request import options_of as request
+from herovlm.types import Needs, Short
+
+ASKED = [
+    request("hero", 0.3, question="Hi?"),
+    request("hero_plus", 0.3, question="Ho?"),
+    request("vtc_cls", tokens=9, positions="original"),
+    request("divprune", 0.5, newlines="touched"),
+    request("visionzip", 0.3),
+    request("full", 1.0),
+    request('hero(variant="official", alpha=1)', 0.6),
+    request("hero(alpha=1)", 0.3, narrow=(1, 0.6)),
+]
+SIZES = [(60, 31), (16, 70), (33, 33)]  # width, height
+
+
+def prompts(small: tiny.Tiny) -> Any:
+    """Three images in two prompts."""
+    pictures = [[tiny.picture(60, 31), tiny.picture(16, 70, 1)], [tiny.picture(33, 33, 2)]]
+    return small.inputs(pictures, ["USER: <image> or <image>\nWhich? ASSISTANT:", "USER: <image>\nWhat? ASSISTANT:"])
+
+
+def same(one: Short, other: Short) -> None:
+    assert sorted(one) == sorted(other)
+    for name in one:
+        if isinstance(one[name], torch.Tensor):
+            assert torch.equal(one[name], other[name]), name
+    features = [dict(short)["mm_encoder_outputs"]["image"].pooler_output for short in (one, other)]
+    for a, b in zip(*features, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    for a, b in zip(one.columns, other.columns, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_view_asked_often_is_drop_each_time(models: Any, family: str) -> None:
+    small, runs = models(family), []
+    inputs = prompts(small)
+    tower = small.model.model.vision_tower
+    alone = [herovlm.see(small.model, inputs, one).drop(one) for one in ASKED]
+    hook = tower.register_forward_pre_hook(lambda *_: runs.append(1))
+    view = herovlm.see(small.model, inputs, *ASKED)
+    for _ in range(2):
+        for one, want in zip(ASKED, alone, strict=True):
+            same(view.drop(one), want)
+    hook.remove()
+    assert len(runs) == 2, "the whole tower once, the narrowed one once"
+
+
+def test_other_prompts_about_the_same_pictures(models: Any) -> None:
+    small = models("llava_next")
+    inputs = prompts(small)
+    other = small.inputs([[tiny.picture(33, 33, 2)], [tiny.picture(60, 31)]], ["<image>\nA longer one?", "<image>\nB?"])
+    for one in ASKED[:-1]:
+        view = herovlm.see(small.model, inputs, one)
+        under = view.under(other["input_ids"], other["attention_mask"], [2, 0])
+        same(under.drop(one), herovlm.see(small.model, other, one).drop(one))
+    with pytest.raises(InputsError, match="image"):
+        view.under(other["input_ids"], other["attention_mask"], [0, 2])
+
+
+def test_what_was_not_recorded_is_an_error(models: Any) -> None:
+    small = models("llava_next")
+    view = herovlm.see(small.model, prompts(small), request("hero(alpha=1)", 0.3))
+    for other in (request("hero", 0.3, question="?"), request("visionzip", 0.3), request("hero", 0.3, narrow=(1, 0.5))):
+        with pytest.raises(UsageError, match=r"see\(\)"):
+            view.drop(other)
+    view.drop(request("random", 0.3))
+    needs = Needs(attention=(0,))
+    with pytest.raises(UsageError, match=r"see\(\)"):
+        view.seen(needs)
+    (first, *_) = herovlm.see(small.model, prompts(small), needs=needs).seen(needs)
+    assert list(first.attention) == [0]
+
+
+@pytest.mark.parametrize("method", ["hero", "hero_plus", "uniform", "vtc_cls", "divprune", "globalcom2", "random"])
+def test_images_of_one_shape_are_chosen_together_as_they_are_alone(models: Any, method: str) -> None:
+    small = models("llava_next")
+    pictures = [[tiny.picture(60, 31, seed)] for seed in range(4)] + [[tiny.picture(16, 70)]]
+    inputs = small.inputs(pictures, ["USER: <image>\nWhich? ASSISTANT:"] * 5)
+    one = request(method, 0.3, question=["a?", "b?", "c?", "d?", "e?"])
+    together = herovlm.drop(small.model, inputs, method=method, keep=0.3, question=list(one.question or ""))
+    for i, picture in enumerate(pictures):
+        single = small.inputs([picture], ["USER: <image>\nWhich? ASSISTANT:"])
+        alone = herovlm.drop(small.model, single, method=method, keep=0.3, question="abcde"[i] + "?")
+        assert torch.equal(together.kept[i].mask, alone.kept[0].mask)
+        assert together.kept[i].positions == alone.kept[0].positions == int(alone.kept[0].mask.sum())
+
+
+def given_size(small: tiny.Tiny, width: int, height: int) -> Any:
+    return small.inputs([[tiny.picture(width, height)]], ["USER: <image>\nWhich? ASSISTANT:"])
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("size", [*SIZES, (7, 9), (400, 20)], ids=str)
+def test_a_config_and_a_size_tell_how_many_positions_are_sent(models: Any, family: str, size: tuple[int, int]) -> None:
+    small = models(family)
+    config = AutoConfig.for_model(**small.model.config.to_dict())
+    for one in (request("hero(alpha=1)", 0.3), request("divprune", tokens=7), request("full"), request("random", 1.0)):
+        counted = herovlm.token_count(config, (size[1], size[0]), one)
+        assert counted == herovlm.see(small.model, given_size(small, *size), one).drop(one).kept[0].positions
+    one = request("downsample", 0.6, processor=small.processor)
+    sent = herovlm.see(small.model, given_size(small, *size), one).drop(one).kept[0].positions
+    assert herovlm.token_count(config, (size[1], size[0]), one) == sent
+
+
+def test_what_has_no_number_beforehand_is_an_error(models: Any) -> None:
+    config = models("llava_next").model.config
+    for asked, error in (
+        (request("hero", keep="auto(loss=0.1)"), BudgetError),
+        (request('hero(variant="official")', 0.3), UnsupportedError),
+        (request("hero + fastv", 0.3), UnsupportedError),
+        (request("downsample", tokens=1), BudgetError),
+    ):
+        with pytest.raises(error):
+            herovlm.token_count(config, (31, 60), asked)
+    with pytest.raises(ModelError, match="family"):
+        herovlm.token_count(AutoConfig.for_model("gpt2"), (31, 60), request("hero", 0.3))
+    assert herovlm.token_count(config, (31, 60), request("random", tokens=(5, 9)), 1) == 9
+
+
+def test_select_is_what_drop_chooses(models: Any) -> None:
+    small = models("llava_next")
+    inputs = prompts(small)
+    for one in ASKED[:-1]:
+        short = herovlm.see(small.model, inputs, one).drop(one)
+        for image, (seen, kept) in enumerate(zip(short.seen, short.kept, strict=True)):
+            assert torch.equal(herovlm.select(seen, one, image).mask, kept.mask)
+
+
+WITHOUT = """
+import sys
+sys.modules["transformers"] = None
+import torch, herovlm
+from herovlm.request import options_of
+order = torch.cat([torch.arange(4), torch.tensor([4, 5, -1, 6, 7, -2])])
+grid = herovlm.Grid((1, 1), 2, order, torch.tensor([[-1] * 4, [0, 0, 1, 1]]), torch.ones(2, dtype=torch.bool))
+seen = herovlm.Seen(grid, torch.ones(2, 4, dtype=torch.bool), features=torch.rand(2, 4, 3), depth=4, heads=1,
+                    attention={b: torch.rand(2, 1, 4) for b in range(4)}, cls=torch.rand(2, 3))
+print(herovlm.select(seen, options_of("hero(alpha=1)", tokens=3)).positions)
+"""
+
+
+def test_select_needs_no_transformers() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("3", 0), done.stderr
+
+
+def test_select_needs_a_number(models: Any) -> None:
+    small = models("llava_next")
+    (seen, *_) = herovlm.drop(small.model, prompts(small), method="random", keep=0.3).seen
+    with pytest.raises(HeroError, match="auto"):
+        herovlm.select(seen, request("random", keep="auto(loss=0.1)"))
