@@ -20,9 +20,9 @@ import record
 import torch
 
 import herovlm
-from herovlm.adapters.compat import cache_in
 from herovlm.cost import memory, shapes, theory
 from herovlm.cost.count import held
+from herovlm.seams.compat import cache_in
 
 NEW_TOKENS, METHOD = 16, "hero"
 

@@ -25,14 +25,14 @@ import record
 import torch
 
 from herovlm import demo, dropping, parse, registry
-from herovlm.adapters import shortcut
-from herovlm.adapters.narrow import Narrow
 from herovlm.cost import shapes
 from herovlm.cost.clock import race, timed
 from herovlm.demo import scenes
 from herovlm.eval import stats
 from herovlm.methods.base import resolve
 from herovlm.request import MIDDLE
+from herovlm.towers import shortcut
+from herovlm.towers.narrow import Narrow
 
 SHARES = (0.75, 0.5, 0.25)
 ASKED = (("hero", 0.2), ("hero", 0.1), ("vtc_cls", 0.2))
@@ -40,12 +40,12 @@ ASKED = (("hero", 0.2), ("hero", 0.1), ("vtc_cls", 0.2))
 
 def ways(model: Any) -> dict[str, Callable[[], Any]]:
     """The ways to see one image."""
-    adapter, inputs = registry.adapter(model), shapes.prompt(model)
-    depth = adapter.depth(model)
+    family, inputs = registry.family(model), shapes.prompt(model)
+    depth = family.depth(model)
     needs = {name: parse(name).needs(depth) for name in ("hero", "vtc_cls")}
 
-    images = adapter.layouts(model, inputs)
-    look = partial(adapter.see, model, inputs, images)
+    images = family.layouts(model, inputs)
+    look = partial(family.see, model, inputs, images)
 
     def plain() -> None:
         with mock.patch.object(shortcut, "taken", return_value=nullcontext()):

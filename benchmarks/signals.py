@@ -24,10 +24,10 @@ import record
 import torch
 
 from herovlm import parse, registry
-from herovlm.adapters import relevance, shortcut, watch
 from herovlm.budget import Share
 from herovlm.cost import shapes
 from herovlm.cost.clock import race, timed
+from herovlm.towers import recording, relevance, shortcut
 from herovlm.types import Seen
 
 KEEP, METHOD = 0.2, "hero"
@@ -36,25 +36,25 @@ DTYPES = ("bfloat16", "float32")
 
 def ways(model: Any) -> dict[str, Callable[[], None]]:
     """The four ways to see one image."""
-    adapter, hero, inputs = registry.adapter(model), parse(METHOD), shapes.prompt(model)
-    tower, tiles = adapter.tower(model), adapter.tiles(model, inputs).flatten(0, -4)  # (T, 3, height, width)
-    here = adapter.layouts(model, inputs)[0].on(tiles.device)
-    needs = hero.needs(adapter.depth(model))
+    family, hero, inputs = registry.family(model), parse(METHOD), shapes.prompt(model)
+    tower, tiles = family.tower(model), family.tiles(model, inputs).flatten(0, -4)  # (T, 3, height, width)
+    here = family.layouts(model, inputs)[0].on(tiles.device)
+    needs = hero.needs(family.depth(model))
 
     def plain() -> None:
         tower(tiles)
 
     def signals() -> None:
-        with watch.cls_rows(tower, needs.attention) as rows:
+        with recording.cls_rows(tower, needs.attention) as rows:
             states = tower(tiles).last_hidden_state
         cls = states[:, 0].float()
         cosine = relevance.score(model, "tower", [shapes.QUESTION], cls, [0] * len(tiles))
-        told = {"attention": rows, "cls": cls, "relevance": cosine, "depth": adapter.depth(model)}
+        told = {"attention": rows, "cls": cls, "relevance": cosine, "depth": family.depth(model)}
         seen = Seen(here.grid, here.valid, counted=here.counts, **told)
         hero.keep(seen, Share(KEEP).of(seen.positions))
 
     def drop() -> None:
-        features = max(shortcut.feature_blocks(model, inputs, adapter.depth(model)))
+        features = max(shortcut.feature_blocks(model, inputs, family.depth(model)))
         with shortcut.taken(tower, features, needs):
             signals()
 

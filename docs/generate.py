@@ -128,9 +128,9 @@ def table(methods: Sequence[Kind], folder: str = "") -> Iterator[str]:
 
 def models() -> list[str]:
     """One row a model family."""
-    kinds = {name: type(registry.adapter(_Named(name))) for name in registry.ADAPTERS}
+    kinds = {name: type(registry.family(_Named(name))) for name in registry.FAMILIES}
     about = {name: sentence(sys.modules[kind.__module__]).split(": ")[-1] for name, kind in kinds.items()}
-    rows = [f"| {kind.family} | `{name}` | {about[name]} |" for name, kind in kinds.items()]
+    rows = [f"| {kind.name} | `{name}` | {about[name]} |" for name, kind in kinds.items()]
     return ["| family | `config.model_type` | what it sends |", "|---|---|---|", *rows]
 
 

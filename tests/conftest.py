@@ -18,8 +18,11 @@ MARKED = {  # mark -> how the paths of its tests begin
     "core": (
         "contract/",
         "api/",
-        "inside/",
-        "adapters/",
+        "llm/",
+        "families/",
+        "towers/",
+        "prompt/",
+        "seams/",
         "golden/",
         "cli/test_main",
         "cli/test_ask",

@@ -1,4 +1,4 @@
-"""Hand-made geometry for tests: what an adapter would find by asking the model, from four numbers."""
+"""Hand-made geometry for tests: what an family would find by asking the model, from four numbers."""
 
 from __future__ import annotations
 

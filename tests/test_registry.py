@@ -82,18 +82,18 @@ def test_an_unknown_method_is_told_what_there_is() -> None:
         registry.method("zzz")
 
 
-def test_adapters_are_found_by_config() -> None:
-    for kind in registry.ADAPTERS:
-        assert kind in registry.adapter(model(kind)).model_types
-    assert registry.adapters() == list(registry.ADAPTERS)
+def test_families_are_found_by_config() -> None:
+    for kind in registry.FAMILIES:
+        assert kind in registry.family(model(kind)).model_types
+    assert registry.families() == list(registry.FAMILIES)
 
 
 def test_an_unknown_family_is_told_what_there_is() -> None:
     with pytest.raises(ModelError, match=r"'llava_nxt'.*did you mean 'llava_next'"):
-        registry.adapter(model("llava_nxt"))
+        registry.family(model("llava_nxt"))
 
 
 @pytest.mark.parametrize("thing", [None, "llava", model(None), SimpleNamespace()])
 def test_what_is_not_a_model_is_refused(thing: object) -> None:
     with pytest.raises(ModelError, match="not a transformers model"):
-        registry.adapter(thing)
+        registry.family(thing)

@@ -13,8 +13,9 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, CLIPConfig, CLIPModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from herovlm.adapters import compat, relevance
 from herovlm.methods.base import Method
+from herovlm.seams import compat
+from herovlm.towers import relevance
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 TILE, PATCH = 16, 4  # pixels: 4 x 4 patches a tile

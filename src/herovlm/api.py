@@ -1,4 +1,4 @@
-"""drop() and dropping(): method x adapter -> shorter inputs."""
+"""drop() and dropping(): method x model -> shorter inputs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from herovlm import splice
-from herovlm.adapters import positions as places
-from herovlm.adapters import refuse
-from herovlm.adapters.inside import Cutter
 from herovlm.budget import Auto
 from herovlm.errors import UnsupportedError
+from herovlm.llm.inside import Cutter
+from herovlm.prompt import positions as places
 from herovlm.request import AnyKeep, AnyMethod, AnyNarrow, AnyTokens, Options, Positions, options_of
+from herovlm.seams import refuse
 from herovlm.types import Newlines, Short
 from herovlm.view import check, see
 
@@ -52,7 +52,7 @@ def drop(
         positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's numbers.
         newlines: which newlines to keep; None is the method's own rule.
         narrow: share of each tile's patches that goes on behind a middle block of the vision tower, or (block, share),
-            the block a number or a relative depth: faster, and results change (see `herovlm.adapters.narrow`).  The
+            the block a number or a relative depth: faster, and results change (see `herovlm.towers.narrow`).  The
             method chooses among the patches that went through; `keep` means what it always does, and 1.0 ignores it.
 
     Returns:

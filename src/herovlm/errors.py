@@ -37,7 +37,7 @@ class MethodError(UsageError):
 
 
 class ModelError(UsageError):
-    """The model is unknown or of a family that has no adapter."""
+    """The model is unknown or of a family that is not supported."""
 
 
 class InputsError(UsageError):

@@ -12,17 +12,19 @@ import torch
 from torch import Tensor
 
 from herovlm import registry
-from herovlm.adapters import positions, refuse, smaller
-from herovlm.adapters.positions import Prompt
 from herovlm.budget import Auto
 from herovlm.errors import BudgetError, UnsupportedError
+from herovlm.families import smaller
 from herovlm.geometry import Geometry
 from herovlm.methods.full import Full
+from herovlm.prompt import positions
+from herovlm.prompt.positions import Prompt
+from herovlm.seams import refuse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from herovlm.adapters.base import Adapter
+    from herovlm.families.base import Family
     from herovlm.request import Request
 
 
@@ -62,7 +64,7 @@ class Plan:
         return positions.columns(self.prompt, self.rows, visual)
 
 
-def plan_of(family: Adapter, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Plan:
+def plan_of(family: Family, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Plan:
     """Plan a call: check its inputs, and find where every image stands.
 
     Raises:
@@ -102,7 +104,7 @@ def token_count(config: Any, size: Sequence[int], request: Request, image: int =
         BudgetError: keep="auto" looks at the picture first; or the budget is too small for the smallest picture.
         UnsupportedError: the method rounds for itself, or goes on inside the language model.
     """
-    family = registry.adapter(SimpleNamespace(config=config))
+    family = registry.family(SimpleNamespace(config=config))
     shell = family.shell(config)
     (whole,) = family.geometry(shell, [size])
     if request.all or isinstance(request.method, Full):

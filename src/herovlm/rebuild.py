@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from herovlm.adapters import positions, refuse
-from herovlm.adapters.base import VISION_INPUTS
 from herovlm.errors import MethodError, UnsupportedError
+from herovlm.families.base import VISION_INPUTS
 from herovlm.plan import Plan
+from herovlm.prompt import positions
+from herovlm.seams import refuse
 from herovlm.types import Kept, Seen, Short
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The one list of methods and of model families: name -> "module:Class", loaded when asked for.
 
 Third parties add theirs as entry points of the groups `herovlm.methods` and `herovlm.inside` (name = the method's name)
-and `herovlm.adapters` (name = `config.model_type` of the family); names of ours cannot be taken over.
+and `herovlm.families` (name = `config.model_type` of the family); names of ours cannot be taken over.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from herovlm.errors import MethodError, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from herovlm.adapters.base import Adapter
+    from herovlm.families.base import Family
     from herovlm.methods.base import Method
     from herovlm.methods.fields import Described
     from herovlm.methods.inside.base import Inside
@@ -60,9 +60,9 @@ INSIDE = {  # methods that prune between the layers of the language model
     "sparsevlm": "herovlm.methods.inside.sparsevlm:SparseVlm",
     "sparsevlm_plus": "herovlm.methods.inside.sparsevlm_plus:SparseVlmPlus",
 }
-ADAPTERS = {
-    "llava_next": "herovlm.adapters.llava_next:LlavaNext",
-    "llava": "herovlm.adapters.llava:Llava",
+FAMILIES = {
+    "llava_next": "herovlm.families.llava_next:LlavaNext",
+    "llava": "herovlm.families.llava:Llava",
 }
 
 
@@ -76,9 +76,9 @@ def insides() -> list[str]:
     return list(INSIDE | _others("herovlm.inside") | INSIDE)
 
 
-def adapters() -> list[str]:
+def families() -> list[str]:
     """Model types (`config.model_type`) of all supported families, ours first."""
-    return list(ADAPTERS | _others("herovlm.adapters") | ADAPTERS)
+    return list(FAMILIES | _others("herovlm.families") | FAMILIES)
 
 
 def method(name: str) -> type[Method]:
@@ -105,19 +105,21 @@ def inside(name: str) -> type[Inside]:
     return found
 
 
-def adapter(model: Any) -> Adapter:
-    """Find the adapter of a model by its config.
+def family(model: Any) -> Family:
+    """Find the family of a model by its config.
 
     Raises:
-        ModelError: the family is not supported, or its adapter cannot be loaded.
+        ModelError: the family is not supported, or cannot be loaded.
     """
     kind = getattr(getattr(model, "config", None), "model_type", None)
     if not isinstance(kind, str):
         raise ModelError(f"{type(model).__name__} is not a transformers model: it has no config.model_type")
-    where = ADAPTERS.get(kind) or _others("herovlm.adapters").get(kind)
+    where = FAMILIES.get(kind) or _others("herovlm.families").get(kind)
     if where is None:
-        raise ModelError(f"{type(model).__name__}: no adapter for the family {kind!r}{did_you_mean(kind, adapters())}")
-    found: Adapter = _load(where, ModelError)()
+        raise ModelError(
+            f"{type(model).__name__}: the family {kind!r} is not supported{did_you_mean(kind, families())}"
+        )
+    found: Family = _load(where, ModelError)()
     return found
 
 

@@ -1,7 +1,7 @@
 """Give callers that own `generate` their prompt back: they cut it off by length, so it must be the one they gave.
 
 `generate` and the forward call of one model *instance* shorten their inputs while a `Record` is in use, for whoever
-belongs to its context (`adapters.scope`); classes are not touched.
+belongs to its context (`families.scope`); classes are not touched.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from herovlm.adapters import compat, hooks, refuse, scope, seal
-from herovlm.adapters.call import Call, by_name
-from herovlm.adapters.inside import Cutter, Order
-from herovlm.adapters.positions import GATHERED
-from herovlm.adapters.scope import Scope
 from herovlm.errors import UnsupportedError
+from herovlm.llm.inside import Cutter, Order
+from herovlm.prompt.positions import GATHERED
+from herovlm.seams import compat, hooks, refuse, scope, seal
+from herovlm.seams.call import Call, by_name
+from herovlm.seams.scope import Scope
 from herovlm.types import Encoded, KeptInside, Short
 
 Shorten = Callable[[Mapping[str, Any]], Short]

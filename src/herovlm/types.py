@@ -148,7 +148,7 @@ class Kept:
     mask: Tensor  # (T, N) bool
     newlines: Tensor  # (R,) bool
     features: Tensor | None = None  # (n_kept_patches, D): merged features in the order of the mask's True cells
-    hidden: Tensor | None = None  # (n_kept_patches, C): the same before the projector; the adapter projects them
+    hidden: Tensor | None = None  # (n_kept_patches, C): the same before the projector; it is projected on the way back
     why: Mapping[str, Tensor] = field(default_factory=dict)  # named scores: (T,) a tile or (T, N) a patch
     spent: int | None = None  # positions, newlines included, if the host knows
     beyond: bool = False  # whether some of the newlines are not sent by the untouched model (its padded canvas)

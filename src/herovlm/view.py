@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from herovlm import budget, choose, rebuild, registry
-from herovlm.adapters import narrow, offload, positions, refuse, relevance, smaller, words
-from herovlm.adapters import question as questions
-from herovlm.adapters.base import Adapter, Look
 from herovlm.errors import InputsError, MethodError, UsageError
+from herovlm.families import smaller
+from herovlm.families.base import Family, Look
 from herovlm.plan import Plan, plan_of
+from herovlm.prompt import positions, words
+from herovlm.prompt import question as questions
 from herovlm.rebuild import Source
+from herovlm.seams import offload, refuse
+from herovlm.towers import narrow, relevance
 from herovlm.types import Compared, Kept, Narrow, Needs, Relevance, Seen, Short
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request, n
     Raises:
         HeroError: as `herovlm.drop`; what is wrong with inputs or budgets is found before the tower runs.
     """
-    family = registry.adapter(model)
+    family = registry.family(model)
     depths = {check(model, request)[1] for request in requests} or {check(model)[1]}
     plan, bound = plan_of(family, model, inputs), [request.on(model) for request in requests]
     for request in bound:
@@ -58,7 +61,7 @@ def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request, n
     return View(model, family, plan, plan, depth, looks, tuple(range(len(plan.images))))
 
 
-def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Adapter, int]:
+def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Family, int]:
     """Check a model against a request, whatever the inputs will be: its family, and how many blocks its tower has.
 
     Raises:
@@ -66,7 +69,7 @@ def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Adapt
         MethodError: the tower has not the blocks that the method or `narrow` names.
         UnsupportedError: its tower cannot be narrowed.
     """
-    family = registry.adapter(model)
+    family = registry.family(model)
     refuse.model(model)
     depth = family.check(model)
     if request is not None:
@@ -140,7 +143,7 @@ class View:
     """Pictures that were seen, and the prompts that they stand in."""
 
     model: PreTrainedModel
-    family: Adapter
+    family: Family
     looked_at: Plan  # the call that the tower ran for
     plan: Plan  # the prompts as they stand now
     depth: int  # blocks of the vision tower

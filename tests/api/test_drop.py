@@ -15,8 +15,8 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 
 import herovlm
 from herovlm import BudgetError, InputsError, MethodError, ModelError, UnsupportedError, UsageError
-from herovlm.adapters.compat import CACHES
 from herovlm.methods.base import Method
+from herovlm.seams.compat import CACHES
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 

@@ -15,8 +15,8 @@ from transformers.image_processing_utils import get_patch_output_size, select_be
 
 import herovlm
 from herovlm import BudgetError, InputsError, UnsupportedError, demo, registry
-from herovlm.adapters import packing
-from herovlm.adapters import smaller as sizes
+from herovlm.families import packing
+from herovlm.families import smaller as sizes
 
 PROMPT = "USER: <image>\nIs it green? ASSISTANT:"
 WHOLE = tiny.picture(32, 32)  # 2 x 2 tiles and no rescaling: its pixels are in the inputs as they are
@@ -135,18 +135,18 @@ SIZES = [(1000, 1000), (192, 192), (640, 480), (300, 900), (1080, 1920), (200, 2
 
 def shares(model: Any, size: tuple[int, int], keep: float) -> float:
     """Return the share of the budget that is sent of a picture of a size (height, width)."""
-    adapter = registry.adapter(model)
+    family = registry.family(model)
     pinpoints = model.config.image_grid_pinpoints
-    (whole,) = adapter.layouts(model, {"pixel_values": torch.empty(1, 1, 3, 1, 1), "image_sizes": [size]})
+    (whole,) = family.layouts(model, {"pixel_values": torch.empty(1, 1, 3, 1, 1), "image_sizes": [size]})
     fitted = get_patch_output_size(torch.empty(3, *size), select_best_resolution(size, pinpoints), "channels_first")
     budget = round(keep * whole.positions)
-    best = sizes.largest(adapter, model, fitted, len(whole.valid), budget)
+    best = sizes.largest(family, model, fitted, len(whole.valid), budget)
     if best.size is None:
         made = packing.alone(best.side, newline=True)
     else:
-        network = adapter.with_tiles(model, best.side)
+        network = family.with_tiles(model, best.side)
         given = {"pixel_values": torch.empty(1, 1, 3, 1, 1), "image_sizes": [best.size]}
-        (made,) = adapter.layouts(network, given)
+        (made,) = family.layouts(network, given)
     assert made.positions == best.positions, "it is counted as it is packed"
     assert best.positions <= budget
     assert best.tiles == len(made.valid) <= len(whole.valid)

@@ -14,8 +14,8 @@ import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria, TextStreamer, pipeline
 
 import herovlm
-from herovlm.adapters.compat import CACHES, cache_in
 from herovlm.errors import BudgetError, InputsError, MethodError, ModelError, UnsupportedError
+from herovlm.seams.compat import CACHES, cache_in
 
 GREEDY = {"max_new_tokens": 5, "do_sample": False}
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel
 
 import herovlm
 from herovlm import UnsupportedError
-from herovlm.adapters import refuse
+from herovlm.seams import refuse
 
 SLIDING = {
     "mistral": {},

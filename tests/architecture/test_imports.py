@@ -26,9 +26,11 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"request"}),
     frozenset({"splice", "spec", "auto"}),
     frozenset({"registry"}),
-    frozenset({"methods", "adapters", "decoding"}),
+    frozenset({"methods", "families", "llm", "decoding"}),
+    frozenset({"towers", "prompt"}),
+    frozenset({"seams"}),
     frozenset({"ops", "geometry"}),
-    frozenset({"types", "pictures", "prompt", "extras", "budget"}),
+    frozenset({"types", "pictures", "extras", "budget"}),
     frozenset({"errors"}),
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
@@ -96,8 +98,8 @@ def test_imports_point_one_way() -> None:
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("herovlm.methods.hero", "from herovlm.adapters import base"),
-        ("herovlm.adapters.llava", "import herovlm.methods.hero"),
+        ("herovlm.methods.hero", "from herovlm.families import base"),
+        ("herovlm.families.llava", "import herovlm.methods.hero"),
         ("herovlm.ops.select", "from herovlm.registry import method"),
         ("herovlm.api", "from herovlm import viz"),
         ("herovlm.types", "from herovlm import drop"),

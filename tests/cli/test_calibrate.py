@@ -17,7 +17,7 @@ import herovlm
 from herovlm import auto
 from herovlm.cli.load import load
 from herovlm.eval import calibrate
-from herovlm.prompt import prompt
+from herovlm.prompt.template import prompt
 
 
 @pytest.fixture

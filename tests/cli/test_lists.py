@@ -42,9 +42,9 @@ def test_a_broken_package_of_others_does_not_hide_the_rest(cli: Cli, monkeypatch
     assert listed["hero"]["fidelity"] == "golden parity"
 
 
-def test_models_are_the_families_with_an_adapter(cli: Cli) -> None:
+def test_models_are_the_families(cli: Cli) -> None:
     listed = json.loads(cli("models", "--json").stdout)
-    assert {x["model_type"] for x in listed} == set(registry.adapters())
+    assert {x["model_type"] for x in listed} == set(registry.families())
     assert any("--model demo" in x["use"] for x in listed)
 
 
@@ -77,8 +77,8 @@ def test_what_is_read_from_the_source_is_what_the_classes_say() -> None:
         for name in names:
             kind = find(name)
             assert told[name] == (kind.paper, kind.fidelity, summary(kind))
-    for kind, where in registry.ADAPTERS.items():
-        assert registry.outline(where)["family"] == registry._load(where, ModelError).family, kind
+    for kind, where in registry.FAMILIES.items():
+        assert registry.outline(where)["name"] == registry._load(where, ModelError).name, kind
 
 
 def rows_of() -> list[list[str]]:

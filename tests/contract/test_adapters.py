@@ -1,4 +1,4 @@
-"""What every adapter must do, whatever the method: every family x every property."""
+"""What every family must do, whatever the method: every family x every property."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers.generation import utils as generation
 
 import herovlm
 from herovlm import registry
-from herovlm.adapters import relevance
+from herovlm.towers import relevance
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False}
 ANY_METHOD = ["hero", "hero(variant='official')", "random", "uniform", "pool", "thumbnail"]
@@ -35,8 +35,8 @@ def new_tokens(model: Any, inputs: Any, **options: Any) -> torch.Tensor:
 
 
 def test_every_registered_family_is_tested_here(family: str) -> None:
-    assert family in registry.ADAPTERS
-    assert set(tiny.FAMILIES) == set(registry.ADAPTERS)
+    assert family in registry.FAMILIES
+    assert set(tiny.FAMILIES) == set(registry.FAMILIES)
 
 
 @pytest.mark.parametrize("method", ["hero", "hero(variant='official')", "pool"])

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import herovlm
-from herovlm.adapters import relevance
 from herovlm.cost import shapes
 from herovlm.errors import HeroError, InputsError, ModelError
+from herovlm.towers import relevance
 
 
 @pytest.fixture(scope="module")

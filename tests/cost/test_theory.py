@@ -10,10 +10,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, CLIPVisionConfig, CLIPVisionModel, LlamaConfig
 
-from herovlm.adapters import shortcut
-from herovlm.adapters.compat import cache_in
 from herovlm.cost import shapes, theory
 from herovlm.cost.count import held
+from herovlm.seams.compat import cache_in
+from herovlm.towers import shortcut
 from herovlm.types import Needs
 
 TEXTS = ("llama", "mistral", "qwen2")

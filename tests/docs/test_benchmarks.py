@@ -116,4 +116,4 @@ def test_the_class_for_vlmevalkit_answers(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_every_family_has_its_name_on_the_page() -> None:
-    assert all(f"`herovlm_{family}`" in TEXT for family in registry.ADAPTERS)
+    assert all(f"`herovlm_{family}`" in TEXT for family in registry.FAMILIES)

@@ -78,14 +78,14 @@ def test_a_file_and_a_line_are_all_that_src_needs(copy: Path) -> None:
         {p.relative_to(root / "src"): p.read_bytes() for p in (root / "src").rglob("*.py")} for root in (copy, ROOT)
     )
     changed = {str(name) for name in theirs if theirs[name] != ours.get(name)}
-    assert changed == {"herovlm/registry.py", "herovlm/methods/loudest.py", "herovlm/adapters/llava_next_video.py"}
+    assert changed == {"herovlm/registry.py", "herovlm/methods/loudest.py", "herovlm/families/llava_next_video.py"}
 
 
 def test_a_method_and_a_model_of_the_house(copy: Path) -> None:
     written = run(said("python docs/generate.py"), copy, copy / "src")
     assert "docs/methods/loudest.md" in written
     assert "| LLaVA-NeXT-Video |" in (copy / "README.md").read_text("utf-8")
-    for folder in ("methods", "adapters"):
+    for folder in ("methods", "families"):
         passed = run(said(f"pytest tests/contract tests/{folder}"), copy, copy / "src")
         assert int(passed.rpartition(" passed")[0].split()[-1]) > 30, "the contract tests found it"
 

@@ -16,7 +16,7 @@ from herovlm.errors import TextTowerError, UnsupportedError
 from herovlm.eval import plan
 from herovlm.eval.answer import Reader, Row, chunks
 from herovlm.methods.hero import Hero
-from herovlm.prompt import prompt
+from herovlm.prompt.template import prompt
 
 QUESTIONS = ["what is it?", "is there a very red star in the corner?", "why?"]
 METHODS = [
@@ -125,9 +125,9 @@ def test_any_error_of_one_method_is_a_cell_and_the_others_answer(
     if where in ("choose", "needs"):
         monkeypatch.setattr(Hero, where, fail)
     elif where == "look":  # nothing but HERO records the received attention of blocks
-        monkeypatch.setattr("herovlm.adapters.relevance.score", fail)
+        monkeypatch.setattr("herovlm.towers.relevance.score", fail)
     else:
-        monkeypatch.setattr("herovlm.adapters.inside.Cutter.installed", fail)
+        monkeypatch.setattr("herovlm.llm.inside.Cutter.installed", fail)
     found = reader(made).answer(PICTURE, QUESTIONS, configs)
     lost = {str(config) for config in configs if ("fastv" if where == "generate" else "hero") in str(config)}
     assert {str(config) for config in found.failed} == lost
@@ -149,7 +149,7 @@ def test_a_prompt_longer_than_the_model_reads(models: Callable[..., Any]) -> Non
 
 def test_no_clip_ends_the_run(models: Callable[..., Any]) -> None:
     made = tiny.make(seed=5)
-    herovlm.adapters.relevance._found.pop(made.model)
+    herovlm.towers.relevance._found.pop(made.model)
     with pytest.raises(TextTowerError):
         reader(made).answer(PICTURE, QUESTIONS, plan.configs(["random", "hero"], [0.5]))
 

@@ -11,7 +11,7 @@ from herovlm.errors import InputsError, UnsupportedError
 from herovlm.eval.answer import Reader
 from herovlm.eval.likelihood import answer_ids, forced, judge
 from herovlm.eval.plan import Config, config
-from herovlm.prompt import prompt
+from herovlm.prompt.template import prompt
 
 CONFIGS = [config(told) for told in ("full@1.0", "hero@0.1", "random@0.2", "hero@0.2:original")]
 

@@ -87,5 +87,5 @@ def test_every_family_has_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = lmms_stub.install(monkeypatch)
     (manifest,) = lmms.manifests()
     assert manifest.model_id == "herovlm"
-    assert set(manifest.aliases) == {f"herovlm_{family}" for family in registry.adapters()}
+    assert set(manifest.aliases) == {f"herovlm_{family}" for family in registry.families()}
     assert manifest.chat_class_path == f"{made.__module__}.{made.__qualname__}"

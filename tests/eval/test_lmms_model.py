@@ -122,7 +122,7 @@ def test_what_is_not_served_is_refused(stand_in: Any, folder: Path) -> None:
         model.generate_until_multi_round(asked(model))
 
 
-def test_a_family_without_adapter_is_refused(stand_in: Any, folder: Path) -> None:
+def test_a_family_that_is_not_supported_is_refused(stand_in: Any, folder: Path) -> None:
     with pytest.raises(ModelError, match="family 'clip'"):
         stand_in[0](pretrained=str(folder / "clip"))
 

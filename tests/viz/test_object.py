@@ -201,7 +201,7 @@ def test_the_object_is_lit_on_a_single_tile(
 
 @pytest.mark.parametrize("size", [(384, 288), (576, 192), (192, 480)])
 def test_an_item_of_a_scene_is_where_the_demo_model_saw_it(size: tuple[int, int]) -> None:
-    """The adapter's own record of validity; only the item's card is lit, and all of it."""
+    """The family's own record of validity; only the item's card is lit, and all of it."""
     need_demo_model()
     from herovlm.demo import load
 

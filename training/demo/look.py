@@ -38,8 +38,8 @@ def looked_up(picture: data.Picture) -> list[tuple[scenes.Question, scenes.Item]
 
 def views(model: Any, processor: Any, limit: int) -> Iterator[tuple[data.Picture, scenes.Question, Seen, Tensor]]:
     """Every question that needs a label, what the tower saw, and the patches of that label, (T, N) bool."""
-    adapter = registry.adapter(model)
-    needs = Needs(tuple(range(adapter.depth(model))), cls=True, relevance="tower")
+    family = registry.family(model)
+    needs = Needs(tuple(range(family.depth(model))), cls=True, relevance="tower")
     for seed in list(scenes.SPLITS["development"])[:limit]:
         picture = data.picture(seed)
         for question, item in looked_up(picture):

@@ -23,7 +23,7 @@ def load(name: str, *, clip: str | None = None, download: bool = False) -> tuple
         download: fetch from the hub what is not on this machine.
 
     Raises:
-        ModelError: there is no such model or CLIP, or its family has no adapter.
+        ModelError: there is no such model or CLIP, or its family is not supported.
         SetupError: it cannot be downloaded, or its files are broken or not complete.
     """
     if not name.strip():
@@ -70,10 +70,10 @@ def _from_pretrained(name: str, download: bool) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(where, **how)
     except Exception as error:  # transformers raises nearly anything on what is no model
         raise _not_found(name, download, error) from error
-    if config.model_type not in registry.adapters():
+    if config.model_type not in registry.families():
         raise ModelError(
-            f"{name} is of the family {config.model_type!r}, which has no adapter; "
-            f"supported families: {', '.join(registry.adapters())} (herovlm models)"
+            f"{name} is of the family {config.model_type!r}, which is not supported; "
+            f"supported families: {', '.join(registry.families())} (herovlm models)"
         )
     try:
         processor = AutoProcessor.from_pretrained(where, **how)

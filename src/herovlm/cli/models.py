@@ -14,7 +14,7 @@ from herovlm.cli.tidy import tidy
 def models(json: options.Json = False) -> None:
     """List the model families, and the demo model that comes with the package."""
     rows = [["LLaVA-NeXT", "llava_next", f"the demo model in this package: --model {DEMO}"]]
-    for kind in registry.adapters():
+    for kind in registry.families():
         rows.append([_family(kind), kind, "any checkpoint of it: --model FOLDER or the name on the hub"])
     columns = ["family", "model_type", "use"]
     if json:
@@ -25,6 +25,6 @@ def models(json: options.Json = False) -> None:
 
 def _family(kind: str) -> str:
     """Name a family: ours from its source, without importing it, another package's from its class."""
-    if kind in registry.ADAPTERS:
-        return registry.outline(registry.ADAPTERS[kind])["family"]
-    return registry.adapter(SimpleNamespace(config=SimpleNamespace(model_type=kind))).family
+    if kind in registry.FAMILIES:
+        return registry.outline(registry.FAMILIES[kind])["name"]
+    return registry.family(SimpleNamespace(config=SimpleNamespace(model_type=kind))).name

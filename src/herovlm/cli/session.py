@@ -14,13 +14,13 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 
 from herovlm import api, budget, see
-from herovlm.adapters.compat import cache_in
 from herovlm.cli import load
 from herovlm.cost.clock import Clock, race
 from herovlm.cost.count import held
 from herovlm.cost.run import GREEDY, answering
 from herovlm.errors import InputsError
-from herovlm.prompt import prompt
+from herovlm.prompt.template import prompt
+from herovlm.seams.compat import cache_in
 from herovlm.types import Short
 from herovlm.viz.geometry import Fit
 from herovlm.viz.records import Answer, Asked, Report

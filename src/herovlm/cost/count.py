@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from herovlm import api, registry
-from herovlm.adapters import compat, shortcut
 from herovlm.cost import theory
+from herovlm.seams import compat
+from herovlm.towers import shortcut
 from herovlm.types import Needs, Seen
 from herovlm.view import see
 
@@ -43,7 +44,7 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Opti
     cache = compat.cache_in(out)
     lengths = [layer.get_seq_length() for layer in cache.layers]
     batch, tiles = len(inputs["input_ids"]), sum(len(one.valid) for one in short.seen)
-    needs = Needs() if options.all else options.method.needs(registry.adapter(model).depth(model))
+    needs = Needs() if options.all else options.method.needs(registry.family(model).depth(model))
     flops = {
         "vision": sum(_vision(model, inputs, needs, one) for one in short.seen),
         "selection": theory.signals(config.vision_config, needs, tiles) + counter.get_total_flops(),
@@ -68,7 +69,7 @@ def held(cache: Any) -> int:
 
 def _vision(model: Any, inputs: Mapping[str, Any], needs: Needs, seen: Seen) -> int:
     """FLOPs of projector and tower for one image; of the tower as far as it runs: what nobody reads is left out."""
-    config, depth, tiles = copy.deepcopy(model.config), registry.adapter(model).depth(model), len(seen.valid)
+    config, depth, tiles = copy.deepcopy(model.config), registry.family(model).depth(model), len(seen.valid)
     config.vision_config.image_size = seen.grid.side * config.vision_config.patch_size  # tiles may be smaller
     features, read = max(shortcut.feature_blocks(model, inputs, depth)), shortcut.last_read(needs, depth)
     blocks, closing = (None, False) if needs.affinity else (max(features, read), read >= features)

@@ -85,7 +85,7 @@ def ideal(model: PreTrainedModel, inputs: Mapping[str, Any], positions: int, new
 
 def _untouched(model: PreTrainedModel, inputs: Mapping[str, Any], new_tokens: Sequence[int]) -> Way:
     """Prepare an answer as `model.generate` gives it; its vision ends where the projector has run."""
-    clock, projector = Clock(model.device), registry.adapter(model).projector(model)
+    clock, projector = Clock(model.device), registry.family(model).projector(model)
 
     @torch.no_grad()
     def run() -> dict[str, float]:

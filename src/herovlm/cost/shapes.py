@@ -18,8 +18,9 @@ from transformers import (
 )
 
 from herovlm import registry
-from herovlm.adapters import relevance, words
 from herovlm.errors import InputsError, ModelError
+from herovlm.prompt import words
+from herovlm.towers import relevance
 
 QUESTION = "What is the number on the red square?"
 VISION = {  # CLIP ViT-L/14 at 336 pixels
@@ -130,7 +131,7 @@ def prompt(
     """Make random pixels and tokens: one image and `text` tokens a prompt, what a processor would have returned.
 
     Args:
-        model: any model that has an adapter.
+        model: any model of a supported family.
         batch: number of prompts.
         size: height and width of the images in pixels; None is 2 x 2 tiles, where the model makes tiles.
         text: tokens beside the image, half of them before it.
@@ -146,7 +147,7 @@ def prompt(
         shape = (batch, image_size_to_num_patches(size, pins, side), 3, side, side)
         given["image_sizes"] = torch.tensor([size] * batch)
     given["pixel_values"] = torch.randn(shape, generator=random).to(model.dtype)
-    (positions,) = {layout.positions for layout in registry.adapter(model).layouts(model, given)}
+    (positions,) = {layout.positions for layout in registry.family(model).layouts(model, given)}
     words = torch.randint(config.get_text_config().vocab_size - 1, (batch, text), generator=random)
     words += words >= config.image_token_id  # any token but the placeholder
     image = torch.full((batch, positions), config.image_token_id)

@@ -27,7 +27,7 @@ def vision(config: Any, tiles: int, blocks: int | None = None, closing: bool = F
         config: the vision config.
         tiles: thumbnail included.
         blocks: blocks that all patches go through, None for all of the tower.
-        closing: whether one more block follows that only the CLS token leaves (see `herovlm.adapters.shortcut`).
+        closing: whether one more block follows that only the CLS token leaves (see `herovlm.towers.shortcut`).
     """
     patches, channels = _patches(config), int(config.hidden_size)
     embedding = matmul(patches, config.num_channels * config.patch_size**2, channels)

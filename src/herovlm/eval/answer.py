@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from herovlm import api
-from herovlm.adapters import refuse
 from herovlm.errors import HeroError, InputsError, ModelError, SetupError, reason
 from herovlm.eval.plan import Config
-from herovlm.prompt import prompt
+from herovlm.prompt.template import prompt
+from herovlm.seams import refuse
 from herovlm.types import Short
 from herovlm.view import Choice, View, see, together
 

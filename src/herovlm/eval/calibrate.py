@@ -25,7 +25,7 @@ from herovlm.eval.plan import Config
 from herovlm.eval.run import Load, commit, facts
 from herovlm.eval.samples import Asked, Picture
 from herovlm.methods.full import Full
-from herovlm.prompt import prompt
+from herovlm.prompt.template import prompt
 from herovlm.types import Needs
 from herovlm.view import see
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from herovlm.errors import HeroError, InputsError, UnsupportedError
 from herovlm.eval.answer import Reader, Row, Sheet, chunks, short_of
 from herovlm.eval.plan import Config
-from herovlm.prompt import prompt
+from herovlm.prompt.template import prompt
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from herovlm.adapters import columns
-from herovlm.adapters.columns import Columns
+from herovlm.llm import columns
+from herovlm.llm.columns import Columns
 from herovlm.methods.inside.base import Inside
 from herovlm.types import Cut, SeenInside
 

@@ -1,4 +1,4 @@
-"""The authors' HERO from pixels to prompt, through the adapter and two tiny models."""
+"""The authors' HERO from pixels to prompt, through the family and two tiny models."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from replays.hero_selection import compare_hero
 
 
 def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
-    """Budgets, masks and number of positions of the authors' HERO, through the adapter and two tiny models."""
+    """Budgets, masks and number of positions of the authors' HERO, through the family and two tiny models."""
     from transformers import CLIPModel, CLIPVisionModel, LlavaNextConfig, LlavaNextForConditionalGeneration
 
     import herovlm
-    from herovlm.adapters import relevance
+    from herovlm.towers import relevance
 
     tower = CLIPVisionModel.from_pretrained(path / "vision_tower", attn_implementation="eager")
     words = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}

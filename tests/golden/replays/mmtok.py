@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from grids import make_grid
 
-from herovlm.adapters.words import keywords
 from herovlm.methods.mmtok import MmTok
+from herovlm.prompt.words import keywords
 from herovlm.types import Seen
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
-from herovlm.adapters import columns
-from herovlm.adapters.batch import Batch, signals
-from herovlm.adapters.columns import Prompts
+from herovlm.llm import columns
+from herovlm.llm.batch import Batch, signals
+from herovlm.llm.columns import Prompts
 from herovlm.methods.inside.pyramiddrop import PyramidDrop
 from herovlm.types import SeenInside
 from replays import _inside

@@ -16,11 +16,11 @@ MODEL = "herovlm.eval.lmms.model.HeroVlm"
 def manifests() -> list[Any]:
     """Name the model for lmms-eval: `herovlm`, and `herovlm_<family>` as other names of it.
 
-    The family is read from the checkpoint, so a new family has its id as soon as it has its adapter.
+    The family is read from the checkpoint, so a new family has its id as soon as it has its file.
 
     Raises:
         MissingExtraError: lmms-eval is not installed.
     """
     theirs = require("lmms_eval.models.registry_v2", extra="lmms")
-    families = tuple(f"herovlm_{family}" for family in registry.adapters())
+    families = tuple(f"herovlm_{family}" for family in registry.families())
     return [theirs.ModelManifest("herovlm", chat_class_path=MODEL, aliases=families)]

@@ -172,13 +172,13 @@ def load(asked: arguments.Arguments) -> tuple[Any, Any]:
     """Load the checkpoint as it is, and its processor, which pads on the left.
 
     Raises:
-        ModelError: its family has no adapter.
+        ModelError: its family is not supported.
     """
     config = AutoConfig.from_pretrained(asked.pretrained, revision=asked.revision)
-    if config.model_type not in registry.adapters():
+    if config.model_type not in registry.families():
         raise ModelError(
-            f"{asked.pretrained} is of the family {config.model_type!r}, which has no adapter; "
-            f"supported families: {', '.join(registry.adapters())}"
+            f"{asked.pretrained} is of the family {config.model_type!r}, which is not supported; "
+            f"supported families: {', '.join(registry.families())}"
         )
     how = {"attn_implementation": asked.attn_implementation, "device_map": asked.device_map}
     how = {name: value for name, value in how.items() if value is not None}

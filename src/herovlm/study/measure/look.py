@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from herovlm import registry, view
 from herovlm.eval.answer import Reader
 from herovlm.eval.samples import Sample
-from herovlm.prompt import prompt
+from herovlm.prompt.template import prompt
 from herovlm.types import Needs, Seen
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def see(reader: Reader, image: Image.Image, needs: Needs) -> Seen:
 
 def depth(reader: Reader) -> int:
     """Count the blocks of the vision tower."""
-    return registry.adapter(reader.model).depth(reader.model)
+    return registry.family(reader.model).depth(reader.model)
 
 
 def wanted(sample: Sample) -> str:

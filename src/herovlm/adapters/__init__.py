@@ -1,1 +1,0 @@
-"""How a model family is seen and fed: one file a family, the shared parts beside them."""

@@ -1,0 +1,1 @@
+"""One model family a file: geometry, pixels, and one look through its tower."""

@@ -1,0 +1,161 @@
+"""Temporary hooks that read what attention a vision tower pays while it runs, and leave no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from herovlm.errors import ModelError, UnsupportedError
+from herovlm.seams import hooks
+from herovlm.types import Needs
+
+
+def attention_blocks(tower: nn.Module) -> list[Any]:
+    """List the self-attention modules of a tower, first block first: found by what they have, not by their path.
+
+    Raises:
+        ModelError: the tower has no blocks with separate q_proj and k_proj (CLIP has).
+    """
+    blocks = [m for m in tower.modules() if all(hasattr(m, part) for part in ("q_proj", "k_proj", "num_heads"))]
+    if not blocks:
+        raise ModelError(
+            f"{type(tower).__name__} has no attention blocks with q_proj and k_proj; "
+            "herovlm reads CLS attention from CLIP vision towers"
+        )
+    return blocks
+
+
+Signal = Callable[[Tensor, Tensor, int], Tensor]  # queries (T, 1 + N, D), keys (T, 1 + N, D), heads -> what is recorded
+
+
+def cls_row(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Softmax row of the CLS query over all keys, CLS key dropped and not renormalised: (T, H, N) float32.
+
+    The query of each head stands in a column of its own, zero outside its channels, so that one product with the keys
+    as they are gives all heads, and no copy of the keys is made.
+    """
+    width = queries.shape[-1] // heads
+    own = torch.eye(heads, dtype=queries.dtype, device=queries.device).repeat_interleave(width, 0) * width**-0.5
+    columns = queries[:, 0, :, None].detach() * own  # (T, D, H)
+    logits = torch.bmm(keys.detach(), columns)  # (T, 1 + N, H)
+    return logits.softmax(1, dtype=torch.float32)[:, 1:].transpose(1, 2)
+
+
+def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Attention that each patch gets from all patches, averaged over heads: (T, N); one tile at a time, O(H N N)."""
+    q, k = _heads(queries[:, 1:], heads), _heads(keys, heads)
+    maps = (torch.einsum("qhd,khd->hqk", a, b) * a.shape[-1] ** -0.5 for a, b in zip(q, k, strict=True))
+    return torch.stack([each.softmax(-1)[..., 1:].sum(1).mean(0) for each in maps])
+
+
+def all_keys(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Key projections of the CLS token (first) and of all patches, heads not split: (T, 1 + N, D)."""
+    return keys.detach().float()
+
+
+def cls_query(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Query projection of the CLS token, heads not split, not scaled: (T, D)."""
+    return queries[:, 0].detach().float()
+
+
+SIGNALS: dict[str, Signal] = {"attention": cls_row, "received": received, "keys": all_keys, "queries": cls_query}
+
+
+def wanted(needs: Needs) -> dict[str, tuple[int, ...]]:
+    """Return which of `SIGNALS` a method needs of which blocks; who wants keys wants the CLS query too."""
+    return {
+        "attention": needs.attention,
+        "received": needs.received,
+        "keys": needs.keys,
+        "queries": needs.keys,
+    }
+
+
+@contextmanager
+def recorded(tower: nn.Module, blocks_of: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, dict[int, Tensor]]]:
+    """Record the `SIGNALS` of the wanted blocks while the body runs the tower once, and of no other thread's run.
+
+    A CLS row costs O(H * N) memory a block and tile: the attention of the other queries is never formed, so sdpa and
+    FlashAttention stay in use.  Everything is float32.
+
+    Yields:
+        Dicts that fill while the tower runs: name -> block -> tensor.
+
+    Raises:
+        UnsupportedError: a block was not recorded, e.g. because the tower was compiled before.
+    """
+    attention = attention_blocks(tower)
+    found: dict[str, dict[int, Tensor]] = {name: {} for name in blocks_of}
+    with ExitStack() as hooked:
+        for block in sorted({block for blocks in blocks_of.values() for block in blocks}):
+            names = [name for name, blocks in blocks_of.items() if block in blocks]
+            for handle in _watch(attention[block], block, {name: found[name] for name in names}):
+                hooked.callback(handle.remove)
+        yield found
+    missing = sorted({block for name, blocks in blocks_of.items() for block in blocks if block not in found[name]})
+    if missing:
+        raise UnsupportedError(
+            f"the attention of blocks {missing} was not recorded although the vision tower ran; hooks do not fire in "
+            "a tower that torch.compile has compiled already: use the uncompiled model, or compile only "
+            "model.language_model"
+        )
+
+
+@contextmanager
+def cls_rows(tower: nn.Module, blocks: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
+    """Record the softmax attention of the CLS query in the named blocks: block -> (T, H, N) float32."""
+    with recorded(tower, {"attention": blocks}) as found:
+        yield found["attention"]
+
+
+@contextmanager
+def inputs_of(module: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
+    """Record the first argument of each call of a module (the projector's: states as the tower gives them)."""
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0].detach())
+
+    with ExitStack() as hooked:
+        if wanted:
+            hooked.callback(hooks.before(module, keep, hooks.this_thread()).remove)
+        yield seen
+
+
+@contextmanager
+def outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Record what each call of a module gives (the projector's: features of all tiles, not yet packed)."""
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, _args: Any, output: Tensor) -> None:
+        seen.append(output.detach())
+
+    with ExitStack() as hooked:
+        hooked.callback(hooks.after(module, keep, hooks.this_thread()).remove)
+        yield seen
+
+
+def _watch(attention: Any, block: int, into: Mapping[str, dict[int, Tensor]]) -> Iterator[RemovableHandle]:
+    """Hook the query and key projections of one block and read what is wanted when both have been seen."""
+    mine = hooks.this_thread()
+    seen: dict[str, Tensor] = {}
+
+    def put(side: str, output: Tensor) -> None:
+        seen[side] = output
+        if len(seen) == 2:
+            for name, blocks in into.items():
+                blocks[block] = SIGNALS[name](seen["q"], seen["k"], attention.num_heads)
+            seen.clear()
+
+    yield hooks.after(attention.q_proj, lambda _module, _args, output: put("q", output), mine)
+    yield hooks.after(attention.k_proj, lambda _module, _args, output: put("k", output), mine)
+
+
+def _heads(projected: Tensor, heads: int) -> Tensor:
+    """Split the heads of a projection, in float32: (T, n, D) -> (T, n, H, D / H)."""
+    return projected.detach().float().view(*projected.shape[:-1], heads, -1)
