@@ -19,7 +19,7 @@ FILES = {block.file: block.text for block in blocks(GUIDE) if block.file}
 LINES = [line[1:] for block in blocks(GUIDE) if block.language == "diff" for line in block.text.splitlines()]
 TABLES = [
     ("src/herovlm/registry.py", "METHODS"),
-    ("src/herovlm/registry.py", "ADAPTERS"),
+    ("src/herovlm/registry.py", "FAMILIES"),
     ("tests/tiny.py", "FAMILIES"),
 ]
 OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
