@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,6 +84,15 @@ class Needs:
     received: tuple[int, ...] = ()  # blocks whose attention received by each patch is wanted (forms N x N maps)
     hidden: bool = False  # states of the patches before the projector, for methods that merge there
     words: tuple[Words, ...] = ()  # which words of the question are wanted as the language model reads them
+
+    ALL: ClassVar[frozenset[str]] = frozenset(
+        {"attention", "cls", "relevance", "affinity", "dots", "keys", "received", "hidden"}
+    )  # names of what a tower may be asked for; features and words come from elsewhere
+
+    @property
+    def signals(self) -> frozenset[str]:
+        """Names of what is asked of the tower."""
+        return frozenset(name for name in self.ALL if getattr(self, name))
 
     @property
     def question(self) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from herovlm import budget, choose, rebuild, registry
-from herovlm.errors import InputsError, MethodError, UsageError
+from herovlm.errors import InputsError, MethodError, UnsupportedError, UsageError
 from herovlm.families import smaller
 from herovlm.families.base import Family, Look
 from herovlm.plan import Plan, plan_of
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from herovlm.request import Request
+    from herovlm.towers.base import Tower
+
+DEPTH = 24  # of some tower; which signals a method needs does not hang on it
 
 
 def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request, needs: Needs | None = None) -> View:
@@ -73,10 +76,25 @@ def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Famil
     refuse.model(model)
     depth = family.check(model)
     if request is not None:
-        request.needs(depth)
+        settle(family.sees_through(model), request.needs(depth), f"this {family.name}", request.method)
         if request.cut(depth) is not None:
-            narrow.layers_of(family.tower(model))
+            family.sees_through(model).narrowable(family.tower(model))
     return family, depth
+
+
+def settle(tower: Tower, needs: Needs, who: str, what: object) -> None:
+    """Check that a tower offers what is needed of it: the one place where needs meet offers.
+
+    Raises:
+        UnsupportedError: it does not; names what is missing, and the methods that work there.
+    """
+    missing = needs.signals - tower.offers
+    if missing:
+        fine = [name for name in registry.methods() if registry.method(name)().needs(DEPTH).signals <= tower.offers]
+        raise UnsupportedError(
+            f"{who} sees through {tower.kind}, which offers {', '.join(sorted(tower.offers)) or 'features alone'}; "
+            f"{what} needs {', '.join(sorted(missing))}; methods that work there: {', '.join(fine)}"
+        )
 
 
 def union(needs: Sequence[Needs]) -> Needs:

@@ -17,7 +17,9 @@ from transformers import PreTrainedModel
 from herovlm.errors import ModelError
 from herovlm.geometry import Geometry
 from herovlm.seams import offload
-from herovlm.towers import narrow, recording, shortcut
+from herovlm.towers import recording, shortcut
+from herovlm.towers.base import Tower
+from herovlm.towers.clip import Clip
 from herovlm.types import Narrow, Needs, Seen
 
 VISION_INPUTS = ("pixel_values", "image_sizes", "vision_feature_layer", "vision_feature_select_strategy")
@@ -37,12 +39,13 @@ class Look:
 class Family(ABC):
     """Looks through a model's own vision tower and hands its language model fewer positions.
 
-    A family says how it packs; no model code is copied and no class is patched.  Adapters keep no state.
+    A family says how it packs; no model code is copied and no class is patched.  Families keep no state.
     """
 
     name: ClassVar[str]  # the name people know
     model_types: ClassVar[tuple[str, ...]]  # config.model_type
     alone_newlines: ClassVar[int] = 0  # that a picture of one tile ends in
+    towers: ClassVar[tuple[type[Tower], ...]] = (Clip,)  # kinds of towers that it may see through
 
     def shell(self, config: Any) -> Any:
         """Return a stand-in for a model without weights, of which geometry can be asked."""
@@ -89,15 +92,25 @@ class Family(ABC):
         """List the sizes (height, width) at which a picture fills several tiles; how many, and the positions sent."""
         return {}
 
+    def sees_through(self, model: PreTrainedModel) -> Tower:
+        """Return how its vision tower is read.
+
+        Raises:
+            ModelError: nobody knows how.
+        """
+        kind = model.config.vision_config.model_type
+        known = {tower.kind: tower for tower in self.towers}
+        if kind not in known:
+            raise ModelError(f"this {self.name} sees through {kind!r}; herovlm can read {', '.join(known)} there")
+        return known[kind]()
+
     def tower(self, model: PreTrainedModel) -> nn.Module:
         """Return the vision tower.
 
         Raises:
-            ModelError: the tower is not a CLIP vision tower.
+            ModelError: there is none, or none that can be read.
         """
-        kind = model.config.vision_config.model_type
-        if kind != "clip_vision_model":
-            raise ModelError(f"this {self.name} sees through {kind!r}; herovlm needs the CLS token of a CLIP tower")
+        self.sees_through(model)
         tower = getattr(model.base_model, "vision_tower", None)
         if not isinstance(tower, nn.Module):
             raise ModelError(f"{type(model).__name__} has no vision tower")
@@ -105,7 +118,7 @@ class Family(ABC):
 
     def depth(self, model: PreTrainedModel) -> int:
         """Count the attention blocks of the vision tower."""
-        return len(recording.attention_blocks(self.tower(model)))
+        return len(self.sees_through(model).blocks(self.tower(model)))
 
     def check(self, model: PreTrainedModel) -> int:
         """Check what does not depend on inputs: the number of attention blocks of the tower, if all is well.
@@ -153,16 +166,15 @@ class Family(ABC):
         Raises:
             UnsupportedError: a tower that cannot be watched.
         """
-        tower, projector = self.tower(model), self.projector(model)
+        kind, tower, projector = self.sees_through(model), self.tower(model), self.projector(model)
         vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
         vision["pixel_values"] = offload.beside(vision["pixel_values"], offload.home(tower))
         features = shortcut.feature_blocks(model, inputs, self.depth(model))
         valid = torch.cat([image.valid for image in images])
         with (
-            recording.recorded(tower, recording.wanted(needs)) as found,
+            kind.reading(tower, needs, max(features)) as found,
             recording.inputs_of(projector, needs.hidden or needs.dots) as hidden,
-            shortcut.taken(tower, max(features), needs),
-            nullcontext() if cut is None else narrow.applied(tower, projector, cut, features, valid) as passed,
+            nullcontext() if cut is None else kind.narrowed(tower, projector, cut, features, valid) as passed,
             recording.outputs_of(projector) as projected,
             offload.brought(model.base_model),
         ):
@@ -174,11 +186,8 @@ class Family(ABC):
             before = None if before is None else passed.spread(before)
             recorded, through = passed.whole(found), passed.through
         single = {"cls": states[:, 0].float() if needs.cls else None, "hidden": before, "through": through}
-        common = {
-            "newline": newline,
-            "depth": self.depth(model),
-            "heads": recording.attention_blocks(tower)[0].num_heads,
-        }
+        blocks = kind.blocks(tower)
+        common = {"newline": newline, "depth": len(blocks), "heads": blocks[0].num_heads}
         common = {name: x.detach() if isinstance(x, Tensor) else x for name, x in common.items()}
         return _told_apart(images, torch.cat(projected), states, single, recorded, common)
 

@@ -1,0 +1,53 @@
+"""The contract of a tower: what it offers, and how it is read while it runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from herovlm.types import Narrow, Needs
+
+Found = Mapping[str, Mapping[int, Tensor]]  # signal -> block -> what was recorded
+
+
+class Tower(ABC):
+    """One kind of vision tower; towers keep no state, the module is handed to them."""
+
+    kind: ClassVar[str]  # config.vision_config.model_type
+    offers: ClassVar[frozenset[str]]  # of `Needs.signals`: who needs anything else is refused
+
+    @abstractmethod
+    def blocks(self, vision: nn.Module) -> Sequence[Any]:
+        """List the attention blocks of a tower, first block first.
+
+        Raises:
+            ModelError: it has none that can be read.
+        """
+
+    @abstractmethod
+    def reading(self, vision: nn.Module, needs: Needs, features: int) -> AbstractContextManager[Found]:
+        """Record what is needed while the body runs the tower once.
+
+        Args:
+            vision: the tower.
+            needs: what to record.
+            features: how many blocks the features stand behind; what nobody reads behind them may be left out.
+        """
+
+    @abstractmethod
+    def narrowable(self, vision: nn.Module) -> None:
+        """Check that only some of the patches can go on behind a middle block.
+
+        Raises:
+            UnsupportedError: they cannot.
+        """
+
+    @abstractmethod
+    def narrowed(
+        self, vision: nn.Module, projector: nn.Module, cut: Narrow, features: Sequence[int], valid: Tensor
+    ) -> AbstractContextManager[Any]:
+        """Let a share of the valid patches (sum of T, N) go on behind a block while the body runs the tower once."""
