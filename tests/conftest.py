@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from hypothesis import settings
 
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=60)  # slow machines, same run twice
 settings.load_profile("house")
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+MOST = 8  # workers of `pytest -n auto`: each holds a gigabyte
+
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # they, and what they start, share the cores
+    os.environ["OMP_NUM_THREADS"] = str(min(torch.get_num_threads(), max(1, CORES // workers)))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 MARKED = {  # mark -> how the paths of its tests begin
     # what depends on transformers: run on every release that is supported
@@ -31,6 +40,12 @@ MARKED = {  # mark -> how the paths of its tests begin
     # two minutes while one writes
     "quick": ("methods/", "ops/", "test_types", "test_spec", "test_registry", "test_public", "api/test_oracle"),
 }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Count the cores that we may use; xdist counts pairs of hyperthreads, half as many."""
+    return min(MOST, CORES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

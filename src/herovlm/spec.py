@@ -49,7 +49,8 @@ def parse(spec: str | Method | Inside | Chain) -> Method | Chain:
 
 def _made(name: str, values: dict[str, Any]) -> Method | Inside:
     """Make a method of a name and its fields."""
-    kind = registry.inside(name) if name in registry.insides() else registry.method(name)
+    inside = name in registry.INSIDE or (name not in registry.METHODS and name in registry.insides())
+    kind = registry.inside(name) if inside else registry.method(name)
     known = [f.name for f in fields(kind) if f.init]
     for field in values:
         if field in kind.moved:

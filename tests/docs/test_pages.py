@@ -100,7 +100,7 @@ def test_there_is_something_to_run() -> None:
 
 def test_the_readme_sets_up_a_fresh_machine_and_ci_does_as_it_says() -> None:
     readme, ci = ((ROOT / name).read_text("utf-8") for name in ("README.md", ".ci/run"))
-    tested = "pip install -c constraints.txt -e '.[test]' && pytest"
+    tested = "pip install -c constraints.txt -e '.[test]' && pytest -n auto"
     assert "pip install -c constraints.txt . && herovlm demo" in readme
     assert tested in readme
     assert tested in ci.replace(" --quiet", "")

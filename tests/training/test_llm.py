@@ -63,7 +63,7 @@ def test_packed_loss_is_the_loss_of_each_question(tokenizer: PreTrainedTokenizer
 def test_every_answer_of_a_batch_fits_and_is_told(tokenizer: PreTrainedTokenizerFast, make: Any) -> None:
     (batch,) = itertools.islice(make(tokenizer, 0, 8_000), 1)
     ids, targets, _ = llm.layout(batch.branches)
-    assert ids.shape == (len(batch.tiles), llm.QUESTIONS, llm.LENGTH)
+    assert ids.shape == (len(batch.tiles), llm.FULL.questions, llm.LENGTH)
     for row, several in enumerate(batch.branches):
         for number, one in enumerate(several):
             told = targets[row, number][targets[row, number] != data.IGNORE].tolist()

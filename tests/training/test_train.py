@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from transformers import AutoProcessor, CLIPModel, LlavaNextForConditionalGeneration
-from tree import ROOT, WEIGHTS, need_demo_model
+from tree import WEIGHTS, need_demo_model
+
+from training.demo import train
 
 
-def train(folder: Path, single: int, whole: int) -> None:
+def run(folder: Path, single: int, whole: int) -> None:
     once = [f"--{stage}-steps=1" for stage in ("align", "placed", "related", "renumbered")]
-    steps = ["--single-steps", str(single), "--whole-steps", str(whole), "--threads", "1", "--device", "cpu", *once]
+    steps = ["--small", "--single-steps", str(single), "--whole-steps", str(whole), "--device", "cpu", *once]
     places = ["--out", str(folder / "runs"), "--weights", str(folder / "weights"), "--clip", str(WEIGHTS / "clip")]
-    command = [sys.executable, "-m", "training.demo.train", *steps, *places]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    train.main([*steps, *places])
 
 
 def test_it_resumes_and_writes_an_ordinary_model(tmp_path: Path) -> None:
     need_demo_model()
-    train(tmp_path, 1, 1)
-    train(tmp_path, 2, 1)
+    run(tmp_path, 1, 1)
+    run(tmp_path, 2, 1)
     log = [json.loads(line) for line in (tmp_path / "runs/log.jsonl").read_text().splitlines()]
     stages = ["align", "single", "placed", "related", "whole", "renumbered"]
     assert [(line["stage"], line["step"]) for line in log] == [(stage, 1) for stage in stages] + [("single", 2)]

@@ -15,10 +15,7 @@ from transformers import CLIPModel, LlavaNextConfig, LlavaNextForConditionalGene
 from herovlm.demo import draw, scenes
 from training.demo import data, packed, tower, words
 
-PICTURES = 8  # a step, whole
-TILES = 16  # a step, one local tile a picture
 SHORT = 3.0  # weight of a token of a short answer (yes, no, a count, a name): there are few of them
-QUESTIONS = 14  # behind each picture
 LENGTH = 22  # tokens that a question with its answer takes at most
 PLACE: Any = "place"  # a kind of question that only training asks
 LEGIBLE = ("existence", "counting", "spatial")  # what a thumbnail tells
@@ -27,13 +24,28 @@ _SHAPES = [(height, width) for sizes in scenes.SIZES.values() for width, height 
 PINPOINTS = sorted([rows * data.TILE, columns * data.TILE] for rows, columns in scenes.SIZES)
 
 
-def build(clip: CLIPModel, vocabulary: int) -> LlavaNextForConditionalGeneration:
+@dataclass(frozen=True)
+class Scale:
+    """How large the LLM and its steps are."""
+
+    width: int = 256
+    layers: int = 6
+    pictures: int = 8  # a step, whole
+    tiles: int = 16  # a step, one local tile a picture
+    questions: int = 14  # behind each picture
+
+
+FULL = Scale()
+SMALL = Scale(width=64, layers=1, pictures=2, tiles=4, questions=3)  # to try the command: nothing is learned
+
+
+def build(clip: CLIPModel, vocabulary: int, scale: Scale = FULL) -> LlavaNextForConditionalGeneration:
     """A small LLaVA-NeXT with an untrained LLM behind the trained tower."""
     text = dict(
         model_type="llama",
-        hidden_size=256,
-        intermediate_size=640,
-        num_hidden_layers=6,
+        hidden_size=scale.width,
+        intermediate_size=scale.width * 5 // 2,
+        num_hidden_layers=scale.layers,
         num_attention_heads=8,
         num_key_value_heads=8,
         vocab_size=vocabulary,
@@ -97,16 +109,21 @@ def branch(tokenizer: PreTrainedTokenizerFast, question: scenes.Question) -> Bra
 
 
 def asked(
-    rng: random.Random, picture: data.Picture, tile: int, only: tuple[str, ...], first: list[scenes.Question]
+    rng: random.Random,
+    picture: data.Picture,
+    tile: int,
+    only: tuple[str, ...],
+    first: list[scenes.Question],
+    count: int,
 ) -> list[scenes.Question]:
-    """Draw QUESTIONS of some kinds about a tile, after those given; one comes twice only where there are too few."""
+    """Draw `count` of some kinds about a tile, after those given; one comes twice only where there are too few."""
     drawn = {question.text: question for question in first}
-    for _ in range(3 * QUESTIONS):
+    for _ in range(3 * count):
         drawn |= {question.text: question for question in about(rng, picture, tile) if question.kind in only}
-        if len(drawn) >= QUESTIONS:
+        if len(drawn) >= count:
             break
     found = list(drawn.values())
-    return found[:QUESTIONS] if len(found) >= QUESTIONS else rng.sample(found * QUESTIONS, QUESTIONS)
+    return found[:count] if len(found) >= count else rng.sample(found * count, count)
 
 
 def about(rng: random.Random, picture: data.Picture, tile: int) -> list[scenes.Question]:
@@ -126,16 +143,19 @@ def spatial(rng: random.Random, picture: data.Picture, tile: int, sides: int, pl
     return found
 
 
-def whole(tokenizer: PreTrainedTokenizerFast, start: int, first: int, renumber: bool = False) -> Iterator[Batch]:
+def whole(
+    tokenizer: PreTrainedTokenizerFast, start: int, first: int, renumber: bool = False, scale: Scale = FULL
+) -> Iterator[Batch]:
     """Endless batches of whole pictures from step `start` on.
 
     `renumber` numbers the positions of every second picture as if a random share of them were not there, though all
     are: then places have to be read off the features, for position ids no longer tell them.
     """
     room = data.SIDE**2 + max(height // scenes.PATCH * (width // scenes.PATCH + 1) for height, width in _SHAPES)
-    for step, group in enumerate(data.stream(start, PICTURES, first, crowd=16), start):
+    for step, group in enumerate(data.stream(start, scale.pictures, first, crowd=16), start):
         rng = random.Random(step)
-        questions = [asked(rng, p, 0, scenes.QUESTION_KINDS, spatial(rng, p, 0, 1, 1)) for p in group]
+        kinds = scenes.QUESTION_KINDS
+        questions = [asked(rng, p, 0, kinds, spatial(rng, p, 0, 1, 1), scale.questions) for p in group]
         branches = [[branch(tokenizer, question) for question in drawn] for drawn in questions]
         sizes = [p.scene.image.size[::-1] for p in group]
         gaps = None
@@ -147,22 +167,22 @@ def whole(tokenizer: PreTrainedTokenizerFast, start: int, first: int, renumber: 
 
 
 def single(
-    tokenizer: PreTrainedTokenizerFast, start: int, first: int, placed: int = 0, lean: float = 0.0
+    tokenizer: PreTrainedTokenizerFast, start: int, first: int, placed: int = 0, scale: Scale = FULL
 ) -> Iterator[Batch]:
     """Endless batches of single tiles, thumbnails among them: short contexts teach the LLM to look things up.
 
     `placed` of the questions about a tile are spatial, and as many ask for places.
     """
     room = data.SIDE * (data.SIDE + 1)
-    for step, group in enumerate(data.stream(start, TILES // 2, first, crowd=28), start):
+    for step, group in enumerate(data.stream(start, scale.tiles // 2, first, crowd=28), start):
         rng = random.Random(step)
         local = [(p, t) for p in group for t in range(1, len(p.tiles)) if askable(p.inside[t])]
-        few = rng.sample(group, TILES // 4)
-        spots = [(p, 0) for p in few] + rng.choices(local, k=TILES - len(few))
+        few = rng.sample(group, scale.tiles // 4)
+        spots = [(p, 0) for p in few] + rng.choices(local, k=scale.tiles - len(few))
         branches = []
         for p, t in spots:
             only = scenes.QUESTION_KINDS if t else LEGIBLE
-            drawn = asked(rng, p, t, only, spatial(rng, p, t, placed, placed))
+            drawn = asked(rng, p, t, only, spatial(rng, p, t, placed, placed), scale.questions)
             branches.append([branch(tokenizer, question) for question in drawn])
         sizes = [(data.TILE, data.TILE)] * len(spots)
         yield Batch([p.tiles[t][None] for p, t in spots], sizes, branches, [p.targets[t][None] for p, t in spots], room)
@@ -284,6 +304,6 @@ class Alignment(nn.Module):
         return loss, {}
 
 
-def stage(clip: CLIPModel, tokenizer: PreTrainedTokenizerFast) -> Stage:
+def stage(clip: CLIPModel, tokenizer: PreTrainedTokenizerFast, scale: Scale = FULL) -> Stage:
     """Build stage 2 around a trained tower."""
-    return Stage(build(clip, len(tokenizer)), tokenizer)
+    return Stage(build(clip, len(tokenizer), scale), tokenizer)

@@ -8,7 +8,7 @@ trained tower from there.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ PLACED_SCENES, RELATED_SCENES = LLM_SCENES + 100_000, LLM_SCENES + 150_000
 WHOLE_SCENES, RENUMBERED_SCENES = LLM_SCENES + 200_000, LLM_SCENES + 250_000
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stages one after another; each resumes from its last checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="checkpoints and log")
@@ -39,32 +39,34 @@ def main() -> None:
     parser.add_argument("--renumbered-steps", type=int, default=250)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="compile the LLM of stage 2 (needs a C++ compiler)")
+    parser.add_argument("--small", action="store_true", help="one narrow layer, few questions: tries the command")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     torch.manual_seed(SEED)
     args.out.mkdir(parents=True, exist_ok=True)
     vocabulary = _vocabulary(args.out / "tokenizer.json", args.clip)
     clip = _tower(vocabulary, args)
     chat = words.wrap(vocabulary, "<s> $A", llm.CONTEXT)
-    answering = llm.stage(clip, chat).to(args.device)
+    scale = llm.SMALL if args.small else llm.FULL
+    answering = llm.stage(clip, chat, scale).to(args.device)
     if args.compile:
         answering.body = torch.compile(packed.forward, dynamic=False)
 
     def tiles(step: int) -> Iterator[llm.Batch]:
-        return llm.single(chat, step, LLM_SCENES)
+        return llm.single(chat, step, LLM_SCENES, scale=scale)
 
     def placed(step: int) -> Iterator[llm.Batch]:
-        return llm.single(chat, step, PLACED_SCENES, placed=4)
+        return llm.single(chat, step, PLACED_SCENES, placed=4, scale=scale)
 
     def related(step: int) -> Iterator[llm.Batch]:
-        return llm.single(chat, step, RELATED_SCENES, placed=3)
+        return llm.single(chat, step, RELATED_SCENES, placed=3, scale=scale)
 
     def pictures(step: int) -> Iterator[llm.Batch]:
-        return llm.whole(chat, step, WHOLE_SCENES)
+        return llm.whole(chat, step, WHOLE_SCENES, scale=scale)
 
     def renumbered(step: int) -> Iterator[llm.Batch]:
-        return llm.whole(chat, step, RENUMBERED_SCENES, renumber=True)
+        return llm.whole(chat, step, RENUMBERED_SCENES, renumber=True, scale=scale)
 
     loop.run("align", llm.Alignment(answering), tiles, args.align_steps, 2e-3, args.out)
     loop.run("single", answering, tiles, args.single_steps, 1.5e-3, args.out, horizon=2 * args.single_steps)
