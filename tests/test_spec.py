@@ -14,6 +14,22 @@ from herovlm.methods.inside.fastv import FastV
 from herovlm.methods.inside.pyramiddrop import PyramidDrop
 from herovlm.methods.random import Random
 
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("hero", ["hero"]),
+        ("", [""]),
+        ("a, b,,c ", ["a", "b", "", "c"]),
+        ("hero(alpha=0.3, low_layers=(2, 3)),random", ["hero(alpha=0.3, low_layers=(2, 3))", "random"]),
+        ("a[1,2],{3,4}", ["a[1,2]", "{3,4}"]),
+        ("a=',',b=\"it's, (\",c", ["a=','", 'b="it\'s, ("', "c"]),
+    ],
+)
+def test_a_list_is_split_at_the_commas_outside_brackets_and_quotes(text: str, parts: list[str]) -> None:
+    assert spec.split(text) == parts
+
+
 layers = st.lists(st.integers(-24, 23) | st.floats(0, 1), min_size=1, max_size=4).map(tuple)
 heroes = st.builds(
     Hero,

@@ -33,6 +33,16 @@ def require(module: str, *, extra: str) -> ModuleType:
         ) from error
 
 
+def require_all(*modules: str, extra: str) -> None:
+    """Import all modules that long work will want, before it begins.
+
+    Raises:
+        MissingExtraError: one is not installed.
+    """
+    for module in modules:
+        require(module, extra=extra)
+
+
 def _of(extra: str) -> list[str]:
     """Name what an extra installs, as a shell takes it; nothing where this package is not installed."""
     try:

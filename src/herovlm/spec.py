@@ -47,6 +47,23 @@ def parse(spec: str | Method | Inside | Chain) -> Method | Chain:
     return Chain(before[0], last)
 
 
+def split(text: str) -> list[str]:
+    """Split "hero(alpha=0.3, t_cls=0.1), random" at the commas outside brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for sign in text:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "\"'":
+            quote = sign
+        else:
+            depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and depth == 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part.strip() for part in parts]
+
+
 def _made(name: str, values: dict[str, Any]) -> Method | Inside:
     """Make a method of a name and its fields."""
     inside = name in registry.INSIDE or (name not in registry.METHODS and name in registry.insides())

@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"towers", "prompt"}),
     frozenset({"seams"}),
     frozenset({"ops", "geometry"}),
-    frozenset({"types", "pictures", "extras", "budget"}),
+    frozenset({"types", "pictures", "extras", "budget", "clock", "templates"}),
     frozenset({"errors"}),
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -244,3 +245,15 @@ def test_a_part_without_pictures_says_so(cli: Cli, folder: Path, questions: Path
 
 def test_a_share_is_read_strictly() -> None:
     assert part_of("1/3") == (1, 3)
+
+
+@pytest.mark.parametrize("command", ["eval", "calibrate"])
+@pytest.mark.parametrize("module", ["scipy.stats", "rapidfuzz"])
+def test_a_missing_extra_is_named_before_any_work(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    result = cli(command, "demo", "--out", "run") if command == "calibrate" else cli(command, "--out", "run")
+    assert result.exit_code == 1
+    assert "extra 'eval': pip install" in " ".join(result.stderr.split())
+    assert [*tmp_path.iterdir()] == []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herovlm.errors import UsageError
+from herovlm.errors import MissingExtraError, UsageError
 from herovlm.eval import metrics
 from herovlm.eval.metrics import METRICS
 
@@ -83,12 +86,26 @@ def test_the_wanted_answer_is_right(name: str, answer: str) -> None:
     assert METRICS[name].score(answer, [answer]) == 1
 
 
-@given(st.text("ab c", max_size=8), st.text("ab c", max_size=8))
-def test_the_edit_distance_is_a_distance(a: str, b: str) -> None:
-    far = metrics._distance(a, b)
-    assert far == metrics._distance(b, a)
-    assert (far == 0) == (a == b)
-    assert abs(len(a) - len(b)) <= far <= max(len(a), len(b))
+@given(st.text("abß é😀", max_size=8), st.text("abß é😀", max_size=8))
+def test_anls_is_that_of_the_edit_distance_as_it_is_defined(a: str, b: str) -> None:
+    one, other = (" ".join(text.casefold().split()) for text in (a, b))
+
+    @cache
+    def distance(i: int, j: int) -> int:
+        """Fewest letters to put in, take out or change, from the first i letters to the first j."""
+        if not i or not j:
+            return i + j
+        change = distance(i - 1, j - 1) + (one[i - 1] != other[j - 1])
+        return min(change, distance(i - 1, j) + 1, distance(i, j - 1) + 1)
+
+    far = distance(len(one), len(other)) / max(len(one), len(other), 1)
+    assert metrics.anls(a, [b]) == (1 - far if far < 0.5 else 0)
+
+
+def test_a_missing_rapidfuzz_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rapidfuzz.distance.Levenshtein", None)
+    with pytest.raises(MissingExtraError, match="extra 'eval': pip install"):
+        metrics.anls("a", ["b"])
 
 
 def test_every_metric_says_where_it_is_from() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
+from herovlm.errors import MissingExtraError
 from herovlm.eval import stats
 from herovlm.eval.metrics import f1, mean
 
@@ -34,11 +37,42 @@ def test_pictures_are_drawn_not_questions() -> None:
     assert d - c > 2 * (b - a)
 
 
-def test_the_same_pictures_are_drawn_for_all() -> None:
-    ours = counts([0.2, 0.9, 0.5, 0.7])
-    assert np.array_equal(stats.resampled(ours, mean), stats.resampled(ours.copy(), mean))
-    shifted = stats.resampled(counts([0.3, 1.0, 0.6, 0.8]), mean) - stats.resampled(ours, mean)
-    assert shifted == pytest.approx(np.full(len(shifted), 0.1)), "a paired difference without spread"
+def test_an_interval_is_that_of_numpy_by_hand() -> None:
+    """Ratios of sums over pictures that are drawn whole: 2,000 samples, the seed 0."""
+    rng = np.random.default_rng(8)
+    many = np.stack([rng.random(30), rng.integers(1, 6, 30)], 1)
+    drawn = [many[picks].sum(0) for picks in np.random.default_rng(0).integers(0, 30, (2_000, 30))]
+    by_hand = np.quantile([right / asked for right, asked in drawn], [0.025, 0.975])
+    assert stats.interval(many, mean) == pytest.approx(tuple(by_hand), abs=1e-12)
+
+
+def test_the_same_pictures_are_drawn_for_both() -> None:
+    ours, theirs = counts([0.3, 1.0, 0.6, 0.8]), counts([0.2, 0.9, 0.5, 0.7])
+    ends = stats.interval_between(ours, theirs, lambda ours, theirs: mean(ours) - mean(theirs))
+    assert ends == pytest.approx((0.1, 0.1)), "a paired difference without spread"
+    assert stats.interval(ours, mean) == stats.interval(ours.copy(), mean)
+
+
+def test_one_picture_has_no_spread() -> None:
+    assert stats.interval(counts([0.4]), mean) == (0.4, 0.4)
+
+
+def test_samples_that_have_no_total_are_left_out() -> None:
+    rare = np.array([[1.0, 2.0]] + [[0.0, 0.0]] * 9)  # in a third of the samples nothing was asked
+    assert stats.interval(rare, mean) == (0.5, 0.5)
+
+
+def test_differences_that_are_equal_but_for_rounding_count_as_equal() -> None:
+    """A third three times is one only nearly; all of the eight ways to swap are as far apart, or nearer."""
+    thirds = counts([1 / 3, 1 / 3, 1 / 3, 0.0])
+    assert stats.p_value(thirds, counts([0.0, 0.0, 0.0, 1.0]), mean) == 1
+
+
+def test_a_missing_scipy_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    for tried in (lambda: stats.interval(counts([1, 0]), mean), lambda: stats.p_value(counts([1]), counts([0]), mean)):
+        with pytest.raises(MissingExtraError, match="extra 'eval': pip install"):
+            tried()
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from herovlm.templates import environment
 from herovlm.viz import overlay, times, units
 from herovlm.viz.geometry import Fit
 from herovlm.viz.records import Answer, Asked
@@ -92,11 +92,4 @@ def _uri(image: Image.Image) -> str:
 
 
 def _render(name: str, **values: Any) -> str:
-    env = Environment(
-        loader=PackageLoader("herovlm.app"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return env.get_template(f"{name}.html.j2").render(**values)
+    return environment("app").get_template(f"{name}.html.j2").render(**values)

@@ -16,31 +16,25 @@ from herovlm.errors import UsageError
 
 Option = typer.Option
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="'demo', the folder of a model, or its name on the hub.")]
-Task = Annotated[str, Option(help="'board', a .yaml, a .jsonl or its folder: pictures with questions and answers.")]
 Methods = Annotated[str, Option(help="Methods, with commas between; each has a curve of its own.")]
-Metric = Annotated[str | None, Option(help="How answers are scored, where the task does not say.")]
 Split = Annotated[str | None, Option(help="Split of the task; 'development' where there is one, else its first.")]
-Limit = Annotated[int | None, Option(min=1, help="Only so many pictures, with all their questions.")]
 File = Annotated[Path | None, Option(help="The calibration.", show_default="where keep='auto' looks for it")]
 Out = Annotated[Path, Option(help="Folder of the records; a calibration that was interrupted goes on.")]
-Threads = Annotated[int | None, Option(min=1, help="CPU threads.")]
-Batch = Annotated[int, Option(min=1, help="Most positions that the LLM reads at once; less needs less memory.")]
-NewTokens = Annotated[int | None, Option(min=1, help="Longest answer, instead of what the task says.")]
 
 
 @tidy
 def calibrate(
     model: Model,
-    task: Task = "board",
+    task: options.Task = "board",
     methods: Methods = "hero",
-    metric: Metric = None,
+    metric: options.Metric = None,
     split: Split = None,
-    limit: Limit = 200,
+    limit: options.Limit = 200,
     file: File = None,
     out: Out = Path("runs/calibrate"),
-    threads: Threads = None,
-    batch: Batch = 16_384,
-    max_new_tokens: NewTokens = None,
+    threads: options.Threads = None,
+    batch: options.Batch = 16_384,
+    max_new_tokens: options.TaskTokens = None,
     json: options.Json = False,
     clip: options.Clip = None,
     download: options.Download = False,
@@ -48,7 +42,7 @@ def calibrate(
     """Measure how many positions a picture needs for a stated loss, so that --keep auto works on a model.
 
     Asks every question with all positions and at ten rates of positions for each different patch of the picture, and
-    writes a file that names the model by some of its weights, the methods and the task.
+    writes a file that names the model by some of its weights, the methods and the task. Needs the extra 'eval'.
     """
     names, threads = options.methods_of(methods), options.threads_of(threads)
     with show.progress(1) as step:
@@ -59,6 +53,9 @@ def calibrate(
         from herovlm.eval import calibrate as calibration
         from herovlm.eval import samples
         from herovlm.eval import task as tasks
+        from herovlm.extras import require_all
+
+        require_all("scipy.stats", "rapidfuzz", extra="eval")
     target = _target(model, file)
     told = tasks.load(task, metric)
     where = "development" if split is None and "development" in told.splits else split

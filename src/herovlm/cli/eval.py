@@ -24,15 +24,10 @@ Keeps = Annotated[
     str | None, Option(help="Shares of the visual positions, commas between.", show_default="0.4,0.2,0.1,0.05")
 ]
 Positions = Annotated[str, Option(help="'compact' numbers what is kept anew, 'original' does not.")]
-Metric = Annotated[str | None, Option(help="How answers are scored, where the task does not say.")]
 Split = Annotated[str | None, Option(help="Split of the task; its first by default.")]
-Limit = Annotated[int | None, Option(min=1, help="Only so many pictures of a task, with all their questions.")]
 Seed = Annotated[int | None, Option(help="Shuffle the pictures; by default they stay in order.")]
 Out = Annotated[Path, Option(help="Folder of the run; one that was interrupted goes on.")]
 Part = Annotated[str, Option(help="Share of this process: 0/2 and 1/2 fill a folder together.")]
-Threads = Annotated[int | None, Option(min=1, help="CPU threads.")]
-Batch = Annotated[int, Option(min=1, help="Most positions that the LLM reads at once; less needs less memory.")]
-NewTokens = Annotated[int | None, Option(min=1, help="Longest answer, instead of what the task says.")]
 
 
 @tidy
@@ -43,20 +38,23 @@ def evaluate(
     keep: Keeps = None,
     tokens: options.SeveralTokens = None,
     positions: Positions = "compact",
-    metric: Metric = None,
+    metric: options.Metric = None,
     split: Split = None,
-    limit: Limit = None,
+    limit: options.Limit = None,
     seed: Seed = None,
     out: Out = Path("runs/eval"),
     part: Part = "0/1",
-    threads: Threads = None,
-    batch: Batch = 16_384,
-    max_new_tokens: NewTokens = None,
+    threads: options.Threads = None,
+    batch: options.Batch = 16_384,
+    max_new_tokens: options.TaskTokens = None,
     json: options.Json = False,
     clip: options.Clip = None,
     download: options.Download = False,
 ) -> None:
-    """Score methods on tasks at several budgets: a record of every answer in a folder, and a table."""
+    """Score methods on tasks at several budgets: a record of every answer in a folder, and a table.
+
+    Needs the extra 'eval'.
+    """
     share, budgets = part_of(part), options.budgets_of(keep, tokens, "0.4,0.2,0.1,0.05")
     if positions not in ("compact", "original"):
         raise UsageError(f"--positions {positions!r} is unknown; use 'compact' or 'original'")
@@ -65,6 +63,9 @@ def evaluate(
         from herovlm.cli import load
         from herovlm.eval import plan, run, samples, summary
         from herovlm.eval import task as tasks
+        from herovlm.extras import require_all
+
+        require_all("scipy.stats", "rapidfuzz", extra="eval")
     asked = [samples.asked(tasks.load(one, metric), split, limit=limit, seed=seed) for one in task or ["board"]]
     what = run.Run(
         tasks=asked,

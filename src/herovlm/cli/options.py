@@ -34,6 +34,18 @@ Narrow = Annotated[
 ]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 
+Task = Annotated[
+    str, typer.Option(help="'board', a .yaml, a .jsonl or its folder: pictures with questions and answers.")
+]
+Metric = Annotated[str | None, typer.Option(help="How answers are scored, where the task does not say.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only so many pictures of a task, with all their questions.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+Batch = Annotated[
+    int,
+    typer.Option(min=1, help="Most positions that the LLM reads at once; less needs less memory, more suits a GPU."),
+]
+TaskTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer, instead of what the task says.")]
+
 Keep = Annotated[
     str | None, typer.Option(help="Share of the visual positions, such as 0.2, or auto.", show_default="0.2")
 ]
@@ -62,10 +74,11 @@ def budgets_of(keep: str | None, tokens: str | None, default: str) -> list[Budge
     Raises:
         BudgetError: one cannot be read.
     """
-    from herovlm import budget
+    from herovlm import budget, spec
 
-    keeps = _parts(default if keep is None and tokens is None else keep)
-    return list(dict.fromkeys([*map(_keep, keeps), *map(budget.tokens_of, _parts(tokens))]))
+    keep = default if keep is None and tokens is None else keep
+    keeps, numbers = ([] if text is None else spec.split(text) for text in (keep, tokens))
+    return list(dict.fromkeys([*map(_keep, keeps), *map(budget.tokens_of, numbers)]))
 
 
 def _keep(text: str) -> Budget:
@@ -112,8 +125,10 @@ def methods_of(text: str) -> list[str]:
     Raises:
         MethodError: a method or a field is unknown.
     """
+    from herovlm import spec
+
     groups = {"all": every(), "before": [name for name in every() if "+" not in name]}
-    named = [name for part in _parts(text) for name in groups.get(part, [part])]
+    named = [name for part in spec.split(text) for name in groups.get(part, [part])]
     return list(dict.fromkeys(method_of(name) for name in named))
 
 
@@ -215,20 +230,6 @@ def threads_of(threads: int | None) -> int | None:
     if threads is not None and threads > most:
         raise UsageError(f"--threads {threads} is more than this machine can use; give {most} or fewer")
     return threads
-
-
-def _parts(text: str | None) -> list[str]:
-    """Split at the commas outside brackets; nothing has no parts."""
-    if text is None:
-        return []
-    parts, depth = [""], 0
-    for sign in text:
-        depth += (sign in "([") - (sign in ")]")
-        if sign == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += sign
-    return [part.strip() for part in parts]
 
 
 def _is_file(text: str) -> bool:

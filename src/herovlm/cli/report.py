@@ -18,7 +18,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, made by eval.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Write page, curves, tables and summary into this folder. Needs the extra 'eval'."),
+        typer.Option(help="Write page, curves, tables and summary into this folder."),
     ] = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Write the summary as JSON; '-' prints it.")
@@ -26,7 +26,7 @@ def report(
 ) -> None:
     """Sum up runs: scores with intervals, and which differences are real.
 
-    Where several runs have the same picture, method and keep, the first counts.
+    Where several runs have the same picture, method and keep, the first counts. Needs the extra 'eval'.
     """
     if json not in (None, "-") and not Path(str(json)).parent.is_dir():
         raise UsageError(f"there is no directory {Path(str(json)).parent}; make it first, or give another --json")

@@ -15,7 +15,8 @@ from transformers import LogitsProcessorList
 
 from herovlm import api, budget, see
 from herovlm.cli import load
-from herovlm.cost.clock import Clock, race
+from herovlm.clock import Clock
+from herovlm.cost.clock import race
 from herovlm.cost.count import held
 from herovlm.cost.run import GREEDY, answering
 from herovlm.errors import InputsError

@@ -13,27 +13,23 @@ from herovlm.cli.tidy import some_failed, tidy
 from herovlm.errors import UsageError
 
 Option = typer.Option
-Task = Annotated[str, Option(help="'board', a .yaml, a .jsonl or its folder: pictures with questions and answers.")]
 Metric = Annotated[str, Option(help="How answers of a .jsonl are scored; the likelihood does not need it.")]
 Split = Annotated[str | None, Option(help="Split of the task; its first by default, which for boards is held out.")]
-Limit = Annotated[int, Option(min=1, help="Only so many pictures, with all their questions.")]
 Out = Annotated[Path, Option(help="Folder of records and report; a study that was interrupted, or grows, goes on.")]
 Findings = Annotated[str, Option(help="1 tiles, 2 attention, 3 roles; with commas between.")]
-Threads = Annotated[int | None, Option(min=1, help="CPU threads.")]
-Batch = Annotated[int, Option(min=1, help="Most positions that the LLM reads at once; more suits a GPU.")]
 
 
 @tidy
 def study(
     model: options.Model = "demo",
-    task: Task = "board",
+    task: options.Task = "board",
     metric: Metric = "exact_match",
     split: Split = None,
-    limit: Limit = 50,
+    limit: options.Limit = 50,
     findings: Findings = "1,2,3",
     out: Out = Path("runs/study"),
-    threads: Threads = None,
-    batch: Batch = 2_048,
+    threads: options.Threads = None,
+    batch: options.Batch = 2_048,
     json: options.Json = False,
     clip: options.Clip = None,
     download: options.Download = False,
@@ -48,12 +44,11 @@ def study(
         from herovlm.cli import load
         from herovlm.eval import samples
         from herovlm.eval import task as tasks
-        from herovlm.extras import require
+        from herovlm.extras import require_all
         from herovlm.study import page, run
         from herovlm.study.summary.whole import summarise
 
-        for module in ("matplotlib", "scipy.stats", "sklearn.linear_model"):
-            require(module, extra="eval")
+        require_all("matplotlib", "scipy.stats", "sklearn.linear_model", extra="eval")
     asked = samples.asked(tasks.load(task, metric), split)
     ready = partial(load.load, model, clip=clip, download=download)
     how: dict[str, Any] = {"limit": limit, "findings": numbers, "batch": batch, "threads": threads}

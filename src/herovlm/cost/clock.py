@@ -1,53 +1,19 @@
-"""Timing: synchronised marks, a warm-up, and interleaved rounds, so that what disturbs a round disturbs all ways."""
+"""Races: a warm-up, then interleaved rounds, so that what disturbs a round disturbs all ways."""
 
 from __future__ import annotations
 
 import gc
-import itertools
 import random
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 
+from herovlm.clock import Clock
 from herovlm.cost.memory import peak
 
 Way = Callable[[], Mapping[str, float]]  # one run, and what was measured in it
 Samples = dict[str, list[float]]  # what was measured -> one value a round
-
-
-class Clock:
-    """Marks on the time line of a device: CUDA events, or the wall clock."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def start(self) -> Any:
-        """Mark the time when all earlier work is done."""
-        self._wait()
-        return self.mark()
-
-    def mark(self) -> Any:
-        """Mark the time when the work given to the device so far is done; does not wait for it."""
-        if self.device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
-
-    def seconds(self, marks: Sequence[Any]) -> list[float]:
-        """Wait for the device, and return the seconds between each mark and the next."""
-        self._wait()
-        pairs = itertools.pairwise(marks)
-        if self.device.type == "cuda":
-            return [first.elapsed_time(second) / 1e3 for first, second in pairs]
-        return [second - first for first, second in pairs]
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def timed(run: Callable[[], object], device: torch.device) -> Way:

@@ -13,7 +13,8 @@ from transformers import LogitsProcessorList, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from herovlm import api, registry
-from herovlm.cost.clock import Clock, Way
+from herovlm.clock import Clock
+from herovlm.cost.clock import Way
 from herovlm.cost.memory import peak
 from herovlm.cost.shapes import of_length
 from herovlm.view import see

@@ -180,15 +180,13 @@ def lost(counts: Any, full: Any, total: stats.Total) -> Point:
         full: (P, C) those of the untouched model.
         total: what to make of their sums.
     """
-    half = counts.shape[1]
 
-    def loss(both: Any) -> Any:
+    def loss(counts: Any, full: Any) -> Any:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return 1 - total(both[..., :half]) / total(both[..., half:])
+            return 1 - total(counts) / total(full)
 
-    both = np.concatenate([counts, full], 1)
-    low, high = stats.interval(both, loss)
-    return {"loss": round(float(loss(both.sum(0))), 4), "interval95": [round(low, 4), round(high, 4)]}
+    ends = stats.interval_between(counts, full, loss)
+    return {"loss": round(float(loss(counts.sum(0), full.sum(0))), 4), "interval95": [round(end, 4) for end in ends]}
 
 
 def curve_of(upper: Mapping[float, float]) -> list[tuple[float, float]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from herovlm import registry
 from herovlm.errors import UsageError, shortened
+from herovlm.extras import require
 
 Floats = Any  # numpy array of float64
 ANLS_THRESHOLD, TOLERANCE = 0.5, 0.05
@@ -29,8 +30,13 @@ def anls(answer: str, wanted: Sequence[str]) -> float:
     """Score 1 - NL, NL the edit distance over the longer length, and 0 from NL = 0.5 on; the best of the wanted.
 
     Its mean is the ANLS of ST-VQA and DocVQA (arXiv 1905.13648, 2007.00398).
+
+    Raises:
+        MissingExtraError: rapidfuzz is not installed.
     """
-    return max(_similarity(_folded(answer), _folded(one)) for one in wanted)
+    near = require("rapidfuzz.distance.Levenshtein", extra="eval").normalized_similarity
+    best: float = max(near(_folded(answer), _folded(one)) for one in wanted)
+    return best if best > 1 - ANLS_THRESHOLD else 0.0
 
 
 def relaxed_accuracy(answer: str, wanted: Sequence[str]) -> float:
@@ -132,22 +138,6 @@ def find(name: str) -> Metric:
 
 def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-def _similarity(a: str, b: str) -> float:
-    longest = max(len(a), len(b))
-    far = _distance(a, b) / longest if longest else 0.0
-    return 1.0 - far if far < ANLS_THRESHOLD else 0.0
-
-
-def _distance(a: str, b: str) -> int:
-    """Edit distance of Levenshtein."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        before, row = row, [i]
-        for j, y in enumerate(b, 1):
-            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (x != y)))
-    return row[-1]
 
 
 def _near(answer: str, wanted: str) -> bool:

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from herovlm.errors import UsageError
 from herovlm.eval import curves, tables
 from herovlm.eval.plan import FULL
+from herovlm.templates import environment
 
 Summary = Mapping[str, Any]
 
@@ -51,13 +50,10 @@ def name_of(table: Mapping[str, Any]) -> str:
 
 def page(summary: Summary, drawings: list[str]) -> str:
     """Write the page; `drawings` are the curves of each table as SVG."""
-    environment = Environment(
-        loader=PackageLoader("herovlm.eval"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     parts = [_part(table, svg) for table, svg in zip(summary["tables"], drawings, strict=True)]
     names = list(dict.fromkeys(f"{table['task']} {table['split']}" for table in summary["tables"]))
     about = {key: summary[key] for key in ("versions", "machine", "commit")}
-    template = environment.get_template("report.html.j2")
+    template = environment("eval").get_template("report.html.j2")
     return template.render(heading=f"What keeping less costs: {', '.join(names)}", parts=parts, **about) + "\n"
 
 

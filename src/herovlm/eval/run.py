@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -16,6 +15,7 @@ import transformers
 
 from herovlm import __version__
 from herovlm.budget import told
+from herovlm.clock import now
 from herovlm.errors import HeroError, ModelError, SetupError, UsageError, reason
 from herovlm.eval import metrics, records
 from herovlm.eval.answer import Answer, Answered, Reader
@@ -154,7 +154,7 @@ class Run:
 
         A picture that cannot be asked about, whatever the method, has a line that says why, and no record.
         """
-        start = time.perf_counter()
+        start = now(model.device)
         tokens = self.max_new_tokens or asked.task.max_new_tokens
         reader = Reader(model, processor, asked.task.prompt, tokens, self.batch)
         try:
@@ -173,7 +173,7 @@ class Run:
             "questions": len(samples),
             "refused": {str(config): why for config, why in found.refused.items()},
             "failed": {str(config): why for config, why in found.failed.items()},
-            "seconds": {"vision": round(found.vision, 6), "all": round(time.perf_counter() - start, 6)},
+            "seconds": {"vision": round(found.vision, 6), "all": round(now(model.device) - start, 6)},
         }
         return made, end
 

@@ -100,7 +100,11 @@ def _config(table: Table, column: Column) -> dict[str, Any]:
 
 def _against(table: Table, name: str) -> dict[str, dict[str, Any]]:
     """Compare a configuration with the references at the same keep, picture by picture."""
-    ours, found = table.columns[name], {}
+    ours, total, found = table.columns[name], table.metric.total, {}
+
+    def change(mine: Any, theirs: Any) -> Any:
+        return total(mine) - total(theirs)
+
     for reference in REFERENCES:
         names = [f"{reference}@{ours.keep}{':original' * ours.original}", f"{reference}@{ours.keep}"]
         other = next((one for one in names if one in table.columns and one != name), None)
@@ -109,13 +113,12 @@ def _against(table: Table, name: str) -> dict[str, dict[str, Any]]:
         pictures = [picture for picture in ours.answers if picture in table.columns[other].answers]
         if not pictures:
             continue
-        total = table.metric.total
         mine, theirs = (column.counts(table.metric, pictures) for column in (ours, table.columns[other]))
-        drawn = stats.resampled(mine, total) - stats.resampled(theirs, total)
+        ends = stats.interval_between(mine, theirs, change)
         found[reference] = {
             "with": other,
-            "difference": _percent(total(mine.sum(0)) - total(theirs.sum(0))),
-            "interval95": [_percent(end) for end in np.nanquantile(drawn, [0.025, 0.975])],
+            "difference": _percent(change(mine.sum(0), theirs.sum(0))),
+            "interval95": [_percent(end) for end in ends],
             "p": round(stats.p_value(mine, theirs, total), 4),
         }
     return found

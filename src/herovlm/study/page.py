@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from herovlm.errors import UsageError
 from herovlm.eval.samples import Asked
 from herovlm.study import tables
 from herovlm.study.figures import attention, roles, tiles
 from herovlm.study.figures.base import Drawn
+from herovlm.templates import environment
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,9 +60,6 @@ def told(study: Study) -> dict[str, Any]:
 
 def page(study: Study, figures: Mapping[str, list[Drawn]]) -> str:
     """Write the page."""
-    environment = Environment(
-        loader=PackageLoader("herovlm.study"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     parts = [
         {
             "name": name,
@@ -76,7 +72,7 @@ def page(study: Study, figures: Mapping[str, list[Drawn]]) -> str:
         for name, found in study["findings"].items()
     ]
     about = {key: study[key] for key in ("model", "task", "rule", "versions", "machine", "commit", "model_facts")}
-    return environment.get_template("study.html.j2").render(parts=parts, **about) + "\n"
+    return environment("study").get_template("study.html.j2").render(parts=parts, **about) + "\n"
 
 
 def _examples(study: Study, asked: Asked) -> dict[str, Image.Image]:

@@ -12,9 +12,10 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from PIL import Image
 
+from herovlm import templates
 from herovlm.viz import marks, units
 from herovlm.viz.figure import KEPT, PICTURE, Figure, Panel
 
@@ -82,13 +83,7 @@ def render(
 @cache
 def environment() -> Environment:
     """Return the templates of this package, with its filters."""
-    env = Environment(
-        loader=PackageLoader("herovlm.viz"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    env = templates.environment("viz")
     env.filters |= {"positions": units.positions, "seconds": units.seconds, "bytes": units.size, "share": units.share}
     env.filters |= {
         "outline": marks.outline,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from herovlm import budget
+from herovlm import budget, spec
 from herovlm.budget import Budget
 from herovlm.errors import UsageError
 from herovlm.registry import did_you_mean
@@ -50,20 +50,8 @@ def split(text: str) -> dict[str, str]:
     Raises:
         UsageError: a part is not name=value, or a name comes twice.
     """
-    parts, depth, quote = [""], 0, ""
-    for sign in text:
-        if quote:
-            quote = "" if sign == quote else quote
-        elif sign in "\"'":
-            quote = sign
-        else:
-            depth += (sign in "([{") - (sign in ")]}")
-        if sign == "," and depth == 0 and not quote:
-            parts.append("")
-        else:
-            parts[-1] += sign
     found: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in parts)):
+    for part in filter(None, spec.split(text)):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise UsageError(f"--model_args {text!r}: {part!r} is not name=value")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from herovlm import api, registry
 from herovlm.budget import label
+from herovlm.clock import now
 from herovlm.errors import ModelError, UnsupportedError
 from herovlm.eval.lmms import arguments
 from herovlm.eval.lmms.prompts import Prompt, cut, generation_of, prompt_of
@@ -129,7 +129,7 @@ class HeroVlm(lmms):  # type: ignore[misc]  # lmms-eval is not typed
         texts = [prompt.text for prompt in prompts]
         inputs = self.processor(images=pictures or None, text=texts, padding=True, return_tensors="pt")
         inputs = inputs.to(self.device, self.model.dtype)
-        tokenizer, start = self.processor.tokenizer, time.perf_counter()
+        tokenizer, start = self.processor.tokenizer, now(self.model.device)
         end = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         with torch.inference_mode(), self._dropping(prompts) as record:
             out = self.model.generate(**inputs, pad_token_id=end, **options)
@@ -138,7 +138,7 @@ class HeroVlm(lmms):  # type: ignore[misc]  # lmms-eval is not typed
         lengths = [sum(token != end for token in row) for row in new]
         self.counts.add(record)
         self.counts.tokens += sum(lengths)
-        self.counts.seconds += time.perf_counter() - start
+        self.counts.seconds += now(self.model.device) - start
         answers = [cut(text, until) for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
         spent = [TokenCounts(input_tokens=i, output_tokens=o) for i, o in zip(read, lengths, strict=True)]
         return [GenerationResult(*both) for both in zip(answers, spent, strict=True)]

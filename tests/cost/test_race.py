@@ -51,34 +51,6 @@ def test_garbage_is_collected_between_the_runs_and_not_in_them() -> None:
     assert gc.isenabled()
 
 
-def test_marks_make_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([1.0, 1.5, 3.5])
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(times))
-    watch = clock.Clock(CPU)
-    assert watch.seconds([watch.start(), watch.mark(), watch.mark()]) == [0.5, 2.0]
-
-
-def test_on_cuda_marks_are_events_and_nothing_is_read_before_they_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    log: list[str] = []
-
-    class Event:
-        def __init__(self, enable_timing: bool) -> None:
-            assert enable_timing
-
-        def record(self) -> None:
-            log.append("record")
-
-        def elapsed_time(self, other: Event) -> float:
-            log.append("read")
-            return 1500.0
-
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: log.append("wait"))
-    watch = clock.Clock(torch.device("cuda"))
-    assert watch.seconds([watch.start(), watch.mark()]) == [1.5]
-    assert log == ["wait", "record", "record", "wait", "read"]
-
-
 def test_one_function_is_timed_with_its_memory() -> None:
     found = clock.timed(lambda: torch.ones(2**26), CPU)()  # 256 MiB
     assert found["seconds"] > 0
