@@ -13,6 +13,7 @@ import typer
 from herovlm.cli import options, show
 from herovlm.cli.tidy import some_failed, tidy
 from herovlm.errors import UsageError
+from herovlm.extras import require_all
 
 Option = typer.Option
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="'demo', the folder of a model, or its name on the hub.")]
@@ -47,15 +48,13 @@ def calibrate(
     names, threads = options.methods_of(methods), options.threads_of(threads)
     with show.progress(1) as step:
         step("loading libraries")
+        require_all("scipy.stats", "rapidfuzz", extra="eval")
         import torch
 
         from herovlm.cli import load
         from herovlm.eval import calibrate as calibration
         from herovlm.eval import samples
         from herovlm.eval import task as tasks
-        from herovlm.extras import require_all
-
-        require_all("scipy.stats", "rapidfuzz", extra="eval")
     target = _target(model, file)
     told = tasks.load(task, metric)
     where = "development" if split is None and "development" in told.splits else split

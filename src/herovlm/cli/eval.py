@@ -13,6 +13,7 @@ import typer
 from herovlm.cli import options, show
 from herovlm.cli.tidy import some_failed, tidy
 from herovlm.errors import UsageError
+from herovlm.extras import require_all
 
 Option = typer.Option
 Tasks = Annotated[
@@ -60,12 +61,10 @@ def evaluate(
         raise UsageError(f"--positions {positions!r} is unknown; use 'compact' or 'original'")
     with show.progress(1) as step:
         step("loading libraries")
+        require_all("scipy.stats", "rapidfuzz", extra="eval")
         from herovlm.cli import load
         from herovlm.eval import plan, run, samples, summary
         from herovlm.eval import task as tasks
-        from herovlm.extras import require_all
-
-        require_all("scipy.stats", "rapidfuzz", extra="eval")
     asked = [samples.asked(tasks.load(one, metric), split, limit=limit, seed=seed) for one in task or ["board"]]
     what = run.Run(
         tasks=asked,

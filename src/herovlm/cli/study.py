@@ -11,6 +11,7 @@ import typer
 from herovlm.cli import options, show
 from herovlm.cli.tidy import some_failed, tidy
 from herovlm.errors import UsageError
+from herovlm.extras import require_all
 
 Option = typer.Option
 Metric = Annotated[str, Option(help="How answers of a .jsonl are scored; the likelihood does not need it.")]
@@ -44,7 +45,6 @@ def study(
         from herovlm.cli import load
         from herovlm.eval import samples
         from herovlm.eval import task as tasks
-        from herovlm.extras import require_all
         from herovlm.study import page, run
         from herovlm.study.summary.whole import summarise
 
