@@ -62,8 +62,7 @@ def calibrate(
     how: dict[str, Any] = {"limit": limit, "max_new_tokens": max_new_tokens, "batch": batch}
     ready = partial(load.load, model, clip=clip, download=download)
     what = calibration.Calibration(asked=asked, methods=names, name=model, load=ready, **how)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or torch.get_num_threads())
     with show.progress(len(asked.pictures)) as step, load.quiet():
         found = what.go(out, step)
     calibration.write(target, found)

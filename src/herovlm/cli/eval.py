@@ -52,10 +52,7 @@ def evaluate(
     clip: options.Clip = None,
     download: options.Download = False,
 ) -> None:
-    """Score methods on tasks at several budgets: a record of every answer in a folder, and a table.
-
-    Needs the extra 'eval'.
-    """
+    """Score methods at several budgets: a record of every answer in a folder, and a table. Needs the extra 'eval'."""
     share, budgets = part_of(part), options.budgets_of(keep, tokens, "0.4,0.2,0.1,0.05")
     if positions not in ("compact", "original"):
         raise UsageError(f"--positions {positions!r} is unknown; use 'compact' or 'original'")
