@@ -13,6 +13,7 @@ from herovlm.llm.inside import Cutter
 from herovlm.prompt import positions as places
 from herovlm.request import AnyKeep, AnyMethod, AnyNarrow, AnyTokens, Options, Positions, options_of
 from herovlm.seams import refuse
+from herovlm.stage import Stage
 from herovlm.types import Newlines, Short
 from herovlm.view import check, see
 
@@ -110,7 +111,7 @@ def dropping(
     record = splice.Record(
         lambda inputs: shorten(model, inputs, options),
         original=positions == "original",
-        cutter=cutter_of(model, options),
+        stage=stage_of(model, options),
     )
     with splice.installed(model, record):
         yield record
@@ -144,15 +145,15 @@ def reading(model: PreTrainedModel, short: Short, options: Options) -> Iterator[
         A record whose `.inside` tells what the layers kept once the model has read the prompt.
 
     Raises:
-        HeroError: as `cutter_of`.
+        HeroError: as `stage_of`.
     """
-    record = splice.Record(lambda _: short, cutter=cutter_of(model, options))
+    record = splice.Record(lambda _: short, stage=stage_of(model, options))
     record.arm(short, again=True)
-    with nullcontext() if record.cutter is None else record.cutter.installed():
+    with nullcontext() if record.stage is None else record.stage.installed():
         yield record
 
 
-def cutter_of(model: PreTrainedModel, options: Options) -> Cutter | None:
+def stage_of(model: PreTrainedModel, options: Options) -> Stage | None:
     """Make what goes on inside the language model, if anything was asked for.
 
     Raises:

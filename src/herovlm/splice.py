@@ -20,11 +20,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from herovlm.errors import UnsupportedError
-from herovlm.llm.inside import Cutter, Order
 from herovlm.prompt.positions import GATHERED
 from herovlm.seams import compat, hooks, refuse, scope, seal
 from herovlm.seams.call import Call, by_name
 from herovlm.seams.scope import Scope
+from herovlm.stage import Passage, Stage
 from herovlm.types import Encoded, KeptInside, Short
 
 Shorten = Callable[[Mapping[str, Any]], Short]
@@ -40,8 +40,8 @@ class Record:
 
     shorten: Shorten = field(repr=False)
     original: bool = False  # positions of the untouched prompt
-    cutter: Cutter | None = field(default=None, repr=False)  # goes on inside the language model
-    did: tuple[Short | None, Order | None] = field(default=(None, None), repr=False)  # both of the same call
+    stage: Stage | None = field(default=None, repr=False)  # goes on from there
+    did: tuple[Short | None, Passage | None] = field(default=(None, None), repr=False)  # both of the same call
 
     @property
     def last(self) -> Short | None:
@@ -51,14 +51,14 @@ class Record:
     @property
     def inside(self) -> tuple[KeptInside, ...]:
         """What the layers of the language model kept of each image of the last call."""
-        order = self.did[1]
-        return () if order is None else order.inside
+        passage = self.did[1]
+        return () if passage is None else passage.inside
 
-    def arm(self, short: Short, *, again: bool = False) -> Order | None:
+    def arm(self, short: Short, *, again: bool = False) -> Passage | None:
         """Remember a shorter prompt, and get ready to go on with it inside the language model."""
-        order = None if self.cutter is None else self.cutter.arm(short, again=again)
-        self.did = (short, order)
-        return order
+        passage = None if self.stage is None else self.stage.prepare(short, again=again)
+        self.did = (short, passage)
+        return passage
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def installed(model: PreTrainedModel, record: Record) -> Iterator[Record]:
     """
     with (
         _standing_in(model) as generate,
-        nullcontext() if record.cutter is None else record.cutter.installed(),
+        nullcontext() if record.stage is None else record.stage.installed(),
         scope.opened(model, record),
     ):
         try:
@@ -111,7 +111,7 @@ class Direct(NamedTuple):
     context: Scope
     given: Mapping[str, Any]
     short: Short
-    order: Order | None
+    passage: Passage | None
     stay: ExitStack  # what it needs, should the context end meanwhile
 
 
@@ -171,22 +171,24 @@ class Generate:
         given = call.given
         seal.lift_empty(compat.caches_in(given))
         _refuse(self.model, given, record)
+        added = {} if record.stage is None else record.stage.generate_kwargs(partial(_setting, self.model, given))
         names = {*inspect.signature(type(self.model).forward).parameters, *GATHERED, *compat.CACHES} - {"use_cache"}
         # The hooks of a method inside the language model stay for this call, should the context end meanwhile.
-        with nullcontext() if record.cutter is None else record.cutter.installed():
+        with nullcontext() if record.stage is None else record.stage.installed():
             made = record.shorten({name: value for name, value in given.items() if name in names})
-            order, short = record.arm(made), dict(made)
+            passage, short = record.arm(made), dict(made)
             short.pop("use_cache", None)  # _refuse has looked at it
             splice = Splice(given["input_ids"], short["input_ids"].shape[1])
-            rest = {name: value for name, value in given.items() if name not in names}
+            rest = {name: value for name, value in given.items() if name not in names} | dict(added)
             result: Any = None
             try:
                 result = call.again({**short, **splice.options(self.model, rest)})
             finally:
-                _seal(context, made, order, given, result)
-                if record.cutter is not None:
-                    record.cutter.forget()
-        _check(order)
+                _seal(context, made, passage, given, result)
+                if record.stage is not None:
+                    record.stage.forget()
+        if record.stage is not None:
+            record.stage.finish(passage)
         return splice.result(result)
 
     def before_forward(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -213,12 +215,12 @@ class Generate:
             )
         record: Record = context.holds
         seal.lift_empty(compat.caches_in(given))
-        if record.cutter is not None:
-            refuse.call(given)
+        if record.stage is not None:
+            record.stage.check_call(given)
         with ExitStack() as stay:
             stay.enter_context(_standing_in(self.model))
-            if record.cutter is not None:
-                stay.enter_context(record.cutter.installed())
+            if record.stage is not None:
+                stay.enter_context(record.stage.installed())
             short = record.shorten(given)
             self.now.direct = Direct(context, given, short, record.arm(short), stay.pop_all())
         return (), dict(short)
@@ -227,7 +229,7 @@ class Generate:
         """Seal the cache of a direct call that was shortened."""
         direct = self.now.direct
         if direct is not None:
-            _seal(direct.context, direct.short, direct.order, direct.given, output)
+            _seal(direct.context, direct.short, direct.passage, direct.given, output)
             self.now.end()
 
     def _has_pictures(self, given: Mapping[str, Any]) -> bool:
@@ -328,26 +330,13 @@ class _Streamer:
         self.inner.end()
 
 
-def _seal(context: Scope, short: Short, order: Order | None, given: Mapping[str, Any], result: Any) -> None:
+def _seal(context: Scope, short: Short, passage: Passage | None, given: Mapping[str, Any], result: Any) -> None:
     """Seal the caches that were given or made, now that they hold a prompt from which something is missing."""
-    if order is None and short.whole:
+    if passage is None and short.whole:
         return
     made = tuple(compat.caches_in(result)) if isinstance(result, Mapping) else result
     for cache in (*compat.caches_in(given), *(made if isinstance(made, tuple) else ())):
         seal.seal(cache, context)
-
-
-def _check(order: Order | None) -> None:
-    """Check that a prompt with pictures was cut inside the language model, if it should.
-
-    Raises:
-        UnsupportedError: it did not reach the model as it was sent.
-    """
-    if order is not None and not order.inside:
-        raise UnsupportedError(
-            "nothing was pruned inside the language model: somebody changed the prompt between generate() and the "
-            "model, or reads it in another way; use a method before the language model"
-        )
 
 
 def _same(function: Any) -> Any:
@@ -355,7 +344,7 @@ def _same(function: Any) -> Any:
 
 
 def _setting(model: PreTrainedModel, given: Mapping[str, Any], name: str) -> Any:
-    """SeenInside an option up where generate() does: keyword, given config, the model's config."""
+    """Look an option up where generate() does: keyword, given config, the model's config."""
     places = (given.get(name), getattr(given.get("generation_config"), name, None))
     return next((value for value in places if value is not None), getattr(model.generation_config, name, None))
 
@@ -378,8 +367,6 @@ def _lengths(model: PreTrainedModel, rest: dict[str, Any], removed: int) -> dict
 
 def _refuse(model: PreTrainedModel, given: Mapping[str, Any], record: Record) -> None:
     """Refuse options of generate() that go silently wrong with a shortened prompt."""
-    if record.cutter is not None:
-        refuse.generation(partial(_setting, model, given))
     if record.original and _setting(model, given, "use_cache") is False:
         raise UnsupportedError(
             "positions='original' with use_cache=False: without a cache transformers takes gaps in the positions for "

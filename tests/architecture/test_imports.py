@@ -27,6 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"splice", "spec", "auto"}),
     frozenset({"registry"}),
     frozenset({"methods", "families", "llm", "decoding"}),
+    frozenset({"stage"}),
     frozenset({"towers", "prompt"}),
     frozenset({"seams"}),
     frozenset({"ops", "geometry"}),

@@ -31,16 +31,12 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Opti
         HeroError: as `herovlm.drop`.
     """
     config: Any = model.config
-    text, cutter = config.get_text_config(), api.cutter_of(model, options)
+    text = config.get_text_config()
     view = see(model, inputs, options)
     with FlopCounterMode(display=False) as counter:
         short = view.drop(options)
-    if cutter is None:
+    with api.reading(model, short, options):
         out: Any = model(**short, use_cache=True, logits_to_keep=1)
-    else:
-        cutter.arm(short, again=True)
-        with cutter.installed():
-            out = model(**short, use_cache=True, logits_to_keep=1)
     cache = compat.cache_in(out)
     lengths = [layer.get_seq_length() for layer in cache.layers]
     batch, tiles = len(inputs["input_ids"]), sum(len(one.valid) for one in short.seen)

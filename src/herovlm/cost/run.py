@@ -33,7 +33,7 @@ def answering(
     of `new_tokens`); and "peak" memory in bytes.  Decoding is `model.generate`, greedy, never ending early.  With all
     positions it is the untouched model that is measured: it has no "selection".
     """
-    clock, cutter = Clock(model.device), api.cutter_of(model, options)
+    clock, stage = Clock(model.device), api.stage_of(model, options)
     if options.all:
         return _untouched(model, inputs, new_tokens)
 
@@ -45,9 +45,9 @@ def answering(
             marks.append(clock.mark())
             short = view.drop(options)
             marks.append(clock.mark())
-            if cutter is not None:
-                cutter.arm(short, again=True)
-            with nullcontext() if cutter is None else cutter.installed():
+            if stage is not None:
+                stage.prepare(short, again=True)
+            with nullcontext() if stage is None else stage.installed():
                 marks += _generate(model, short, clock, max(new_tokens))
             seconds = clock.seconds(marks)
         return {**_stages(seconds, new_tokens), "peak": memory.bytes}

@@ -201,14 +201,9 @@ class Reader:
         end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         how = {**greedy, "pad_token_id": end, "max_new_tokens": self.max_new_tokens}
-        cutter = api.cutter_of(self.model, options)
-        if cutter is None:
+        with api.reading(self.model, short, options) as record:
             out = self.model.generate(**short, **how)
-        else:
-            cutter.arm(short)
-            with cutter.installed():
-                out = self.model.generate(**short, **how)
-        counts = [] if cutter is None else [round(kept.mean, 1) for kept in cutter.inside]
+        counts = [round(kept.mean, 1) for kept in record.inside]
         return out[:, short["input_ids"].shape[1] :], counts
 
     def _clock(self) -> float:

@@ -23,6 +23,7 @@ from herovlm.llm import columns
 from herovlm.llm.batch import Batch, signals
 from herovlm.llm.columns import Columns, Prompts
 from herovlm.seams import compat, hooks, refuse, scope
+from herovlm.stage import Passage
 from herovlm.types import Cut, KeptInside, NeedsInside, SeenInside, Short
 
 Choose = Callable[[SeenInside], Cut]
@@ -90,7 +91,7 @@ class Cutter:
         """What was kept of the last prompt, one record an image."""
         return () if self.last is None else self.last.inside
 
-    def arm(self, short: Short, *, again: bool = False) -> Order | None:
+    def prepare(self, short: Short, *, again: bool = False) -> Order | None:
         """Get ready for a prompt, which the model reads once, or `again` and again; None where it has no pictures.
 
         Raises:
@@ -108,6 +109,35 @@ class Cutter:
             self.now.order = order
         self.last = order
         return order
+
+    def generate_kwargs(self, setting: Callable[[str], Any]) -> Mapping[str, Any]:
+        """Return nothing: greedy, sampling and beams go on as they are.
+
+        Raises:
+            UnsupportedError: an option does not go with pruning inside the language model.
+        """
+        refuse.generation(setting)
+        return {}
+
+    def check_call(self, given: Mapping[str, Any]) -> None:
+        """Check the arguments of a direct `model(...)`.
+
+        Raises:
+            UnsupportedError: it would go silently wrong.
+        """
+        refuse.call(given)
+
+    def finish(self, passage: Passage | None) -> None:
+        """Check that a prompt with pictures was cut inside the language model.
+
+        Raises:
+            UnsupportedError: it did not reach the model as it was sent.
+        """
+        if passage is not None and not passage.inside:
+            raise UnsupportedError(
+                "nothing was pruned inside the language model: somebody changed the prompt between generate() and the "
+                "model, or reads it in another way; use a method before the language model"
+            )
 
     def forget(self) -> None:
         """Forget what this thread was to read, if it has not."""
