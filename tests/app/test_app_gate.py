@@ -27,7 +27,6 @@ def answered(
     path: str,
     body: bytes | None = None,
     method: str = "",
-    hosts: Any = None,
     page: Any = None,
     **headers: str,
 ) -> tuple[list[Any], bytes]:
@@ -60,7 +59,7 @@ def answered(
             arrived += event["body"]
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    asyncio.run(Gate(page or behind, folder, UPLOAD, hosts)(scope, receive, send))
+    asyncio.run(Gate(page or behind, folder, UPLOAD)(scope, receive, send))
     return sent, arrived
 
 
@@ -149,20 +148,6 @@ def test_a_form_elsewhere_is_read_as_words_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE"])
 def test_other_methods_are_refused(tmp_path: Path, method: str) -> None:
     assert through(tmp_path, "/", method=method)[0] == 405
-
-
-def test_a_server_of_this_machine_answers_to_no_other_name(tmp_path: Path) -> None:
-    """A page of the web whose name was made to point here cannot read what is asked here."""
-    hosts = frozenset({"127.0.0.1", "[::1]"})
-    found = {
-        name: through(tmp_path, "/", hosts=hosts, host=name)[0] for name in ("127.0.0.1", "[::1]:9", "evil.example:80")
-    }
-    assert found == {"127.0.0.1": 200, "[::1]:9": 200, "evil.example:80": 421}
-
-
-@pytest.mark.parametrize("name", ["LOCALHOST", "LocalHost:7860"])
-def test_the_name_of_a_server_may_be_written_in_any_case(tmp_path: Path, name: str) -> None:
-    assert through(tmp_path, "/", hosts=frozenset({"localhost"}), host=name)[0] == 200
 
 
 SITES = {

@@ -4,6 +4,11 @@ Who asks is told by the browser, in headers that no page can forge: a page of an
 nothing else (https://developer.mozilla.org/docs/Web/HTTP/Headers/Sec-Fetch-Site).
 """
 
+# The name of the server is checked by Starlette (serve.py), and the size of each uploaded file and the paths of /file=
+# by Gradio.  What is here, they leave open: Gradio takes other ports of this machine for friends and requests of any
+# site without a preflight, a thousand files in one upload and bodies of any length, fetches what /file=, /proxy= and a
+# path in a body name on the web, and does not look at the paths of events that are not preprocessed, as ours are.
+
 from __future__ import annotations
 
 import asyncio
@@ -38,11 +43,10 @@ NAMED = re.compile(r"/(file|proxy|stream)[=/](.*)", re.DOTALL)  # routes that re
 class Gate:
     """Middleware (ASGI) that refuses before the page itself sees a request."""
 
-    def __init__(self, app: App, folder: Path, upload: int, hosts: frozenset[str] | None = None) -> None:
+    def __init__(self, app: App, folder: Path, upload: int) -> None:
         self.app = app
         self.folder = folder.resolve()  # all that may be read
         self.upload = upload  # bytes
-        self.hosts = hosts  # names that this server answers to; None is any
         self.uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,8 +97,6 @@ class Gate:
             return 405
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self.hosts is not None and re.sub(r":\d+$", "", host) not in self.hosts:
-            return 421
         if _is_foreign(headers, host, scope["method"]):
             return 403
         if CLOSED.search(scope["path"]):

@@ -14,7 +14,7 @@ from herovlm.errors import SetupError
 from herovlm.extras import require
 
 PATIENCE = 2  # seconds that open connections are given at the end
-LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
+LOCAL = ("127.0.0.1", "localhost", "[::1]")  # names that a server of this machine alone answers to
 
 
 @contextmanager
@@ -43,6 +43,14 @@ def address(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def named(page: App, local: bool) -> Any:
+    """Refuse requests to another name where only this machine is served: no page of the web, its name made to point
+    here, reads what is asked here (DNS rebinding).
+    """
+    hosts: Any = require("starlette.middleware.trustedhost", extra="app")
+    return hosts.TrustedHostMiddleware(page, LOCAL if local else ["*"])
+
+
 def run(page: App, sock: socket.socket, folder: Path, upload: int) -> None:
     """Serve a page until Ctrl-C, or until the process is told to end.
 
@@ -54,7 +62,12 @@ def run(page: App, sock: socket.socket, folder: Path, upload: int) -> None:
     """
     uvicorn: Any = require("uvicorn", extra="app")
     local = ip_address(sock.getsockname()[0]).is_loopback
-    gated = Gate(page, folder, upload, LOCAL if local else None)
-    config = uvicorn.Config(gated, log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=PATIENCE)
+    config = uvicorn.Config(
+        named(Gate(page, folder, upload), local),
+        log_level="error",
+        access_log=False,
+        ws="none",
+        timeout_graceful_shutdown=PATIENCE,
+    )
     with suppress(KeyboardInterrupt):  # Ctrl-C, or what `own_folder` makes like it
         uvicorn.Server(config).run(sockets=[sock])
