@@ -4,10 +4,10 @@ Who asks is told by the browser, in headers that no page can forge: a page of an
 nothing else (https://developer.mozilla.org/docs/Web/HTTP/Headers/Sec-Fetch-Site).
 """
 
-# The name of the server is checked by Starlette (serve.py), and the size of each uploaded file and the paths of /file=
-# by Gradio.  What is here, they leave open: Gradio takes other ports of this machine for friends and requests of any
-# site without a preflight, a thousand files in one upload and bodies of any length, fetches what /file=, /proxy= and a
-# path in a body name on the web, and does not look at the paths of events that are not preprocessed, as ours are.
+# Starlette checks the name of the server (serve.py), Gradio the size of a file and whether a local file may be read.
+# What they leave open is closed here: Gradio takes requests of any site that need no preflight, and other ports of this
+# machine for friends; it takes a thousand files in one upload, and other bodies of any length; it fetches what /file=
+# names on the web; and it does not look at the paths of events that are not preprocessed, as ours are.
 
 from __future__ import annotations
 

@@ -203,7 +203,10 @@ def _note(desk: Desk, path: str | None) -> str:
 
 
 def _sweeping(folder: Path) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """Remove old pictures now and then while the page is served."""
+    """Remove old pictures now and then while the page is served.
+
+    Gradio's own `delete_cache` knows nothing of uploads that broke off, and would remove the examples.
+    """
 
     async def sweep() -> None:
         while True:
