@@ -117,4 +117,5 @@ def token_count(config: Any, size: Sequence[int], request: Request, image: int =
     budget = min(request.budget.of(whole.positions, image), whole.positions)
     if not request.method.smaller or budget == whole.positions:
         return budget
-    return smaller.largest(family, shell, family.filled(shell, size), len(whole.valid), budget).positions
+    prefer: smaller.Prefer = getattr(request.method, "prefer", "positions")
+    return smaller.largest(family, shell, family.filled(shell, size), len(whole.valid), budget, prefer).positions

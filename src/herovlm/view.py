@@ -253,6 +253,7 @@ class View:
                 self.looked_at.images,
                 lambda picture, one: request.spend(first[picture], one) if picture in first else 1 + one.positions,
                 request.processor,
+                getattr(request.method, "prefer", "positions"),
             )
             seen = [resized[picture] for picture in self.pictures]
             return seen, [Source(one.features.flatten(0, 1), 0) for one in seen if one.features is not None]

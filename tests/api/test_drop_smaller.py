@@ -211,3 +211,19 @@ def test_what_a_smaller_picture_cannot_have_is_refused(models: Callable[..., Any
         herovlm.drop(made.model, inputs, method="downsample", keep="auto", processor=made.processor)
     with pytest.raises(InputsError, match="pass processor="):
         herovlm.drop(made.model, inputs, method="downsample", keep=0.2)
+
+
+@pytest.mark.parametrize("keep", [0.9, 0.6, 0.3, 0.25])
+def test_tiles_stay_large_where_that_is_preferred(models: Any, keep: float) -> None:
+    made = models("llava_next")
+    inputs = made.inputs([[WHOLE]], [PROMPT])
+    most, large = (
+        herovlm.drop(made.model, inputs, method=f"downsample(prefer={prefer!r})", keep=keep, processor=made.processor)
+        for prefer in ("positions", "tiles")
+    )
+    budget = round(keep * herovlm.drop(made.model, inputs, method="full").kept[0].positions)
+    assert large.kept[0].positions <= most.kept[0].positions <= budget
+    assert large.seen[0].grid.side == 4 >= most.seen[0].grid.side, "tiles of the tower's own side fit this budget"
+    config = made.model.config
+    request = herovlm.request.options_of("downsample(prefer='tiles')", keep)
+    assert herovlm.token_count(config, (WHOLE.height, WHOLE.width), request) == large.kept[0].positions

@@ -5,7 +5,6 @@ One look of the tower serves all methods and questions; methods before the LLM t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from herovlm import api
+from herovlm.clock import now
 from herovlm.errors import HeroError, InputsError, ModelError, SetupError, reason
 from herovlm.eval.plan import Config
 from herovlm.prompt.template import prompt
@@ -123,14 +123,14 @@ class Reader:
         """
         refuse.model(self.model)
         inputs, ids, mask = self._inputs(image, questions)
-        start, common = self._clock(), None
+        start, common = now(self.model.device), None
         try:
             common = see(self.model, inputs, *[one.options for one in configs])
         except (SetupError, ModelError):
             raise
         except Exception:  # what one method wants recorded cannot be: each looks alone, and one of them is to blame
             common = None
-        sheet = Sheet([], {}, {}, self._clock() - start)
+        sheet = Sheet([], {}, {}, now(self.model.device) - start)
         for config in configs:
             try:
                 view = see(self.model, inputs, config.options) if common is None else common
@@ -157,9 +157,9 @@ class Reader:
 
     def _rows(self, config: Config, view: View, questions: Sequence[str]) -> list[Row]:
         """Choose for every question."""
-        start = self._clock()
+        start = now(self.model.device)
         choice = view.choose(replace(config.options, question=tuple(questions), processor=self.processor))
-        seconds = (self._clock() - start) / len(questions)
+        seconds = (now(self.model.device) - start) / len(questions)
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         rows: list[Row] = []
         for question, (seen, kept) in enumerate(zip(choice.seen, choice.kept, strict=True)):
@@ -188,9 +188,9 @@ class Reader:
 
     def _generate(self, rows: Sequence[Row]) -> Iterator[Answer]:
         """Answer a batch greedily."""
-        start = self._clock()
+        start = now(self.model.device)
         new, counts = self._new_tokens(short_of(rows), rows[0].config.options)
-        seconds = (self._clock() - start) / len(rows)
+        seconds = (now(self.model.device) - start) / len(rows)
         texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         for row, text, count in zip(rows, texts, counts or [row.positions[0] for row in rows], strict=True):
             yield Answer(row.config, row.question, str(text).strip(), count, row.positions[1], row.seconds, seconds)
@@ -205,11 +205,6 @@ class Reader:
             out = self.model.generate(**short, **how)
         counts = [round(kept.mean, 1) for kept in record.inside]
         return out[:, short["input_ids"].shape[1] :], counts
-
-    def _clock(self) -> float:
-        if self.model.device.type == "cuda":
-            torch.cuda.synchronize(self.model.device)
-        return time.perf_counter()
 
 
 def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MOST = 256  # sizes of pictures, the versions of which are remembered
 
 
+Prefer = Literal["positions", "tiles"]
+
+
 class Version(NamedTuple):
     """A smaller version of a picture."""
 
@@ -50,6 +53,7 @@ def see(
     layouts: Sequence[Geometry],
     budget: Callable[[int, Seen], int],
     processor: Any,
+    prefer: Prefer = "positions",
 ) -> tuple[Seen, ...]:
     """Look at smaller pictures: one `Seen` an image, in prompt order, that sends at most its budget.
 
@@ -60,6 +64,7 @@ def see(
         layouts: the geometry of each image, in prompt order.
         budget: the most positions of an image, given its number and its geometry as it came.
         processor: its processor, or its image processor; None takes the one beside the weights.
+        prefer: as for `largest`.
 
     Raises:
         BudgetError: less than the smallest picture sends.
@@ -72,7 +77,7 @@ def see(
     for image, (layout, pixels) in enumerate(zip(layouts, pictures, strict=True)):
         most = budget(image, Seen(layout.grid, layout.valid, counted=layout.counts))
         if most < layout.positions:
-            version = largest(family, model, (pixels.shape[-2], pixels.shape[-1]), len(layout.valid), most)
+            version = largest(family, model, (pixels.shape[-2], pixels.shape[-1]), len(layout.valid), most, prefer)
             sides.setdefault(version.side, []).append((image, version))
     for image, layout in enumerate(layouts):
         if all(image != one for some in sides.values() for one, _ in some):
@@ -113,7 +118,14 @@ _lock = Lock()
 _found: WeakKeyDictionary[PreTrainedModel, Any] = WeakKeyDictionary()
 
 
-def largest(family: Family, model: PreTrainedModel, size: tuple[int, int], tiles: int, budget: int) -> Version:
+def largest(
+    family: Family,
+    model: PreTrainedModel,
+    size: tuple[int, int],
+    tiles: int,
+    budget: int,
+    prefer: Prefer = "positions",
+) -> Version:
     """Choose the version of a picture that sends most within a budget; of equals, the one of fewer, larger tiles.
 
     Args:
@@ -122,6 +134,7 @@ def largest(family: Family, model: PreTrainedModel, size: tuple[int, int], tiles
         size: height and width of the picture, as it fills the canvas that the model made of it.
         tiles: how many tiles it has, the thumbnail included; no version has more.
         budget: the most positions.
+        prefer: "positions" takes the one that sends most; "tiles" the largest tiles first.
 
     Raises:
         BudgetError: less than the smallest picture sends.
@@ -133,6 +146,8 @@ def largest(family: Family, model: PreTrainedModel, size: tuple[int, int], tiles
             f"a budget of {budget:,} is less than the smallest picture sends, {min(v.positions for v in every)}; keep "
             "more, or take a method that drops"
         )
+    if prefer == "tiles":
+        return max(within, key=lambda version: (version.side, version.positions))
     return max(within, key=lambda version: (version.positions, -version.tiles))
 
 
