@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import silhouette_samples
 from stages import one_stage, two_stages
 
 from herovlm.study.layers import parted, silhouettes, suggest_layers
@@ -50,6 +51,14 @@ def test_silhouettes_of_a_known_case() -> None:
     distance = np.array([[0, 0.2, 0.8, 0.8], [0.2, 0, 0.8, 0.8], [0.8, 0.8, 0, 0.4], [0.8, 0.8, 0.4, 0]])
     assert silhouettes(distance, 2) == pytest.approx([0.75, 0.75, 0.5, 0.5])
     assert parted(1 - distance)[0] == 2
+
+
+def test_silhouettes_are_those_of_scikit_learn() -> None:
+    distance = np.random.default_rng(1).random((12, 12))
+    distance = np.triu(distance, 1) + np.triu(distance, 1).T
+    for switch in range(2, 11):
+        theirs = silhouette_samples(distance, np.arange(12) >= switch, metric="precomputed")
+        assert silhouettes(distance, switch) == pytest.approx(theirs)
 
 
 def test_nothing_is_suggested_from_nothing() -> None:

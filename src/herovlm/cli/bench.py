@@ -228,13 +228,9 @@ def _one_of(text: str | None, known: tuple[str, ...], name: str) -> str | None:
 def _numbers(text: str, name: str) -> list[int]:
     """Read whole numbers, with commas between."""
     try:
-        numbers = [int(part) for part in _parts(text)]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 1:
         raise UsageError(f"{name} {text!r}: give whole numbers from 1 on, with commas between, such as 1,4,8")
     return list(dict.fromkeys(numbers))
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
