@@ -71,21 +71,10 @@ def plan_of(family: Family, model: PreTrainedModel, inputs: Mapping[str, Any]) -
         InputsError: inputs that do not fit the model or each other.
         UnsupportedError: inputs that cannot be shortened rightly.
     """
-    refuse.not_a_mapping(inputs)
-    pictures = inputs.get("pixel_values") is not None
-    if pictures:
-        inputs = refuse.inputs(model, inputs)
-    else:
-        refuse.hidden(inputs)
-        refuse.tokens(inputs)
-    prompt = positions.prompt_of(inputs, model.config)
-    refuse.prompts(prompt.mask)
-    if not pictures:
-        refuse.no_pictures(len(prompt.placeholders))
-        return Plan(inputs, prompt, (), ())
-    images = family.layouts(model, inputs)
-    rows = positions.samples_of(prompt, [image.positions for image in images])
-    return Plan(inputs, prompt, tuple(images), tuple(rows))
+    checked = refuse.inputs(model, inputs)
+    images = family.layouts(model, checked) if checked.get("pixel_values") is not None else []
+    prompt, rows = positions.prompt_of(checked, model.config, [image.positions for image in images])
+    return Plan(checked, prompt, tuple(images), rows)
 
 
 def token_count(config: Any, size: Sequence[int], request: Request, image: int = 0) -> int:

@@ -203,10 +203,9 @@ class View:
             InputsError: placeholders and pictures do not fit.
         """
         inputs = {"input_ids": ids, "attention_mask": mask}
-        prompt = positions.prompt_of(inputs, self.model.config)
         images = tuple(self.looked_at.images[picture] for picture in pictures)
-        rows = positions.samples_of(prompt, [image.positions for image in images])
-        return replace(self, plan=Plan(inputs, prompt, images, tuple(rows)), pictures=tuple(pictures))
+        prompt, rows = positions.prompt_of(inputs, self.model.config, [image.positions for image in images])
+        return replace(self, plan=Plan(inputs, prompt, images, rows), pictures=tuple(pictures))
 
     @torch.no_grad()
     def seen(

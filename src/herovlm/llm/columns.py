@@ -39,10 +39,10 @@ class Prompts:
 
 def prompts_of(short: Short, config: Any) -> Prompts:
     """Read what reaches the language model off the record of a shorter prompt."""
-    prompt = positions.prompt_of(short.inputs, config)
+    prompt, rows_of = positions.prompt_of(short.inputs, config, [kept.positions for kept in short.kept])
     counts: list[list[int]] = [[] for _ in prompt.ids]
     numbers = []
-    for row, kept in zip(positions.samples_of(prompt, [k.positions for k in short.kept]), short.kept, strict=True):
+    for row, kept in zip(rows_of, short.kept, strict=True):
         numbers += [len(counts[row])] * kept.positions
         counts[row].append(kept.positions)
     rows, cols = prompt.placeholders.unbind(1)

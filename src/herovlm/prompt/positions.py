@@ -48,11 +48,17 @@ class Prompt:
         return int((self.full_positions if given is None else given).max()) + 1
 
 
-def prompt_of(inputs: Mapping[str, Any], config: Any) -> Prompt:
-    """Read ids, mask, padding side and padding token.
+def prompt_of(inputs: Mapping[str, Any], config: Any, counts: Sequence[int]) -> tuple[Prompt, tuple[int, ...]]:
+    """Read ids, mask, padding side and padding token; and the row of the batch that each image belongs to.
+
+    Args:
+        inputs: what the processor returned.
+        config: of the model.
+        counts: visual positions of each image, in prompt order.
 
     Raises:
-        InputsError: a batch has padding tokens but no attention_mask.
+        InputsError: a batch has padding tokens but no attention_mask, a prompt is hidden as a whole, or the
+            placeholders do not fit the images.
     """
     ids, mask = _on_host(inputs["input_ids"], inputs.get("attention_mask"))
     image = config.image_token_id
@@ -61,8 +67,11 @@ def prompt_of(inputs: Mapping[str, Any], config: Any) -> Prompt:
         if len(ids) > 1 and bool((ids[:, [0, -1]] == pad).any()):
             raise InputsError(f"input_ids are padded (token {pad}) but there is no attention_mask; pass both")
         mask = torch.ones_like(ids)
+    if bool((mask == 0).all(-1).any()):
+        raise InputsError("attention_mask hides a whole prompt of the batch")
     left = bool((mask[:, 0] == 0).any()) or not bool((mask[:, -1] == 0).any())
-    return Prompt(ids, mask, image, pad, left)
+    prompt = Prompt(ids, mask, image, pad, left)
+    return prompt, _rows(prompt, counts)
 
 
 def _on_host(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -83,13 +92,11 @@ def _pad_token(ids: Tensor, mask: Tensor | None, config: Any) -> int:
     return next(int(token) for token in candidates if token is not None and token != config.image_token_id)
 
 
-def samples_of(prompt: Prompt, counts: Sequence[int]) -> list[int]:
-    """Return the row of the batch that each image belongs to, given the visual positions of each image.
-
-    Raises:
-        InputsError: the placeholders do not fit the images.
-    """
+def _rows(prompt: Prompt, counts: Sequence[int]) -> tuple[int, ...]:
+    """Find the row of the batch that each image belongs to."""
     rows = prompt.placeholders[:, 0]
+    if len(rows) and not counts:
+        raise InputsError(f"input_ids hold {len(rows):,} image placeholders, but there are no pixel_values; pass both")
     if len(rows) != sum(counts):
         raise InputsError(
             f"input_ids hold {len(rows):,} image placeholders (token {prompt.image}), but {len(counts)} image(s) need "
@@ -101,7 +108,7 @@ def samples_of(prompt: Prompt, counts: Sequence[int]) -> list[int]:
         if span.numel() and bool((span != span[0]).any()):
             raise InputsError(f"image {image + 1} would spread over two prompts; the order of the images is wrong")
         samples.append(int(span[0]) if span.numel() else 0)
-    return samples
+    return tuple(samples)
 
 
 def columns(prompt: Prompt, rows: Sequence[int], visual: Sequence[Tensor]) -> list[Tensor]:

@@ -130,45 +130,47 @@ def _window(cache: Any, length: int) -> None:
         )
 
 
-def not_a_mapping(given: Any) -> None:
-    """Refuse inputs that are no mapping.
-
-    Raises:
-        InputsError: they are a tensor, a list or anything else.
-    """
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise InputsError(
-            f"inputs is a {type(given).__name__}, not a mapping of names to tensors; give all that the processor "
-            "returned: processor(images=..., text=..., return_tensors='pt')"
-        )
-
-
-def no_pictures(placeholders: int) -> None:
-    """Check that inputs without pixel_values are plain text.
-
-    Raises:
-        InputsError: placeholders without pictures.
-    """
-    if placeholders:
-        raise InputsError(
-            f"input_ids hold {placeholders:,} image placeholders, but there are no pixel_values; pass both"
-        )
-
-
 def cached(given: Mapping[str, Any]) -> bool:
     """Return whether inputs bring a cache that holds a prompt (an empty one, made for the next prompt, is fine)."""
     lengths = [getattr(cache, "get_seq_length", None) for cache in compat.caches_in(given)]
     return any(length is None or int(length()) > 0 for length in lengths)
 
 
-def inputs(network: PreTrainedModel, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Check model inputs that carry pictures; return them with the sizes of the pictures on the host.
+def inputs(network: PreTrainedModel, given: Any) -> dict[str, Any]:
+    """Check model inputs, as far as no value of the prompt has to be read; return them with image_sizes on the host.
 
     Raises:
-        InputsError: input_ids are missing, or a tensor has the wrong shape.
+        InputsError: they are no mapping, input_ids are missing, or a tensor has the wrong shape.
         UnsupportedError: inputs that cannot be shortened rightly.
     """
-    hidden(given)
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise InputsError(
+            f"inputs is a {type(given).__name__}, not a mapping of names to tensors; give all that the processor "
+            "returned: processor(images=..., text=..., return_tensors='pt')"
+        )
+    if given.get("inputs_embeds") is not None:
+        raise UnsupportedError("inputs_embeds hide which positions are visual; pass input_ids instead")
+    if given.get("mm_encoder_outputs") is not None:
+        raise UnsupportedError("mm_encoder_outputs: these inputs were encoded before; pass pixel_values alone")
+    if given.get("pixel_values_videos") is not None:
+        raise UnsupportedError("video inputs are not supported; pass images as pixel_values")
+    checked = dict(given)
+    if given.get("pixel_values") is not None:
+        _features(network, given)
+        _tokens(given)
+        checked["image_sizes"] = _pictures(network, given)
+    else:
+        _tokens(given)
+    if cached(given):
+        raise UnsupportedError(
+            "the cache (past_key_values) already holds a prompt: generate() would cut the next prompt by the length of "
+            "the short one; start each turn with the whole conversation and no cache"
+        )
+    return checked
+
+
+def _features(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
+    """Check which features of the tower are asked for."""
     strategy = given.get("vision_feature_select_strategy")
     strategy = network.config.vision_feature_select_strategy if strategy is None else strategy
     if not isinstance(strategy, str) or strategy != "default":
@@ -180,35 +182,10 @@ def inputs(network: PreTrainedModel, given: Mapping[str, Any]) -> dict[str, Any]
     every = layers if isinstance(layers, list | tuple) and layers else [0 if layers is None else layers]
     if not all(type(layer) is int and -depth - 1 <= layer <= depth for layer in every):
         raise InputsError(f"vision_feature_layer={layers!r} is no layer of this tower, which has {depth}")
-    tokens(given)
-    return {**given, "image_sizes": _pictures(network, given)}
 
 
-def hidden(given: Mapping[str, Any]) -> None:
-    """Refuse inputs in which visual positions cannot be found.
-
-    Raises:
-        UnsupportedError: they are hidden in embeddings, in an encoder's outputs, in a video or in a cache.
-    """
-    if given.get("inputs_embeds") is not None:
-        raise UnsupportedError("inputs_embeds hide which positions are visual; pass input_ids instead")
-    if given.get("mm_encoder_outputs") is not None:
-        raise UnsupportedError("mm_encoder_outputs: these inputs were encoded before; pass pixel_values alone")
-    if given.get("pixel_values_videos") is not None:
-        raise UnsupportedError("video inputs are not supported; pass images as pixel_values")
-    if cached(given):
-        raise UnsupportedError(
-            "the cache (past_key_values) already holds a prompt: generate() would cut the next prompt by the length of "
-            "the short one; start each turn with the whole conversation and no cache"
-        )
-
-
-def tokens(given: Mapping[str, Any]) -> None:
-    """Check what has one value a token: whole numbers, in the shape of input_ids, and there to be read.
-
-    Raises:
-        InputsError: something else.
-    """
+def _tokens(given: Mapping[str, Any]) -> None:
+    """Check what has one value a token: whole numbers, in the shape of input_ids, and there to be read."""
     ids = given.get("input_ids")
     if not isinstance(ids, Tensor) or ids.ndim != 2 or not ids.numel():
         raise InputsError("input_ids must be a tensor (batch, length): call the processor with return_tensors='pt'")
@@ -222,16 +199,6 @@ def tokens(given: Mapping[str, Any]) -> None:
             raise InputsError(f"{name} is of {value.dtype}; give the whole numbers that the processor made")
         if tuple(value.shape) != tuple(ids.shape):
             raise InputsError(f"{name} has shape {tuple(value.shape)}, but input_ids have {tuple(ids.shape)}")
-
-
-def prompts(mask: Tensor) -> None:
-    """Check an attention mask (B, L), on the host.
-
-    Raises:
-        InputsError: a prompt is hidden as a whole.
-    """
-    if bool((mask == 0).all(-1).any()):
-        raise InputsError("attention_mask hides a whole prompt of the batch")
 
 
 def original_positions(network: PreTrainedModel, length: int) -> None:
