@@ -366,7 +366,10 @@ def test_models_that_do_not_fit(small: tiny.Tiny, inputs: Any) -> None:
     with pytest.raises(ModelError, match="the transformers model itself"), herovlm.dropping(Wrapped(small.model)):
         pass
     vision = small.model.config.vision_config
-    with set_to(vision, model_type="siglip_vision_model"), pytest.raises(ModelError, match="can read clip_vision_model"):
+    with (
+        set_to(vision, model_type="siglip_vision_model"),
+        pytest.raises(ModelError, match="can read clip_vision_model"),
+    ):
         herovlm.drop(small.model, inputs, method="random")
     with set_to(small.model.config, vision_feature_select_strategy="full"), pytest.raises(UnsupportedError):
         herovlm.drop(small.model, inputs, method="random")
