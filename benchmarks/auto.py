@@ -36,7 +36,8 @@ def measured(reader: Reader, seed: int) -> Line:
     scene = scenes.make(seed)
     questions, answers = [q.text for q in scene.questions], [q.answer for q in scene.questions]
     (row, *_) = reader.sheet(scene.image, questions[:1], [config("hero_plus@0.5")]).rows
-    count, most = auto.different(row.seen), row.seen.positions
+    seen = row.choice.seen[row.question]
+    count, most = auto.different(seen), seen.positions
     asked: dict[str, Config] = {"full": config("full@1.0")}
     asked |= {f"share {share}": Config(HeroPlus(), Share(share)) for share in SHARES}
     asked |= {f"each {each}": _at(round(each * count), most) for each in EACH}

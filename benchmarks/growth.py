@@ -19,9 +19,9 @@ import numpy as np
 import record
 import torch
 
-from herovlm import see
 from herovlm.cost import shapes
-from herovlm.cost.clock import Samples, Way, race, timed
+from herovlm.cost.clock import Samples, Way, race
+from herovlm.cost.run import selecting
 
 KEEP, METHOD = 0.2, "hero"
 GRIDS = ((1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3))  # rows and columns of local tiles
@@ -35,9 +35,7 @@ def ways(model: Any) -> dict[str, Way]:
     sizes |= {f"batch {batch}": (batch, (2 * side, 2 * side)) for batch in BATCHES}
 
     def select(batch: int, size: tuple[int, int]) -> Way:
-        inputs = shapes.prompt(model, batch, size)
-        seen = see(model, inputs, options)
-        return timed(lambda: seen.drop(options), model.device)
+        return selecting(model, shapes.prompt(model, batch, size), options)
 
     return {name: select(*size) for name, size in sizes.items()}
 

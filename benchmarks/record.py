@@ -6,7 +6,7 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import transformers
 from herovlm import api
 from herovlm.cost import memory, shapes
 from herovlm.cost.clock import Samples, ratio, spread
+from herovlm.viz import page
 
 KEEPS = (1.0, 0.4, 0.2, 0.1, 0.05)
 LAYERS = 4  # of the LLM, on a CPU
-Measure = Callable[[argparse.Namespace], dict[str, Any]]
+Measure = Callable[[argparse.Namespace], dict[str, Any] | Iterator[dict[str, Any]]]
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -27,13 +28,16 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
 
 
 def main(doc: str, name: str, measure: Measure, rounds: int, device: str = "cpu", **more: Mapping[str, Any]) -> None:
-    """Read the options, measure, and write one JSON object; `more` are options of this benchmark alone."""
+    """Read the options, measure, and write one JSON object, anew as often as there is more of it.
+
+    `more` are options of this benchmark alone.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=_Help)
-    parser.add_argument("--small", action="store_true", help="few channels, layers and rounds: half a minute at most")
+    parser.add_argument("--small", action="store_true", help="few channels, layers and rounds: a minute or two")
     parser.add_argument("--rounds", type=int, help=f"rounds that count; {rounds}, with --small 2")
     parser.add_argument("--shape", help="shape of the model; llava-next-7b, with --small small")
     parser.add_argument("--llm-layers", type=int, help=f"layers of the LLM; {LAYERS} on a CPU, all on a GPU")
-    parser.add_argument("--dtype", default="bfloat16", help="of the model")
+    parser.add_argument("--dtype", help="of the model; bfloat16, with --small float32")
     parser.add_argument("--attention", default="sdpa", help="its name in transformers")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--device", default=device, help="cpu or cuda")
@@ -44,10 +48,17 @@ def main(doc: str, name: str, measure: Measure, rounds: int, device: str = "cpu"
     if args.threads:
         torch.set_num_threads(args.threads)
     args.rounds = args.rounds or (2 if args.small else rounds)
+    args.dtype = args.dtype or ("float32" if args.small else "bfloat16")
     args.shape = args.shape or ("small" if args.small else "llava-next-7b")
     if args.llm_layers is None and args.device == "cpu":
         args.llm_layers = min(LAYERS, shapes.config_of(args.shape).text_config.num_hidden_layers)
-    hand_over(args, name, measure(args))
+    measured = measure(args)
+    last: dict[str, Any] = {}
+    for last in [measured] if isinstance(measured, dict) else measured:
+        if args.json != "-":
+            hand_over(args, name, last)
+    if args.json == "-":
+        hand_over(args, name, last)
 
 
 def hand_over(args: argparse.Namespace, name: str, measured: Mapping[str, Any]) -> None:
@@ -69,7 +80,7 @@ def hand_over(args: argparse.Namespace, name: str, measured: Mapping[str, Any]) 
     if args.json == "-":
         sys.stdout.write(text)
     else:
-        Path(args.json).write_text(text, "utf-8")
+        page.put(Path(args.json), text.encode())
 
 
 def model(args: argparse.Namespace, **changes: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import on_gpu
 from narrowed import narrow
 
 MIB = 2**20
@@ -91,6 +92,7 @@ BLOCKS = {  # name of the block in a page -> result file, lines
     "memory": ("memory", memory),
     "growth": ("growth", growth),
     "narrow": ("narrow", narrow),
+    **{name: ("gpu", table) for name, table in on_gpu.BLOCKS.items()},
 }
 
 

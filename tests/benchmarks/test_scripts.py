@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_peers(tmp_path: Path) -> None:
         ratios, results = found["ratios"], found["results"]
         assert ratios["first_token_over_hero"][name] == over(results, name, "hero", "first_token")
         assert found["theory"][name]["positions"] == (OF if name == "full" else Share(0.2).of(OF))
-    assert found["image"] == {"tiles": 5, "patches": 576, "channels": 128, "heads": 4}
+    assert found["image"] == {"tiles": 5, "patches": 576, "channels": 64, "heads": 4}
     check_spreads(found["results"])
     shown = [row[0].strip("`") for row in rows("peers", found)]
     assert shown == sorted(names, key=lambda name: found["ratios"]["first_token_over_hero"][name])
@@ -121,7 +122,7 @@ def test_memory(tmp_path: Path) -> None:
     for keep, one in found["results"].items():
         kept = Share(float(keep)).of(OF)
         assert (one["visual_positions"], one["positions"]) == (kept, kept + 60 + found["new_tokens"] - 1)
-        assert one["cache_bytes"] == one["cache_bytes_in_theory"] == theory.cache(text, one["positions"], 2)
+        assert one["cache_bytes"] == one["cache_bytes_in_theory"] == theory.cache(text, one["positions"], 4)
         assert found["ratios"]["cache_bytes"][keep] == pytest.approx(
             one["cache_bytes"] / found["results"]["1.0"]["cache_bytes"], abs=1e-4
         )
@@ -149,21 +150,76 @@ def test_growth(tmp_path: Path) -> None:
 
 
 def test_gpu_runs_small_without_a_gpu(tmp_path: Path) -> None:
-    words = ("--parts", "growth,attention", "--methods", "uniform", "--device", "cpu")
-    found = measured("gpu", tmp_path / "a.json", *words)
-    assert {*found["ratios"]} == {"growth", "attention"}
-    assert found["growth"]["ratios"] == found["ratios"]["growth"]
-    results = found["attention"]["results"]
-    assert {"sdpa, batch 1", "sdpa, batch 2", "eager, batch 1", "eager, batch 2"} <= {*results}
-    for name, one in results.items():
-        assert one["batch"] == int(name.split()[-1])
-        whole, fifth = (row["theory"] for row in one["rows"])
-        assert (fifth["positions"], fifth["of"]) == (Share(0.2).of(whole["positions"]), whole["of"])
-        for row in one["rows"]:
-            assert row["theory"]["cache"] == row["theory"]["cache_held"]
+    found = measured("gpu", tmp_path / "a.json", "--methods", "uniform,nosuch", "--llm-layers", 1, "--device", "cpu")
+    assert found["complete"] is True
+    rows = found["first_token"]["batch 1"]
+    assert list(rows) == [str(keep) for keep in KEEPS]
+    for keep, row in rows.items():
+        assert (row["positions"], row["of"]) == (Share(float(keep)).of(OF), OF)
+        quotient = row["first_token"]["min"] / row["ideal"]["first_token"]["min"]
+        assert row["first_token_over_ideal"] == pytest.approx(quotient, rel=0.01)
+        whole = rows["1.0"]["first_token"]["min"]
+        assert row["faster"] == pytest.approx(whole / row["first_token"]["min"], rel=0.01)
+    assert [row["in_theory"] for row in rows.values()] == sorted(row["in_theory"] for row in rows.values())
+    assert list(found["first_token"]["batch 2"]) == ["1.0", "0.2"]
+    check_spreads(found)
+    for one in found["traffic"].values():
+        assert one["drop"]["operations"] > one["tower"]["operations"] > 0
+        assert one["drop"]["reads"] > 0
+    assert "no method is called 'nosuch'" in found["choosing"]["nosuch"]["error"], "a cell that fails says why"
+    assert found["choosing"]["uniform"]["selection"]["median"] > 0
+    assert list(found["answers"]) == ["batch 1, eager", "batch 1, static"]
+    for name, one in found["answers"].items():
+        assert one["full"]["answer 8"] > one["full"]["answer 4"] > one["full"]["answer 1"] > 0
+        assert one["faster"]["answer 8"] == pytest.approx(one["full"]["answer 8"] / one["hero"]["answer 8"], rel=0.01)
+        assert found["ratios"]["answers_faster"][name] == one["faster"]
+    tables = {
+        name: "\n".join(on_gpu(name, found)) for name in ("gpu_first", "gpu_answers", "gpu_traffic", "gpu_choosing")
+    }
+    assert all("small shape" in tables[name] for name in ("gpu_first", "gpu_answers", "gpu_choosing"))
+    assert [tables["gpu_first"].count(f"| {of:,} |") for of in (OF, 146)] == [2, 1]
+    assert "`uniform`" in tables["gpu_choosing"]
+    assert "nosuch" not in tables["gpu_choosing"]
 
 
-def test_all_parts_of_gpu_are_the_other_scripts() -> None:
-    done = subprocess.run([sys.executable, ROOT / "benchmarks/gpu.py", "--help"], capture_output=True, text=True)
-    listed = " ".join(done.stdout.split())
-    assert "signals,first_token,peers,memory,growth,attention" in listed.replace(", ", ",")
+def on_gpu(block: str, record: dict[str, Any]) -> list[str]:
+    """Lines of a block of docs/cost.md."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        return list(importlib.import_module("costs").BLOCKS[block][1](record))
+
+
+def test_what_the_time_did_not_reach_is_told(tmp_path: Path) -> None:
+    found = measured("gpu", tmp_path / "a.json", "--seconds", 0)
+    cells = [cell for part in ("first_token", "traffic", "choosing", "answers") for cell in found[part].values()]
+    assert len(cells) > len(registry.METHODS)
+    assert {cell["error"] for cell in cells} == {"not begun: the 0 seconds were over"}
+    assert "Not measured: batch 1: not begun" in "\n".join(on_gpu("gpu_first", found))
+
+
+def test_a_run_that_is_cut_off_leaves_what_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parts(_args: object) -> Iterator[dict[str, Any]]:
+        yield {"one": 1}
+        yield {"one": 1, "two": 2}
+        raise KeyboardInterrupt
+
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setattr(sys, "argv", ["some.py", "--small", "--json", str(tmp_path / "a.json")])
+    with pytest.raises(KeyboardInterrupt):
+        importlib.import_module("record").main("About.", "some", parts, rounds=1)
+    left = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert (left["benchmark"], left["one"], left["two"]) == ("some", 1, 2)
+
+
+def test_where_it_does_not_pay_is_said() -> None:
+    def cell(*times: float) -> dict[str, Any]:
+        faster = {f"answer {n}": of for n, of in zip((1, 64), times, strict=True)}
+        one = {**dict.fromkeys(faster, 1.0), "decode": 0.03, "peak": 2**30}
+        return {"full": one, "hero": one, "faster": faster}
+
+    about = dict.fromkeys(("device", "shape", "dtype", "attention", "torch", "transformers"), "x")
+    answers = {"batch 1, eager": cell(1.4, 0.8), "batch 8, eager": cell(2.0, 1.01), "batch 32, eager": {"error": "no"}}
+    told = {**about, "small": False, "threads": 1, "method": "hero", "keep": 0.2, "rounds": 3, "answers": answers}
+    *_, last = on_gpu("gpu_answers", told)
+    assert "batch 1, eager, 64 tokens: 1.25 x slower; batch 8, eager, 64 tokens: as fast." in last
+    assert "Not measured: batch 32, eager: no." in on_gpu("gpu_answers", told)

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from herovlm import api, registry
 from herovlm.clock import Clock
-from herovlm.cost.clock import Way
+from herovlm.cost.clock import Way, timed
 from herovlm.cost.memory import peak
 from herovlm.cost.shapes import of_length
 from herovlm.view import see
@@ -23,9 +23,13 @@ GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None,
 
 
 def answering(
-    model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Options, new_tokens: Sequence[int] = (1,)
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    options: api.Options,
+    new_tokens: Sequence[int] = (1,),
+    **how: Any,
 ) -> Way:
-    """Prepare an answer with a share of the visual positions.
+    """Prepare an answer with a share of the visual positions; `how` are more options of `model.generate`.
 
     A run measures, in seconds: "vision" (tower, projector, and the signals that the method needs), "selection"
     (choosing and rebuilding the prompt), "prefill" (until the LLM has the logits of the first token), "first_token"
@@ -35,7 +39,7 @@ def answering(
     """
     clock, stage = Clock(model.device), api.stage_of(model, options)
     if options.all:
-        return _untouched(model, inputs, new_tokens)
+        return _untouched(model, inputs, new_tokens, how)
 
     @torch.no_grad()
     def run() -> dict[str, float]:
@@ -48,11 +52,18 @@ def answering(
             if stage is not None:
                 stage.prepare(short, again=True)
             with nullcontext() if stage is None else stage.installed():
-                marks += _generate(model, short, clock, max(new_tokens))
+                marks += _generate(model, short, clock, max(new_tokens), how)
             seconds = clock.seconds(marks)
         return {**_stages(seconds, new_tokens), "peak": memory.bytes}
 
     return run
+
+
+def selecting(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Options) -> Way:
+    """Look once, and prepare choosing and rebuilding the prompt alone; measured as `timed` does."""
+    with torch.no_grad():
+        view = see(model, inputs, options)
+    return timed(torch.no_grad()(lambda: view.drop(options)), model.device)
 
 
 def ideal(model: PreTrainedModel, inputs: Mapping[str, Any], positions: int, new_tokens: Sequence[int] = (1,)) -> Way:
@@ -77,14 +88,16 @@ def ideal(model: PreTrainedModel, inputs: Mapping[str, Any], positions: int, new
             look.get_image_features(**vision, return_dict=True)
             marks += [clock.mark(), clock.mark()]
             ready = {"image": BaseModelOutputWithPooling(pooler_output=list(features))}
-            marks += _generate(model, {**prompt, "mm_encoder_outputs": ready}, clock, max(new_tokens))
+            marks += _generate(model, {**prompt, "mm_encoder_outputs": ready}, clock, max(new_tokens), {})
             seconds = clock.seconds(marks)
         return {**_stages(seconds, new_tokens), "peak": memory.bytes}
 
     return run
 
 
-def _untouched(model: PreTrainedModel, inputs: Mapping[str, Any], new_tokens: Sequence[int]) -> Way:
+def _untouched(
+    model: PreTrainedModel, inputs: Mapping[str, Any], new_tokens: Sequence[int], how: Mapping[str, Any]
+) -> Way:
     """Prepare an answer as `model.generate` gives it; its vision ends where the projector has run."""
     clock, projector = Clock(model.device), registry.family(model).projector(model)
 
@@ -94,7 +107,7 @@ def _untouched(model: PreTrainedModel, inputs: Mapping[str, Any], new_tokens: Se
             marks = [clock.start()]
             handle = projector.register_forward_hook(lambda *_: marks.extend((clock.mark(), clock.mark())))
             try:
-                marks += _generate(model, inputs, clock, max(new_tokens))
+                marks += _generate(model, inputs, clock, max(new_tokens), how)
             finally:
                 handle.remove()
             seconds = clock.seconds(marks)
@@ -103,7 +116,7 @@ def _untouched(model: PreTrainedModel, inputs: Mapping[str, Any], new_tokens: Se
     return run
 
 
-def _generate(model: Any, given: Mapping[str, Any], clock: Clock, tokens: int) -> list[Any]:
+def _generate(model: Any, given: Mapping[str, Any], clock: Clock, tokens: int, how: Mapping[str, Any]) -> list[Any]:
     """Mark the time at which the logits of each new token are there."""
     marks: list[Any] = []
 
@@ -112,7 +125,7 @@ def _generate(model: Any, given: Mapping[str, Any], clock: Clock, tokens: int) -
         return scores
 
     length = {"max_new_tokens": tokens, "min_new_tokens": tokens, "pad_token_id": 0}
-    model.generate(**given, **length, **GREEDY, logits_processor=LogitsProcessorList([tick]))
+    model.generate(**given, **length, **GREEDY, **how, logits_processor=LogitsProcessorList([tick]))
     return marks
 
 

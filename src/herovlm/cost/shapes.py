@@ -33,7 +33,7 @@ VISION = {  # CLIP ViT-L/14 at 336 pixels
     "projection_dim": 768,
 }
 ASKING = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-SMALL = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+SMALL = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
 Numbers = tuple[str, int, int, int, int, int, int]
 # family and LLM: type, width, width of the MLP, layers, heads, key/value heads, vocabulary
 TEXTS: dict[str, tuple[str, Numbers]] = {
@@ -43,14 +43,15 @@ TEXTS: dict[str, tuple[str, Numbers]] = {
     "llava-next-mistral-7b": ("llava_next", ("mistral", 4096, 14336, 32, 32, 8, 32064)),
     "llava-next-13b": ("llava_next", ("llama", 5120, 13824, 40, 40, 40, 32064)),
     "llava-next-34b": ("llava_next", ("llama", 7168, 20480, 60, 56, 8, 64064)),
-    "small": ("llava_next", ("llama", 256, 512, 4, 4, 4, 512)),
+    "small": ("llava_next", ("llama", 256, 2048, 4, 4, 4, 512)),
 }
 
 
 def config_of(name: str, llm_layers: int | None = None) -> Any:
     """Configure a shape by name, its LLM cut to so many layers.
 
-    "small" has the tiles and patches of the others, and few channels.
+    "small" has the tiles and patches of the others, few channels, and about as much work in the LLM for each FLOP of
+    the tower, so that what is measured of it in proportion to the tower or to the whole means something.
 
     Raises:
         ModelError: no such shape.
