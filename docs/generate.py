@@ -55,14 +55,14 @@ def main(arguments: Sequence[str]) -> int:
     if arguments not in ([], ["--check"]):
         sys.stderr.write(f"usage: python docs/generate.py [--check], not {' '.join(arguments)}\n")
         return 2
-    check, stale = bool(arguments), []
-    for path, text in pages().items():
+    check, stale, made = bool(arguments), [], pages()
+    for path, text in made.items():
         if not path.exists() or path.read_text("utf-8") != text:
             stale.append(path)
             if not check:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, "utf-8")
-    for path in {*(ROOT / "docs/methods").glob("*.md")} - {*pages()}:
+    for path in {*(ROOT / "docs/methods").glob("*.md")} - {*made}:
         stale.append(path)
         if not check:
             path.unlink()

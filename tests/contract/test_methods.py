@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -61,7 +62,7 @@ SHAPES = [
 ]
 MAPS = ("attention", "received", "keys", "queries", "words")
 TENSORS = ("features", "cls", "relevance", "affinity", "dots", "hidden", "newline")
-RULES: list[Newlines | None] = [None, "touched", "all", "none"]
+RULES: list[Newlines] = ["touched", "all", "none"]  # a method's own, None, is one of them
 
 
 @pytest.fixture(params=SPECS)
@@ -80,8 +81,14 @@ def look(method: Method, shape: tuple[int, int, int, tuple[int, int]], seed: int
 
 
 def budgets(seen: Seen) -> list[int]:
+    """Both edges, where rounding goes wrong, and what people ask for."""
     n = seen.positions
-    return sorted({1, 2, 3, n // 20 + 1, n // 5, n // 3, n // 2, n - 2, n - 1, n})
+    return sorted({1, 2, 3, n // 20 + 1, n // 5, n // 2, n - 2, n - 1})
+
+
+def usual(seen: Seen) -> tuple[int, int]:
+    """Budgets for what has nothing to do with edges."""
+    return seen.positions // 5, seen.positions // 2
 
 
 def same(a: Kept, b: Kept) -> bool:
@@ -107,10 +114,9 @@ def test_it_is_frozen_and_its_spec_is_itself(method: Method) -> None:
         method.newlines = "all"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_the_budget_is_spent_exactly(method: Method, shape, rule: Newlines | None) -> None:  # type: ignore[no-untyped-def]
+def test_the_budget_is_spent_exactly(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
     seen = look(method, shape)
-    for budget in budgets(seen):
+    for rule, budget in itertools.product(RULES, budgets(seen)):
         try:
             kept = method.keep(seen, budget, rule)
         except BudgetError:
@@ -118,7 +124,7 @@ def test_the_budget_is_spent_exactly(method: Method, shape, rule: Newlines | Non
             assert budget <= seen.grid.sent.sum() or not method.exact
             continue
         if method.exact:
-            assert kept.positions == budget
+            assert kept.positions == budget, rule
         assert kept.mask.any()
         assert kept.mask.shape == seen.valid.shape
         assert kept.newlines.shape == seen.grid.sent.shape
@@ -139,8 +145,8 @@ def test_keeping_all_positions_keeps_everything(method: Method, shape) -> None: 
 def test_the_total_does_not_depend_on_content(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
     if not method.exact and method.name != "thumbnail":
         pytest.skip("the authors' floors and clamps lose what content makes them lose")
-    seen = [look(method, shape, seed) for seed in range(4)]
-    for budget in budgets(seen[0]):
+    seen = [look(method, shape, seed) for seed in range(3)]
+    for budget in usual(seen[0]):
         assert len({method.keep(s, budget).positions for s in seen}) == 1
 
 
@@ -154,7 +160,7 @@ def test_it_is_a_pure_function(method: Method, shape) -> None:  # type: ignore[n
     seen = look(method, shape)
     before = [t.clone() for t in tensors(seen)]
     state = torch.random.get_rng_state()
-    for budget in budgets(seen)[3:-1]:
+    for budget in usual(seen):
         first = method.keep(seen, budget)
         torch.manual_seed(budget)
         other = look(method, (1, 2, 4, (0, 0)), seed=5)
@@ -184,29 +190,29 @@ def test_the_record_shares_no_memory_with_what_was_seen(method: Method) -> None:
 def test_float64_signals_give_the_same_choice(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
     seen = look(method, shape)
     wide = cast(seen, torch.Tensor.double)
-    for budget in budgets(seen)[3:]:
+    for budget in usual(seen):
         assert method.keep(seen, budget).mask.equal(method.keep(wide, budget).mask)
 
 
 def test_bfloat16_signals_are_computed_in_float32(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
     half = cast(look(method, shape), torch.Tensor.bfloat16)
     full = cast(half, torch.Tensor.float)
-    for budget in budgets(half)[3:]:
+    for budget in usual(half):
         coarse, fine = method.keep(half, budget), method.keep(full, budget)
         assert coarse.mask.equal(fine.mask)
         assert coarse.newlines.equal(fine.newlines)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_makes_the_same_choice(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
-    seen = look(method, shape)
-    moved = cast(seen, torch.Tensor.cuda)
-    grid = dataclasses.replace(seen.grid, **{k: getattr(seen.grid, k).cuda() for k in ("order", "row", "sent")})
-    moved = dataclasses.replace(moved, grid=grid, valid=seen.valid.cuda())
-    for budget in budgets(seen)[3:]:
-        kept = method.keep(moved, budget)
-        assert kept.mask.is_cuda
-        assert kept.mask.cpu().equal(method.keep(seen, budget).mask)
+def test_a_gpu_makes_the_same_choice(method: Method) -> None:
+    for seen in (look(method, shape) for shape in SHAPES):
+        moved = cast(seen, torch.Tensor.cuda)
+        grid = dataclasses.replace(seen.grid, **{k: getattr(seen.grid, k).cuda() for k in ("order", "row", "sent")})
+        moved = dataclasses.replace(moved, grid=grid, valid=seen.valid.cuda())
+        for budget in (*usual(seen), seen.positions - 1):
+            kept = method.keep(moved, budget)
+            assert kept.mask.is_cuda
+            assert kept.mask.cpu().equal(method.keep(seen, budget).mask)
 
 
 def test_merged_features_follow_the_mask(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
