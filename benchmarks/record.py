@@ -89,9 +89,9 @@ def model(args: argparse.Namespace, **changes: Any) -> Any:
     return shapes.build(args.shape, device=args.device, attention=args.attention, **given)
 
 
-def asked(method: str, keep: float) -> api.Options:
+def asked(method: str, keep: float) -> api.Request:
     """Check a method and a keep, with a question to score."""
-    return api.options_of(method, keep=keep, question=shapes.QUESTION)
+    return api.Request.of(method, keep=keep, question=shapes.QUESTION)
 
 
 def spreads(samples: Mapping[str, Samples]) -> dict[str, dict[str, dict[str, float]]]:

@@ -11,13 +11,13 @@ from herovlm.budget import Auto
 from herovlm.errors import UnsupportedError
 from herovlm.llm.inside import Cutter
 from herovlm.prompt import positions as places
-from herovlm.request import AnyKeep, AnyMethod, AnyNarrow, AnyTokens, Options, Positions, options_of
+from herovlm.request import AnyKeep, AnyMethod, AnyNarrow, AnyTokens, Positions, Request
 from herovlm.seams import refuse
 from herovlm.stage import Stage
 from herovlm.types import Newlines, Short
 from herovlm.view import check, see
 
-__all__ = ["AnyKeep", "AnyMethod", "AnyNarrow", "AnyTokens", "Options", "Positions", "options_of"]  # handed on
+__all__ = ["AnyKeep", "AnyMethod", "AnyNarrow", "AnyTokens", "Positions", "Request", "check", "see"]  # handed on
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,13 +66,13 @@ def drop(
         UnsupportedError: a combination that would go silently wrong.
         TextTowerError: the method scores the question and there is no CLIP text tower.
     """
-    options = options_of(method, keep, tokens, question, processor, positions, newlines, narrow)
-    if options.inside is not None:
+    request = Request.of(method, keep, tokens, question, processor, positions, newlines, narrow)
+    if request.inside is not None:
         raise UnsupportedError(
-            f"drop() only shortens inputs, and {options.inside.name!r} goes on inside the language model; use "
+            f"drop() only shortens inputs, and {request.inside.name!r} goes on inside the language model; use "
             f"'with herovlm.dropping(model, method={str(method)!r}): model.generate(**inputs)'"
         )
-    return shorten(model, inputs, options)
+    return shorten(model, inputs, request)
 
 
 @contextmanager
@@ -103,27 +103,25 @@ def dropping(
         A record whose `.last` is the `Short` of the last call; `.inside` tells what the layers kept of each image.
 
     Raises:
-        HeroError: as `drop`; options and model are checked on entry, inputs on each call.
+        HeroError: as `drop`; arguments and model are checked on entry, inputs on each call.
     """
-    options = options_of(method, keep, tokens, question, processor, positions, newlines, narrow)
-    check(model, options)
-    options = options.on(model)
+    request = Request.of(method, keep, tokens, question, processor, positions, newlines, narrow)
+    check(model, request)
+    request = request.on(model)
     record = splice.Record(
-        lambda inputs: shorten(model, inputs, options),
+        lambda inputs: shorten(model, inputs, request),
         original=positions == "original",
-        stage=stage_of(model, options),
+        stage=stage_of(model, request),
     )
     with splice.installed(model, record):
         yield record
 
 
 @contextmanager
-def shortened(
-    model: PreTrainedModel, inputs: Mapping[str, Any], **options: Any
-) -> Iterator[tuple[Short, splice.Record]]:
+def shortened(model: PreTrainedModel, inputs: Mapping[str, Any], **asked: Any) -> Iterator[tuple[Short, splice.Record]]:
     """Shorten one prompt, which the body may give to the model as often as it likes: `model(**short)`.
 
-    As `drop`, with the same options, but the method may go on inside the language model: it does while the body runs.
+    As `drop`, with the same arguments, but the method may go on inside the language model: it does while the body runs.
 
     Yields:
         The short prompt, and a record whose `.inside` tells what the layers kept once the model has read it.
@@ -131,14 +129,14 @@ def shortened(
     Raises:
         HeroError: as `drop`.
     """
-    checked = options_of(**options)
+    checked = Request.of(**asked)
     short = shorten(model, inputs, checked)
     with reading(model, short, checked) as record:
         yield short, record
 
 
 @contextmanager
-def reading(model: PreTrainedModel, short: Short, options: Options) -> Iterator[splice.Record]:
+def reading(model: PreTrainedModel, short: Short, request: Request) -> Iterator[splice.Record]:
     """Let the method go on inside the language model, if it does, while the body gives `short` to the model.
 
     Yields:
@@ -147,35 +145,35 @@ def reading(model: PreTrainedModel, short: Short, options: Options) -> Iterator[
     Raises:
         HeroError: as `stage_of`.
     """
-    record = splice.Record(lambda _: short, stage=stage_of(model, options))
+    record = splice.Record(lambda _: short, stage=stage_of(model, request))
     record.arm(short, again=True)
     with nullcontext() if record.stage is None else record.stage.installed():
         yield record
 
 
-def stage_of(model: PreTrainedModel, options: Options) -> Stage | None:
+def stage_of(model: PreTrainedModel, request: Request) -> Stage | None:
     """Make what goes on inside the language model, if anything was asked for.
 
     Raises:
         UnsupportedError: this language model cannot be cut.
         MethodError: it has not the layers that the method names.
     """
-    inside = options.inside
-    if inside is None or options.all:
+    inside = request.inside
+    if inside is None or request.all:
         return None
     depth = len(refuse.language_model(model).layers)
 
     def plan(positions: int, image: int) -> Mapping[int, int]:
-        asked = None if isinstance(options.budget, Auto) or not options.alone else options.budget
+        asked = None if isinstance(request.budget, Auto) or not request.alone else request.budget
         return inside.plan(positions, depth, None if asked is None else asked.of(positions, image))
 
     return Cutter(model, inside.needs(depth), plan, inside.cut)
 
 
-def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], options: Options) -> Short:
-    """Do what `drop` says, with options already checked."""
-    seen = see(model, inputs, options)
+def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], request: Request) -> Short:
+    """Do what `drop` says, as a checked request."""
+    seen = see(model, inputs, request)
     if not seen.pictures:
         prompt = seen.plan.prompt
         return Short(dict(inputs), (), (), lambda: places.columns(prompt, (), ()), prompt.image, whole=True)
-    return seen.drop(options)
+    return seen.drop(request)

@@ -42,6 +42,52 @@ class Request:
     newlines: Newlines | None
     narrow: tuple[float | int, float] | None = None  # block, share
 
+    @classmethod
+    def of(
+        cls,
+        method: AnyMethod = "hero",
+        keep: Any = None,
+        tokens: Any = None,
+        question: Any = None,
+        processor: Any = None,
+        positions: Any = "compact",
+        newlines: Any = None,
+        narrow: Any = None,
+    ) -> Request:
+        """Read and check what `herovlm.drop` takes, before any work is done; the arguments are those of `drop`.
+
+        Raises:
+            HeroError: one of them cannot be, or two do not go together.
+        """
+        places, rows = positions, newlines  # of any type, until they are checked
+        if not isinstance(places, str) or places not in ("compact", "original"):
+            raise UsageError(f"positions={reprlib.repr(positions)} is unknown; use 'compact' or 'original'")
+        if not isinstance(rows, str | None) or rows not in (None, "touched", "all", "none", "canvas"):
+            raise UsageError(f"newlines={reprlib.repr(newlines)} is unknown; use 'touched', 'all', 'none' or 'canvas'")
+        _check_question(question, processor)
+        amount, asked, cut = budget.read(keep, tokens), spec.parse(method), narrow_of(narrow)
+        if isinstance(amount, Auto) and cut is not None:
+            raise UnsupportedError(f"keep='{amount}' was measured without narrow, which loses more; leave one out")
+        first = asked if isinstance(asked, Method) else asked.before
+        if first is not None and first.smaller:
+            _check_smaller(first, positions, amount)
+        if isinstance(asked, Method):
+            return cls(asked, None, False, amount, question, processor, positions, newlines, cut)
+        if positions == "original" and getattr(asked.inside, "positions", "true") != "true":
+            raise UnsupportedError(
+                f"{asked.inside} renumbers positions, positions='original' keeps them; leave one out"
+            )
+        if asked.before is None and cut is not None:
+            raise UnsupportedError(
+                f"narrow with {asked.inside} alone, which is sent everything; put a method before it"
+            )
+        if asked.before is None and isinstance(amount, Auto):
+            raise UnsupportedError(
+                f"keep='{amount}' with {asked.inside} alone, which is sent everything; give a number"
+            )
+        before = Full() if asked.before is None else asked.before
+        return cls(before, asked.inside, asked.before is None, amount, question, processor, positions, newlines, cut)
+
     @property
     def all(self) -> bool:
         """Whether everything is kept by request: the untouched model ("full + fastv" asks for something else)."""
@@ -76,44 +122,6 @@ class Request:
         if self.narrow is None or self.narrow[1] == 1 or whole:
             return None
         return Narrow(resolve(self.narrow[:1], depth)[0], self.narrow[1])
-
-
-Options = Request  # its name until the core was written anew
-
-
-def options_of(
-    method: AnyMethod = "hero",
-    keep: Any = None,
-    tokens: Any = None,
-    question: Any = None,
-    processor: Any = None,
-    positions: Any = "compact",
-    newlines: Any = None,
-    narrow: Any = None,
-) -> Request:
-    """Check the options before any work is done."""
-    places, rows = positions, newlines  # of any type, until they are checked
-    if not isinstance(places, str) or places not in ("compact", "original"):
-        raise UsageError(f"positions={reprlib.repr(positions)} is unknown; use 'compact' or 'original'")
-    if not isinstance(rows, str | None) or rows not in (None, "touched", "all", "none", "canvas"):
-        raise UsageError(f"newlines={reprlib.repr(newlines)} is unknown; use 'touched', 'all', 'none' or 'canvas'")
-    _check_question(question, processor)
-    amount, asked, cut = budget.read(keep, tokens), spec.parse(method), narrow_of(narrow)
-    if isinstance(amount, Auto) and cut is not None:
-        raise UnsupportedError(f"keep='{amount}' was measured without narrow, which loses more; leave one out")
-    first = asked if isinstance(asked, Method) else asked.before
-    if first is not None and first.smaller:
-        _check_smaller(first, positions, amount)
-    if isinstance(asked, Method):
-        return Request(asked, None, False, amount, question, processor, positions, newlines, cut)
-    if positions == "original" and getattr(asked.inside, "positions", "true") != "true":
-        raise UnsupportedError(f"{asked.inside} renumbers positions, positions='original' keeps them; leave one out")
-    if asked.before is None and cut is not None:
-        raise UnsupportedError(f"narrow with {asked.inside} alone, which is sent everything; put a method before it")
-    if asked.before is None and isinstance(amount, Auto):
-        raise UnsupportedError(f"keep='{amount}' with {asked.inside} alone, which is sent everything; give a number")
-    before = Full() if asked.before is None else asked.before
-    return Request(before, asked.inside, asked.before is None, amount, question, processor, positions, newlines, cut)
 
 
 def _check_smaller(method: Method, positions: Any, amount: Budget) -> None:

@@ -225,5 +225,5 @@ def test_tiles_stay_large_where_that_is_preferred(models: Any, keep: float) -> N
     assert large.kept[0].positions <= most.kept[0].positions <= budget
     assert large.seen[0].grid.side == 4 >= most.seen[0].grid.side, "tiles of the tower's own side fit this budget"
     config = made.model.config
-    request = herovlm.request.options_of("downsample(prefer='tiles')", keep)
+    request = herovlm.Request.of("downsample(prefer='tiles')", keep)
     assert herovlm.token_count(config, (WHOLE.height, WHOLE.width), request) == large.kept[0].positions

@@ -13,9 +13,9 @@ from transformers import AutoConfig
 
 import herovlm
 from herovlm.errors import BudgetError, HeroError, InputsError, ModelError, UnsupportedError, UsageError
-from herovlm.request import options_of as request
 from herovlm.types import Needs, Short
 
+request = herovlm.Request.of
 ASKED = [
     request("hero", 0.3, question="Hi?"),
     request("hero_plus", 0.3, question="Ho?"),
@@ -77,7 +77,11 @@ def test_other_prompts_about_the_same_pictures(models: Any) -> None:
 def test_what_was_not_recorded_is_an_error(models: Any) -> None:
     small = models("llava_next")
     view = herovlm.see(small.model, prompts(small), request("hero(alpha=1)", 0.3))
-    for other in (request("hero", 0.3, question="?"), request("visionzip", 0.3), request("hero", 0.3, narrow=(1, 0.5))):
+    for other in (
+        request("hero", 0.3, question="?"),
+        request("visionzip", 0.3),
+        request("hero", 0.3, narrow=(1, 0.5)),
+    ):
         with pytest.raises(UsageError, match=r"see\(\)"):
             view.drop(other)
     view.drop(request("random", 0.3))
@@ -111,7 +115,12 @@ def given_size(small: tiny.Tiny, width: int, height: int) -> Any:
 def test_a_config_and_a_size_tell_how_many_positions_are_sent(models: Any, family: str, size: tuple[int, int]) -> None:
     small = models(family)
     config = AutoConfig.for_model(**small.model.config.to_dict())
-    for one in (request("hero(alpha=1)", 0.3), request("divprune", tokens=7), request("full"), request("random", 1.0)):
+    for one in (
+        request("hero(alpha=1)", 0.3),
+        request("divprune", tokens=7),
+        request("full"),
+        request("random", 1.0),
+    ):
         counted = herovlm.token_count(config, (size[1], size[0]), one)
         assert counted == herovlm.see(small.model, given_size(small, *size), one).drop(one).kept[0].positions
     one = request("downsample", 0.6, processor=small.processor)
@@ -147,12 +156,12 @@ WITHOUT = """
 import sys
 sys.modules["transformers"] = None
 import torch, herovlm
-from herovlm.request import options_of
+from herovlm import Request
 order = torch.cat([torch.arange(4), torch.tensor([4, 5, -1, 6, 7, -2])])
 grid = herovlm.Grid((1, 1), 2, order, torch.tensor([[-1] * 4, [0, 0, 1, 1]]), torch.ones(2, dtype=torch.bool))
 seen = herovlm.Seen(grid, torch.ones(2, 4, dtype=torch.bool), features=torch.rand(2, 4, 3), depth=4, heads=1,
                     attention={b: torch.rand(2, 1, 4) for b in range(4)}, cls=torch.rand(2, 3))
-print(herovlm.select(seen, options_of("hero(alpha=1)", tokens=3)).positions)
+print(herovlm.select(seen, Request.of("hero(alpha=1)", tokens=3)).positions)
 """
 
 

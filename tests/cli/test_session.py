@@ -134,7 +134,7 @@ def test_answers_are_timed_side_by_side(models: Models, monkeypatch: pytest.Monk
     answers = [replace(one.answer(photo, "why?", *pair, 2), vision=1.0) for pair in plan]
     asked: list[str] = []
 
-    def answering(_model: object, _inputs: object, options: api.Options) -> Callable[[], dict[str, float]]:
+    def answering(_model: object, _inputs: object, options: api.Request) -> Callable[[], dict[str, float]]:
         def way() -> dict[str, float]:
             asked.append(options.method.name)
             return {"vision": float(len(asked)), "selection": 0.0, "prefill": 0.25}

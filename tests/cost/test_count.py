@@ -16,7 +16,7 @@ from herovlm.methods.random import Random
 
 
 def counted(model: Any, inputs: Any, method: str, keep: float) -> dict[str, int]:
-    return count.counted(model, inputs, api.options_of(method, keep=keep, question="Hi?"))
+    return count.counted(model, inputs, api.Request.of(method, keep=keep, question="Hi?"))
 
 
 @pytest.mark.parametrize("method", ["full", "hero", "random", "fastv", "hero + fastv(layer=1)"])

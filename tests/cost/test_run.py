@@ -15,8 +15,8 @@ from herovlm.cost.run import answering, ideal
 STAGES = ("vision", "selection", "prefill")
 
 
-def asked(method: str, keep: float | int) -> api.Options:
-    return api.options_of(method, keep=keep, question="Hi?")
+def asked(method: str, keep: float | int) -> api.Request:
+    return api.Request.of(method, keep=keep, question="Hi?")
 
 
 class Steps:

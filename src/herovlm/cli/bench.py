@@ -122,7 +122,7 @@ def _model(
         model = model if dtype is None else model.to(dtype)
     else:
         depth = shapes.config_of(shape).vision_config.num_hidden_layers
-        methods = [api.options_of(method, keep=keep).method for method, keep in plan]
+        methods = [api.Request.of(method, keep=keep).method for method, keep in plan]
         model = shapes.build(
             shape,
             llm_layers=layers,

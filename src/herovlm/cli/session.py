@@ -178,9 +178,9 @@ class Session:
         inputs = self.processor(images=list(pictures), text=[text], return_tensors="pt")
         return inputs.to(self.model.device, self.model.dtype)
 
-    def _options(self, question: str, method: str, keep: api.AnyKeep) -> api.Options:
+    def _options(self, question: str, method: str, keep: api.AnyKeep) -> api.Request:
         how: Any = {"question": question, "processor": self.processor, "narrow": self.narrow}
-        return api.options_of(method, keep=keep, **how).on(self.model)
+        return api.Request.of(method, keep=keep, **how).on(self.model)
 
     def _check_length(self, short: Short, new_tokens: int) -> None:
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)

@@ -19,7 +19,7 @@ from herovlm.view import see
 
 
 @torch.no_grad()
-def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Options) -> dict[str, int]:
+def counted(model: PreTrainedModel, inputs: Mapping[str, Any], request: api.Request) -> dict[str, int]:
     """Shorten a batch of prompts, let the model read them once, and count.
 
     Returns:
@@ -32,15 +32,15 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Opti
     """
     config: Any = model.config
     text = config.get_text_config()
-    view = see(model, inputs, options)
+    view = see(model, inputs, request)
     with FlopCounterMode(display=False) as counter:
-        short = view.drop(options)
-    with api.reading(model, short, options):
+        short = view.drop(request)
+    with api.reading(model, short, request):
         out: Any = model(**short, use_cache=True, logits_to_keep=1)
     cache = compat.cache_in(out)
     lengths = [layer.get_seq_length() for layer in cache.layers]
     batch, tiles = len(inputs["input_ids"]), sum(len(one.valid) for one in short.seen)
-    needs = Needs() if options.all else options.method.needs(registry.family(model).depth(model))
+    needs = Needs() if request.all else request.method.needs(registry.family(model).depth(model))
     flops = {
         "vision": sum(_vision(model, inputs, needs, one) for one in short.seen),
         "selection": theory.signals(config.vision_config, needs, tiles) + counter.get_total_flops(),

@@ -25,7 +25,7 @@ GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None,
 def answering(
     model: PreTrainedModel,
     inputs: Mapping[str, Any],
-    options: api.Options,
+    request: api.Request,
     new_tokens: Sequence[int] = (1,),
     **how: Any,
 ) -> Way:
@@ -37,17 +37,17 @@ def answering(
     of `new_tokens`); and "peak" memory in bytes.  Decoding is `model.generate`, greedy, never ending early.  With all
     positions it is the untouched model that is measured: it has no "selection".
     """
-    clock, stage = Clock(model.device), api.stage_of(model, options)
-    if options.all:
+    clock, stage = Clock(model.device), api.stage_of(model, request)
+    if request.all:
         return _untouched(model, inputs, new_tokens, how)
 
     @torch.no_grad()
     def run() -> dict[str, float]:
         with peak(model.device) as memory:
             marks = [clock.start()]
-            view = see(model, inputs, options)
+            view = see(model, inputs, request)
             marks.append(clock.mark())
-            short = view.drop(options)
+            short = view.drop(request)
             marks.append(clock.mark())
             if stage is not None:
                 stage.prepare(short, again=True)

@@ -46,7 +46,7 @@ def survey(
         if step is not None:
             step(f"counting {_label(method, keep)}")
         try:
-            options = api.options_of(method, keep=keep, question=question)
+            options = api.Request.of(method, keep=keep, question=question)
             theory[method, keep] = counted(model, inputs, options)
         except Exception as error:  # whatever it is, the others are measured
             lost[method, keep] = error.with_traceback(None)  # which would hold on to memory

@@ -125,7 +125,7 @@ class Reader:
         inputs, ids, mask = self._inputs(image, questions)
         start, common = now(self.model.device), None
         try:
-            common = see(self.model, inputs, *[one.options for one in configs])
+            common = see(self.model, inputs, *[one.request for one in configs])
         except (SetupError, ModelError):
             raise
         except Exception:  # what one method wants recorded cannot be: each looks alone, and one of them is to blame
@@ -133,7 +133,7 @@ class Reader:
         sheet = Sheet([], {}, {}, now(self.model.device) - start)
         for config in configs:
             try:
-                view = see(self.model, inputs, config.options) if common is None else common
+                view = see(self.model, inputs, config.request) if common is None else common
                 sheet.rows.extend(self._rows(config, view.under(ids, mask, [0] * len(questions)), questions))
             except SetupError:
                 raise
@@ -158,7 +158,7 @@ class Reader:
     def _rows(self, config: Config, view: View, questions: Sequence[str]) -> list[Row]:
         """Choose for every question."""
         start = now(self.model.device)
-        choice = view.choose(replace(config.options, question=tuple(questions), processor=self.processor))
+        choice = view.choose(replace(config.request, question=tuple(questions), processor=self.processor))
         seconds = (now(self.model.device) - start) / len(questions)
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         rows: list[Row] = []
@@ -189,19 +189,19 @@ class Reader:
     def _generate(self, rows: Sequence[Row]) -> Iterator[Answer]:
         """Answer a batch greedily."""
         start = now(self.model.device)
-        new, counts = self._new_tokens(short_of(rows), rows[0].config.options)
+        new, counts = self._new_tokens(short_of(rows), rows[0].config.request)
         seconds = (now(self.model.device) - start) / len(rows)
         texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         for row, text, count in zip(rows, texts, counts or [row.positions[0] for row in rows], strict=True):
             yield Answer(row.config, row.question, str(text).strip(), count, row.positions[1], row.seconds, seconds)
 
-    def _new_tokens(self, short: Short, options: api.Options) -> tuple[Tensor, list[float]]:
+    def _new_tokens(self, short: Short, request: api.Request) -> tuple[Tensor, list[float]]:
         """Generate, going on inside the language model where that is asked for; what its layers kept on average."""
         tokenizer = self.processor.tokenizer
         end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         how = {**greedy, "pad_token_id": end, "max_new_tokens": self.max_new_tokens}
-        with api.reading(self.model, short, options) as record:
+        with api.reading(self.model, short, request) as record:
             out = self.model.generate(**short, **how)
         counts = [round(kept.mean, 1) for kept in record.inside]
         return out[:, short["input_ids"].shape[1] :], counts
@@ -221,5 +221,5 @@ def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
 
 def _alike(row: Row) -> tuple[bool, str, str]:
     """Sort key of rows that may share a batch: those of a method inside the LLM only among themselves."""
-    options = row.config.options
-    return row.config.original, str(row.config.budget), str(row.config) if options.inside is not None else ""
+    request = row.config.request
+    return row.config.original, str(row.config.budget), str(row.config) if request.inside is not None else ""

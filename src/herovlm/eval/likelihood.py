@@ -44,7 +44,7 @@ def judge(
         HeroError: the model or the picture cannot be used, or something went wrong.
     """
     for config in configs:
-        if config.options.inside is not None:
+        if config.request.inside is not None:
             raise UnsupportedError(f"{config.method} goes on inside the language model; judge methods before it")
     sheet = reader.sheet(image, questions, configs)
     for config, why in sheet.failed.items():

@@ -30,10 +30,10 @@ class Config:
         return f"{self.method}@{self.budget}{':original' * self.original}"
 
     @cached_property
-    def options(self) -> api.Options:
+    def request(self) -> api.Request:
         """What `herovlm.drop` would make of it."""
         places: api.Positions = "original" if self.original else "compact"
-        return api.options_of(self.method, keep=self.budget, positions=places)
+        return api.Request.of(self.method, keep=self.budget, positions=places)
 
 
 def config(told: str) -> Config:
@@ -55,6 +55,6 @@ def configs(methods: Sequence[str], keeps: Sequence[api.AnyKeep], original: bool
         whole = isinstance(method, Full) or (isinstance(method, Chain) and isinstance(method.before, Full))
         for keep in [1.0] if whole else keeps:
             one = Config(method, read(keep), original and not isinstance(method, Full))
-            _ = one.options
+            _ = one.request
             found.setdefault(str(one), one)
     return list(found.values())

@@ -68,7 +68,7 @@ def check(given: Mapping[str, Any]) -> Arguments:
         UsageError: a name is unknown, or `pretrained` is missing, or a number is none.
         HeroError: as `herovlm.drop` for what is asked of it.
     """
-    from herovlm.api import options_of  # loads libraries
+    from herovlm.request import Request  # loads libraries
 
     known = [field.name for field in fields(Arguments)]
     for name in given:
@@ -83,7 +83,7 @@ def check(given: Mapping[str, Any]) -> Arguments:
                 f"{name}={given[name]} is not a whole number of at least 1; nothing is found out by itself"
             )
     arguments = Arguments(**{**given, **numbers})
-    options_of(arguments.method, keep=arguments.budget, positions=arguments.positions, newlines=arguments.newlines)
+    Request.of(arguments.method, keep=arguments.budget, positions=arguments.positions, newlines=arguments.newlines)
     return arguments
 
 
