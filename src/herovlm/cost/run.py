@@ -59,7 +59,7 @@ def answering(
     return run
 
 
-def selecting(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Options) -> Way:
+def selecting(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Request) -> Way:
     """Look once, and prepare choosing and rebuilding the prompt alone; measured as `timed` does."""
     with torch.no_grad():
         view = see(model, inputs, options)
