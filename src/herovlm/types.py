@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -40,6 +41,16 @@ class Grid:
         """Number of newline rows R of the padded canvas."""
         return self.sent.numel()
 
+    def canvas(self, local: Tensor) -> Tensor:
+        """Lay local tiles (K, N) side by side: (rows * side, columns * side)."""
+        (rows, cols), side = self.tiles, self.side
+        return local.view(rows, cols, side, side).transpose(1, 2).reshape(rows * side, cols * side)
+
+    def local(self, canvas: Tensor) -> Tensor:
+        """Cut a canvas (rows * side, columns * side) into local tiles (K, N)."""
+        (rows, cols), side = self.tiles, self.side
+        return canvas.view(rows, side, cols, side).transpose(1, 2).reshape(rows * cols, side * side)
+
     def on_slots(self, patches: Tensor, newlines: Tensor) -> Tensor:
         """Lay a (T, N) bool of patches and an (R,) bool of newlines out over the slots of `order`."""
         flat = torch.cat((patches.flatten(), newlines.flip(0)))  # newline r is reached by index -1 - r
@@ -53,12 +64,16 @@ class Counts:
     valid: Tensor  # (T, N) bool: the very tensor that was counted
     room: tuple[int, ...]  # valid patches of each of the T tiles
     newlines: int  # that are sent
+    rows: range = range(0)  # of the canvas of local tiles, counted in patches: from the first to the last valid one
+    columns: range = range(0)
 
     @classmethod
     def read(cls, grid: Grid, valid: Tensor) -> Counts:
         """Count on the device, and let the host wait for it."""
-        *room, newlines = torch.cat([valid.sum(1), grid.sent.sum()[None]]).tolist()
-        return cls(valid, tuple(room), newlines)
+        canvas = grid.canvas(valid[1:])
+        parts = (valid.sum(1), grid.sent.sum()[None], canvas.any(1), canvas.any(0))
+        room, newlines, rows, columns = torch.split(torch.cat(parts).cpu(), [len(part) for part in parts])
+        return cls(valid, tuple(room.tolist()), int(newlines), _span(rows), _span(columns))
 
     @property
     def patches(self) -> int:
@@ -69,6 +84,24 @@ class Counts:
     def positions(self) -> int:
         """Valid patches and newlines."""
         return self.patches + self.newlines
+
+    def frames(self, grid: Grid) -> list[tuple[range, range]]:
+        """Find the rows and columns of each tile that `rows` and `columns` of the canvas cover, (T,) pairs."""
+        side, (rows, columns) = grid.side, grid.tiles
+        down = [
+            range(max(0, self.rows.start - at), min(side, self.rows.stop - at)) for at in range(0, rows * side, side)
+        ]
+        across = [
+            range(max(0, self.columns.start - at), min(side, self.columns.stop - at))
+            for at in range(0, columns * side, side)
+        ]
+        return [(range(side), range(side)), *product(down, across)]
+
+
+def _span(line: Tensor) -> range:
+    """Find the places from the first to the last True, (n,) on the host."""
+    there = [place for place, one in enumerate(line.tolist()) if one]
+    return range(there[0], there[-1] + 1) if there else range(0)
 
 
 @dataclass(frozen=True)
@@ -133,11 +166,15 @@ class Seen:
     heads: int = 0  # attention heads of the vision tower
     counted: Counts | None = None  # of `valid` and `grid.sent`, if the host knows
 
-    @cached_property
+    @property
     def counts(self) -> Counts:
-        """How many positions there are, as numbers; what the host does not know yet is read from the device."""
+        """How many positions there are, as numbers; what the host does not know yet is read from the device, once."""
         known = self.counted
-        return known if known is not None and known.valid is self.valid else Counts.read(self.grid, self.valid)
+        return known if known is not None and known.valid is self.valid else self._read
+
+    @cached_property
+    def _read(self) -> Counts:
+        return Counts.read(self.grid, self.valid)
 
     @property
     def positions(self) -> int:

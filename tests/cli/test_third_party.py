@@ -41,7 +41,7 @@ class FirstCome(Method):
 
     def choose(self, seen, budget, newlines, share):
         scores = seen.valid.float().cumsum(1) * (1 if self.backwards else -1)
-        return Kept(*fit(by_score(scores, seen.valid, "tile"), seen, scores, budget, newlines))
+        return Kept(*fit(by_score(scores, seen, "tile"), seen, scores, budget, newlines))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,7 @@ def test_both_say_as_much_whatever_their_size() -> None:
 def test_the_thumbnail_is_stretched_over_what_is_not_padding() -> None:
     seen = make_seen(2, 2, 6, (3, 1), needs=Needs())
     thumbnail = torch.arange(6.0).repeat_interleave(6)  # row numbers
-    over = stretched(thumbnail, seen.grid, seen.valid)
+    over = stretched(thumbnail, seen)
     assert over[0].equal(thumbnail)
     assert not over[~seen.valid].any()
     canvas = over[1:].view(2, 2, 6, 6).transpose(1, 2).reshape(12, 12)

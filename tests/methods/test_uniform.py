@@ -5,10 +5,16 @@ import torch
 from grids import make_seen
 from torch import Tensor
 
-from herovlm.methods.uniform import Uniform, laid_out
-from herovlm.ops.spread import lattice
+from herovlm.methods.uniform import Uniform
+from herovlm.ops import spread
 
 SIZES = [(6, 6), (12, 12), (24, 48), (7, 31), (1, 9), (48, 24)]
+
+
+def lattice(ok: Tensor, count: int) -> Tensor:
+    rows, columns = (line.nonzero()[:, 0].tolist() for line in (ok.any(1), ok.any(0)))
+    frame = range(rows[0], rows[-1] + 1), range(columns[0], columns[-1] + 1)
+    return spread.lattice(ok, int(ok.sum()), frame, count)
 
 
 def counts(h: int, w: int) -> list[int]:
@@ -61,7 +67,7 @@ def test_a_mirrored_map_is_covered_alike(size: tuple[int, int]) -> None:
             assert moved.max() <= (h * w / count) ** 0.5 / 2 + 2**0.5  # ties: a point between cells, one more in a row
 
 
-def test_a_map_with_holes_gives_the_nearest_cells_there_are() -> None:
+def test_a_map_with_holes_is_covered_too() -> None:
     ok = torch.rand(12, 17, generator=torch.Generator().manual_seed(3)) < 0.5
     for count in (1, 9, int(ok.sum()) - 1, int(ok.sum())):
         kept = lattice(ok, count)
@@ -76,7 +82,7 @@ def test_thumbnail_and_canvas_keep_the_same_share_and_tiles_have_no_borders() ->
     share = kept.mask[0].sum() / seen.valid[0].sum()
     assert abs(float(share) - 0.25) < 0.01
     assert (kept.granted[1:] / seen.valid[1:].sum(1) - 0.25).abs().max() < 0.07
-    canvas = laid_out(kept.mask[1:], seen.grid)  # (24, 36), 4 rows of padding at each end
+    canvas = seen.grid.canvas(kept.mask[1:])  # (24, 36), 4 rows of padding at each end
     whole = torch.ones(16, 36, dtype=torch.bool)
     assert canvas[4:20].equal(lattice(whole, int(canvas.sum())))
 

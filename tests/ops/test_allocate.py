@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herovlm.ops import allocate
+from herovlm.types import Counts
 
 weights = st.floats(0, 1e6) | st.sampled_from([0.0, 1e-300, 1e300, math.nan, math.inf, -1.0])
 tiles = st.lists(st.tuples(weights, st.integers(0, 600)), min_size=1, max_size=12)
@@ -86,12 +87,21 @@ def test_floored_is_the_worked_example_of_the_authors(budget: int) -> None:
     assert allocate.floored(weight, budget, torch.full((4,), 432)).tolist() == expected
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(0, 50), st.integers(0, 9), st.integers(0, 4))
+@given(tiles, st.integers(0, 9000))
+def test_the_host_divides_as_the_device_does(pairs: list[tuple[float, int]], budget: int) -> None:
+    weight, capacity = tensors(pairs)
+    assert (
+        allocate.shares(weight.tolist(), budget, capacity.tolist()) == allocate.exact(weight, budget, capacity).tolist()
+    )
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=5), st.integers(0, 30), st.integers(0, 4), st.integers(0, 4))
 def test_two_levels_spend_all_and_overflow_into_each_other(
     local: list[int], budget: int, whole: int, first: int
 ) -> None:
     capacity = torch.tensor([whole, *local])
-    granted = allocate.nested(torch.tensor([float(first), 1.0]), torch.ones(len(local)), budget, capacity)
+    counts = Counts(torch.arange(4) < capacity[:, None], tuple(capacity.tolist()), 0)
+    granted = allocate.nested((float(first), 1.0), torch.ones(len(local)), budget, counts)
     assert int(granted.sum()) == min(budget, int(capacity.sum()))
     assert bool(((granted >= 0) & (granted <= capacity)).all())
     if first == 0 and budget <= sum(local):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herovlm.ops import merge
-from herovlm.ops.spread import lattice
+from herovlm.ops.spread import evenly
 
 
 @st.composite
@@ -23,13 +23,15 @@ def tiles(draw: st.DrawFn) -> torch.Tensor:
 def test_an_average_gives_every_valid_patch_one_vote(valid: torch.Tensor, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, int(valid.sum())))
     side = len(valid)
-    mask = lattice(valid, count).view(1, -1)
+    mask = evenly(valid.view(1, -1), torch.tensor([count]))
     one = torch.ones(1, side**2, 1, dtype=torch.float64)
     if not count:
         return
-    assert merge.average(one, valid.view(1, -1), mask, side).allclose(torch.ones(count, 1, dtype=torch.float64))
+    assert merge.average(one, valid.view(1, -1), mask, side, [count]).allclose(
+        torch.ones(count, 1, dtype=torch.float64)
+    )
     features = torch.randn(1, side**2, 3, generator=torch.Generator().manual_seed(0))
-    merged = merge.average(features, valid.view(1, -1), mask, side)
+    merged = merge.average(features, valid.view(1, -1), mask, side, [count])
     inside = features[0, valid.flatten()]
     assert (merged <= inside.amax(0) + 1e-6).all()
     assert (merged >= inside.amin(0) - 1e-6).all()
@@ -39,20 +41,20 @@ def test_keeping_every_patch_changes_nothing() -> None:
     features = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0))
     valid = torch.ones(2, 9, dtype=torch.bool)
     valid[1, 6:] = False
-    assert merge.average(features, valid, valid, 3).equal(features[valid])
+    assert merge.average(features, valid, valid, 3, [9, 6]).equal(features[valid])
 
 
 def test_a_cell_is_the_mean_of_its_patches_and_padding_has_no_say() -> None:
     features = torch.tensor([[1.0, 3.0, 5.0, 700.0]]).view(1, 4, 1)
     valid = torch.tensor([[True, True, True, False]])
     mask = torch.tensor([[True, False, False, False]])
-    assert merge.average(features, valid, mask, 2).tolist() == [[3.0]]
+    assert merge.average(features, valid, mask, 2, [1]).tolist() == [[3.0]]
 
 
 def test_bfloat16_goes_in_and_out() -> None:
     features = torch.ones(1, 4, 2, dtype=torch.bfloat16)
     valid = torch.ones(1, 4, dtype=torch.bool)
-    assert merge.average(features, valid, lattice(valid.view(2, 2), 3).view(1, -1), 2).dtype == torch.bfloat16
+    assert merge.average(features, valid, valid, 2, [4]).dtype == torch.bfloat16
 
 
 def test_by_likeness_averages_what_points_the_same_way_in_its_own_tile() -> None:

@@ -34,5 +34,5 @@ def test_unrecorded_blocks_are_named(layers: tuple[int, ...]) -> None:
 
 def test_saliency_is_the_cosine_with_the_thumbnail() -> None:
     cls = torch.tensor([[1.0, 0.0], [0.0, 2.0], [5.0, 0.0], [-3.0, 0.0]])
-    assert score.saliency(cls).allclose(torch.tensor([0.0, 1.0, -1.0]))
-    assert score.saliency(cls[:1]).shape == (0,)
+    assert score.saliency(cls).allclose(torch.tensor([1.0, 0.0, 1.0, -1.0]))
+    assert score.saliency(cls[:1]).shape == (1,)

@@ -26,7 +26,7 @@ def test_ranks_are_a_permutation_that_follows_validity_then_score_then_position(
         order = ranks[tile].argsort().tolist()
         assert sorted(ranks[tile].tolist()) == list(range(len(order)))
         worst = scores[tile].nan_to_num(-torch.inf, torch.inf, -torch.inf).tolist()
-        keys = [(not valid[tile, p], -worst[p], p) for p in order]
+        keys = [(not valid[tile, p], -worst[p] if valid[tile, p] else 0, p) for p in order]
         assert keys == sorted(keys)
 
 
@@ -37,6 +37,8 @@ def test_top_keeps_the_best_valid_patches_and_no_others(
     scores, valid = case
     wanted = torch.tensor([data.draw(st.integers(0, 40)) for _ in scores])
     mask = select.top(select.ranks(scores, valid), wanted, valid)
+    fitting = torch.minimum(wanted, valid.sum(1)).tolist()
+    assert select.first(select.order(scores, valid), fitting).equal(mask), "what the host knows is the same"
     assert mask.sum(1).equal(torch.minimum(wanted, valid.sum(1)))
     assert not (mask & ~valid).any()
     scores = scores.nan_to_num(-torch.inf, torch.inf, -torch.inf)

@@ -37,22 +37,28 @@ def test_a_step_below_one_takes_all() -> None:
     assert spread.stepped(torch.ones(1, 4, dtype=torch.bool), counts(0), counts(0), counts(3)).sum() == 3
 
 
+def whole(height: int, width: int, count: int) -> torch.Tensor:
+    ok = torch.ones(height, width, dtype=torch.bool)
+    return spread.lattice(ok, height * width, (range(height), range(width)), count)
+
+
 def test_a_lattice_stands_in_the_middle_of_even_cells() -> None:
-    mask = spread.lattice(torch.ones(6, 6, dtype=torch.bool), 4)
+    mask = whole(6, 6, 4)
     assert mask.nonzero().tolist() == [[1, 1], [1, 4], [4, 1], [4, 4]]
-    mask = spread.lattice(torch.ones(4, 4, dtype=torch.bool), 4)  # no middle: the upper left one
+    mask = whole(4, 4, 4)  # no middle: the upper left one
     assert mask.nonzero().tolist() == [[0, 0], [0, 2], [2, 0], [2, 2]]
 
 
 def test_a_lattice_fills_as_few_rows_as_square_cells_need() -> None:
-    assert spread.lattice(torch.ones(24, 24, dtype=torch.bool), 115).any(1).sum() == 11
+    assert whole(24, 24, 115).any(1).sum() == 11
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_lattice_has_exactly_as_many_cells_as_asked(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     ok = torch.rand(5, 3 + seed, generator=draw) < torch.rand(1, generator=draw)
+    frame = range(ok.shape[0]), range(ok.shape[1])
     for count in range(int(ok.sum()) + 1):
-        mask = spread.lattice(ok, count)
+        mask = spread.lattice(ok, int(ok.sum()), frame, count)
         assert mask.sum() == count
         assert not (mask & ~ok).any()

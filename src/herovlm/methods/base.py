@@ -23,6 +23,7 @@ class Method(Described):
     """
 
     smaller: ClassVar[bool] = False  # whether the tower looks at a smaller picture, all of which is kept
+    fixed: ClassVar[bool] = False  # whether `choose` is a fixed graph wherever it is exact: see `traceable`
     newlines: Newlines | None = None  # which newline positions stay; None = the method's own rule ("none")
 
     @property
@@ -38,7 +39,7 @@ class Method(Described):
         and what it keeps is exactly the budget: so it runs under torch.vmap for many images at once, and under
         torch.compile(fullgraph=True).  What any other method keeps is checked, for which the host has to wait.
         """
-        return False
+        return self.fixed and self.exact
 
     @abstractmethod
     def needs(self, depth: int) -> Needs:

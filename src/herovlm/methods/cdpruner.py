@@ -49,7 +49,7 @@ class CdPruner(Method):
             return diversity.dpp(diversity.cosines(features[cells]), relevance.flatten()[cells], count)
 
         scores = diversity.scores(order, seen.valid, self.scope, budget)
-        patches = select.by_score(scores, seen.valid, self.scope)
+        patches = select.by_score(scores, seen, self.scope)
         why = {"score": scores, "relevance": relevance}
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
 

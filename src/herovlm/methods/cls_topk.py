@@ -20,6 +20,7 @@ class ClsTopK(Method):
     paper = "baseline"
     fidelity = "baseline"
     formula = "kept[t] = top P·valid[t] / Σ valid of mean_{layers, heads} CLS row"
+    fixed = True
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of the named layers."""
@@ -28,5 +29,5 @@ class ClsTopK(Method):
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Score all tiles alike and divide the patches by the tiles' valid patches."""
         scores = score.cls_rows(seen.attention, resolve(self.layers, seen.depth))  # (T, N)
-        patches = select.by_score(scores, seen.valid, "tile")
+        patches = select.by_score(scores, seen, "tile")
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})

@@ -64,7 +64,7 @@ class DivPrune(Method):
             return spread(features[cells], count)
 
         scores = diversity.scores(order, seen.valid, self.scope, budget)
-        patches = select.by_score(scores, seen.valid, self.scope)
+        patches = select.by_score(scores, seen, self.scope)
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})
 
 

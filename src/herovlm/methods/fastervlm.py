@@ -26,6 +26,7 @@ class FasterVlm(Method):
     paper = "arXiv 2412.01818"
     fidelity = "golden parity"
     formula = "kept = top P of mean_heads CLS row[layer]"
+    fixed = True
     published = (
         "The authors' code keeps the same number of patches in every tile; patches that are wholly padding compete and "
         "are sent, and no newline is.  It cuts the picture into the grid that the scaled picture fills best, which is "
@@ -39,5 +40,5 @@ class FasterVlm(Method):
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Take the best."""
         scores = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth))  # (T, N)
-        patches = select.by_score(scores, seen.valid, self.scope)
+        patches = select.by_score(scores, seen, self.scope)
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})

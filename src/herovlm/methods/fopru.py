@@ -33,6 +33,7 @@ class FoPru(Method):
     paper = "arXiv 2411.14164"
     fidelity = "reconstruction"
     formula = "kept = top P of s[j], or of rows by Σ_{j in row} s[j], with s[j] = Σ_i mean_heads A[i, j]"
+    fixed = True
 
     def needs(self, depth: int) -> Needs:
         """Attention received, or CLS rows, of one block."""
@@ -43,7 +44,7 @@ class FoPru(Method):
         """Rank patches, or rows and then the patches of a row."""
         scores = self.weigh(seen)  # (T, N)
         order = scores if self.strategy == "rank" else -self.by_row(scores, seen).float()
-        patches = select.by_score(order, seen.valid, self.scope)
+        patches = select.by_score(order, seen, self.scope)
         return Kept(*fit(patches, seen, order, budget, newlines), why={"score": scores})
 
     def weigh(self, seen: Seen) -> Tensor:

@@ -38,6 +38,7 @@ class GlobalCom2(Method):
     paper = "arXiv 2501.05179"
     fidelity = "golden parity"
     formula = "keep[t] = r·(1 + s[t] − mean s), s = softmax(Σ_{part t of the thumbnail} logit / 10)"
+    fixed = True
     published = (
         "The authors' code floors every tile's count, clips shares at 1 without handing the rest on, keeps one newline "
         "for every row of the padded canvas, and sends the thumbnail's patches in order of their score."
@@ -59,23 +60,22 @@ class GlobalCom2(Method):
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Scale the tiles, score the patches, and spend the budget."""
-        valid, room, (block,) = seen.valid, seen.valid.sum(1), resolve((self.layer,), seen.depth)
+        valid, (block,) = seen.valid, resolve((self.layer,), seen.depth)
         products = keys.cls_products(seen.keys, seen.queries, block)[:, 1:]
-        logits = products * (seen.keys[block].shape[-1] / seen.heads) ** -0.5 / seen.heads  # (T, N)
+        logits = products * ((seen.keys[block].shape[-1] / seen.heads) ** -0.5 / seen.heads)  # (T, N)
         scale = self.scale(logits[0], seen.grid)
-        scores = unit(logits, valid) + unit(stretched(logits[0], seen.grid, valid), valid)
+        both = torch.stack([logits, stretched(logits[0], seen)])  # (2, T, N)
+        scores = torch.nn.functional.normalize(both * valid, dim=-1).sum(0)
         why = {"score": scores, "scale": (share * scale).clamp(max=1)}
-        ranks = select.ranks(scores, valid)
+        ranks, room = select.ranks(scores, valid), valid.sum(1)
         if not self.exact:
             granted = (room * why["scale"]).floor().to(torch.int64)
             mask = select.top(ranks, granted, valid)
             return Kept(mask, closed_by(seen.grid, mask, newlines or "canvas"), why=why)
-        pair = torch.stack([room[0], room[1:].sum()])  # thumbnail, all local tiles
+        weight, (whole, *local) = (room * scale)[1:], seen.counts.room
 
         def patches(n: int) -> Tensor:
-            first = allocate.exact(pair, n, pair)[:1]
-            rest = allocate.exact(room[1:] * scale[1:], n - int(first), room[1:])
-            return select.top(ranks, torch.cat([first, rest]), valid)
+            return select.top(ranks, allocate.nested((whole, sum(local)), weight, n, seen.counts), valid)
 
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
 
@@ -87,28 +87,21 @@ class GlobalCom2(Method):
             return whole
         place = torch.arange(side, device=thumbnail.device)
         part = (place * rows // side * cols)[:, None] + place * cols // side  # (side, side): local tile of each cell
-        of = torch.nn.functional.one_hot(part.flatten(), rows * cols).double()  # (N, K)
-        total = thumbnail.double() @ of / of.sum(0) * (side * side / (rows * cols))  # as if all parts were equal
-        e = ((total - total.max()) / self.temperature).exp()
+        of = (part.view(-1, 1) == torch.arange(rows * cols, device=place.device)).double()  # (N, K)
+        # as if all parts were equal
+        total = thumbnail.double() @ (of / of.sum(0) * (side * side / (rows * cols) / self.temperature))
+        e = (total - total.amax()).exp()
         s = e / (e.sum() + GUARD)
         return torch.cat([whole, 1 + s - s.mean()])
 
 
-def stretched(thumbnail: Tensor, grid: Grid, valid: Tensor) -> Tensor:
+def stretched(thumbnail: Tensor, seen: Seen) -> Tensor:
     """Stretch the thumbnail's logits (N,) over what is not padding of the canvas: (T, N), itself for tile 0."""
-    (rows, cols), side = grid.tiles, grid.side
-    over = torch.zeros(valid.shape, device=valid.device)
-    over[0] = thumbnail
-    if not valid[1:].any():  # one tile, or a picture so thin that un-padding leaves nothing of the canvas
-        return over
-    cells = grid.order[grid.order >= side * side].view(rows * side, cols * side)  # flat patches of the canvas
-    there = valid.flatten()[cells]
-    cells = cells[there.any(1)][:, there.any(0)]
-    square = thumbnail.view(1, 1, side, side)
-    over.view(-1)[cells] = torch.nn.functional.interpolate(square, cells.shape, mode="bilinear")[0, 0]
-    return over
-
-
-def unit(values: Tensor, valid: Tensor) -> Tensor:
-    """Make the valid cells of each tile a vector of length 1."""
-    return torch.nn.functional.normalize(values * valid, dim=-1)
+    grid, (rows, columns) = seen.grid, (seen.counts.rows, seen.counts.columns)
+    whole, (height, width) = thumbnail[None], (grid.side * n for n in grid.tiles)
+    if not rows or not columns:  # one tile, or a picture so thin that un-padding leaves nothing of the canvas
+        return torch.nn.functional.pad(whole, (0, 0, 0, len(seen.valid) - 1))
+    square = thumbnail.view(1, 1, grid.side, grid.side)
+    picture = torch.nn.functional.interpolate(square, (len(rows), len(columns)), mode="bilinear")[0, 0]
+    around = columns.start, width - columns.stop, rows.start, height - rows.stop
+    return torch.cat([whole, grid.local(torch.nn.functional.pad(picture, around))])

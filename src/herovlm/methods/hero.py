@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
-import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
@@ -60,6 +60,7 @@ class Hero(Method):
     paper = "arXiv 2509.13067"
     fidelity = "golden parity"  # of variant="official"
     formula = "kept[t] = top n[t] of mean_{layers, heads} CLS row, n ~ λ·density + (1 − λ)·(α·saliency + (1 − α)·rel.)"
+    fixed = True
     published = "variant='official' is it, index for index: floors lose budget, all rows of the canvas keep newlines."
     moved: ClassVar[Mapping[str, str]] = {"novelty": "hero_plus(novelty=...)", "gist": "hero_plus(overview=...)"}
 
@@ -90,22 +91,20 @@ class Hero(Method):
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Score patches, weigh tiles, and spend the budget."""
-        valid, room, rule = seen.valid, seen.valid.sum(1), newlines or self.rules.newlines
+        valid, rule, (whole, *local) = seen.valid, newlines or self.rules.newlines, seen.counts.room
         high, low = (resolve(layers, seen.depth) for layers in (self.high_layers, self.low_layers))
         scores = two_stages(seen, high, low, again=self.rules.double_softmax)  # (T, N)
         why = self.weigh(seen)
         why["score"], weight, ranks = scores, why["weight"][1:], select.ranks(scores, valid)  # weight (K,)
         if not self.exact:
-            whole, local = int(valid.shape[1] * share), int(len(weight) * valid.shape[1] * share)
-            granted = torch.cat([room.new_tensor([whole]), allocate.floored(weight, local, room[1:])])
-            mask = select.top(ranks, granted, valid)
+            cells = valid.shape[1]
+            granted = allocate.floored(weight, int(len(local) * cells * share), valid[1:].sum(1))
+            mask = select.top(ranks, pad(granted, (1, 0), value=int(cells * share)), valid)
             return Kept(mask, closed_by(seen.grid, mask, rule), why=why)
-        parts = torch.stack([room[0], room[1:].sum()]).float()  # of the budget, for thumbnail and local tiles
-        if self.thumbnail is not None:
-            parts = parts.new_tensor([self.thumbnail, 1 - self.thumbnail])
+        parts = (whole, sum(local)) if self.thumbnail is None else (self.thumbnail, 1 - self.thumbnail)
 
         def patches(n: int) -> Tensor:
-            return select.top(ranks, allocate.nested(parts, weight, n, room), valid)
+            return select.top(ranks, allocate.nested(parts, weight, n, seen.counts), valid)
 
         return Kept(*fit(patches, seen, scores, budget, rule), why=why)
 

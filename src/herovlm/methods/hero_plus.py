@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from herovlm.errors import MethodError
@@ -43,6 +42,7 @@ class HeroPlus(Method):
     paper = "arXiv 2509.13067"
     fidelity = "of this library"
     formula = "kept[t] = top n[t] of CLS row · novelty^p, n as hero, n[0] ~ overview · keep · valid[0]"
+    fixed = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +58,7 @@ class HeroPlus(Method):
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Score patches, weigh tiles, and spend the budget."""
-        valid, room = seen.valid, seen.valid.sum(1)
+        valid, (whole, *local) = seen.valid, seen.counts.room
         high, low = (resolve(layers, seen.depth) for layers in (self.high_layers, self.low_layers))
         scores = two_stages(seen, high, low)  # (T, N)
         why = tile_weights(seen, alpha=self.alpha, density=self.density, t_cls=self.t_cls, t_clip=self.t_clip)
@@ -68,14 +68,12 @@ class HeroPlus(Method):
                 raise MethodError(f"hero_plus(novelty={self.novelty}) compares states of patches: none were recorded")
             why["novelty"] = novelty(seen.hidden, select.ranks(scores, valid))
             scores = scores * why["novelty"] ** self.novelty
-        parts = torch.stack([room[0], room[1:].sum()]).float()  # of the budget, for thumbnail and local tiles
+        parts = ((self.overview * budget / seen.positions if self.overview else 1) * whole, float(sum(local)))
         if self.thumbnail is not None:
-            parts = parts.new_tensor([self.thumbnail, 1 - self.thumbnail])
-        elif self.overview:
-            parts = parts * parts.new_tensor([self.overview * budget / seen.positions, 1])
+            parts = self.thumbnail, 1 - self.thumbnail
         ranks = select.ranks(scores, valid)
 
         def patches(n: int) -> Tensor:
-            return select.top(ranks, allocate.nested(parts, weight, n, room), valid)
+            return select.top(ranks, allocate.nested(parts, weight, n, seen.counts), valid)
 
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

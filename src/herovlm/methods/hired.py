@@ -35,6 +35,7 @@ class Hired(Method):
     paper = "arXiv 2408.10945"
     fidelity = "golden parity"
     formula = "kept[t] = top n[t] of late CLS row, n[0] = α·P, n[t] ~ Σ_{cells that t covers} early CLS row of tile 0"
+    fixed = True
     published = (
         "The authors' code cuts the thumbnail into strips of whole rows, one a tile whatever the grid, and counts each "
         "strip's cells among the best (1 − α) of the thumbnail instead of adding attention; it swaps rows and columns "
@@ -57,17 +58,16 @@ class Hired(Method):
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Weigh the tiles, spend the budget, and take each tile's best."""
-        valid, room, weight = seen.valid, seen.valid.sum(1), self.weigh(seen)
+        valid, weight = seen.valid, self.weigh(seen)
         scores = score.cls_rows(seen.attention, resolve((self.token_layer,), seen.depth))  # (T, N)
         why = {"score": scores, "weight": torch.cat([weight.new_zeros(1), weight])}
         if not self.exact:
             mask = self.floored(scores, weight, share) & valid
             return Kept(mask, closed_by(seen.grid, mask, newlines or "none"), why=why)
-        ranks, pair = select.ranks(scores, valid), torch.stack([room[0], room[1:].sum()])  # thumbnail, all local tiles
+        ranks, parts = select.ranks(scores, valid), (self.alpha, 1 - self.alpha)  # thumbnail, all local tiles
 
         def patches(n: int) -> Tensor:
-            first = allocate.exact(torch.tensor([self.alpha, 1 - self.alpha]), n, pair)[:1]
-            return select.top(ranks, torch.cat([first, allocate.exact(weight, n - int(first), room[1:])]), valid)
+            return select.top(ranks, allocate.nested(parts, weight, n, seen.counts), valid)
 
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
 
@@ -82,7 +82,9 @@ class Hired(Method):
             content = (best < int(cells * (1 - self.alpha))).float()
             owner = torch.arange(cells, device=content.device) * tiles // cells
         else:
-            owner = cover(seen.grid, seen.valid if self.exact else torch.ones_like(seen.valid))
+            whole = [range(seen.grid.side * n) for n in seen.grid.tiles]
+            rows, columns = (seen.counts.rows, seen.counts.columns) if self.exact else whole
+            owner = cover(seen.grid, rows, columns, content.device)
         weight = (content * (owner == torch.arange(tiles, device=content.device)[:, None])).sum(1)
         return weight / weight.sum().clamp(min=1e-12)
 
@@ -96,13 +98,8 @@ class Hired(Method):
         return select.top(select.ranks(scores, everywhere), torch.cat([rest.new_tensor([first]), rest]), everywhere)
 
 
-def cover(grid: Grid, valid: Tensor) -> Tensor:
-    """Find the local tile of each cell of the thumbnail; the picture is where the canvas is valid.  (N,) int64."""
-    (rows, cols), side = grid.tiles, grid.side
-    canvas = valid[1:].view(rows, cols, side, side).transpose(1, 2).reshape(rows * side, cols * side)
-    middle = 2 * torch.arange(side, device=valid.device) + 1  # of a cell, in halves of a cell
-
-    def tile_of(line: Tensor) -> Tensor:  # (side * tiles,) bool -> (side,) int64
-        return (int(line.int().argmax()) + middle * int(line.sum()) // (2 * side)) // side
-
-    return (tile_of(canvas.any(1))[:, None] * cols + tile_of(canvas.any(0))).flatten()
+def cover(grid: Grid, rows: range, columns: range, device: torch.device) -> Tensor:
+    """Find the local tile of each cell of the thumbnail; the picture fills these lines of the canvas.  (N,) int64."""
+    middle = 2 * torch.arange(grid.side, device=device) + 1  # of a cell, in halves of a cell
+    y, x = ((line.start + middle * len(line) // (2 * grid.side)) // grid.side for line in (rows, columns))  # (side,)
+    return (y[:, None] * grid.tiles[1] + x).flatten()

@@ -80,5 +80,5 @@ class MmTok(Method):
             return coverage.order(cover[:, torch.searchsorted(rows, cells)], count)
 
         scores = diversity.scores(order, seen.valid, self.scope, budget)
-        patches = select.by_score(scores, seen.valid, self.scope)
+        patches = select.by_score(scores, seen, self.scope)
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})

@@ -10,7 +10,7 @@ from torch import Tensor
 from herovlm.errors import MethodError
 from herovlm.methods.base import Method
 from herovlm.ops import allocate, merge, spread
-from herovlm.ops.fit import fit
+from herovlm.ops.fit import divided, fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 
@@ -25,6 +25,7 @@ class Pool(Method):
     paper = "baseline"
     fidelity = "baseline"
     formula = "feature[cell] = mean of the features in the cell"
+    fixed = True
 
     def needs(self, depth: int) -> Needs:
         """Nothing but the features."""
@@ -34,12 +35,13 @@ class Pool(Method):
         """Spread anchors over the tiles and average around them."""
         if seen.features is None:
             raise MethodError("method 'pool' averages features, and none were recorded")
-        valid, side, room = seen.valid, seen.grid.side, seen.valid.sum(1)
+        valid, side, room, frames = seen.valid, seen.grid.side, seen.counts.room, seen.counts.frames(seen.grid)
 
         def patches(n: int) -> Tensor:
-            granted = allocate.exact(room, n, room).tolist()
-            tiles = [spread.lattice(v.view(side, side), k) for v, k in zip(valid, granted, strict=True)]
-            return torch.stack(tiles).view_as(valid)
+            tiles = map(spread.lattice, valid.view(-1, side, side), room, frames, allocate.shares(room, n, room))
+            return torch.stack(list(tiles)).view_as(valid)
 
         mask, rows = fit(patches, seen, torch.zeros(valid.shape, device=valid.device), budget, newlines)
-        return Kept(mask, rows, features=merge.average(seen.features, valid, mask, side))
+        return Kept(
+            mask, rows, features=merge.average(seen.features, valid, mask, side, divided(seen, mask, budget, newlines))
+        )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from herovlm.methods.base import Method
 from herovlm.methods.fields import within
@@ -23,6 +27,7 @@ class Random(Method):
     paper = "baseline"
     fidelity = "baseline"
     formula = "kept = a uniform draw of P of all valid patches"
+    fixed = True
 
     def __post_init__(self) -> None:
         """Check the range."""
@@ -34,7 +39,19 @@ class Random(Method):
         return Needs()
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
-        """Draw on the CPU from a generator of our own: no device, neighbour or global state has a say."""
-        draw = torch.rand(seen.valid.shape, generator=torch.Generator().manual_seed(self.seed)).to(seen.valid.device)
-        patches = select.by_score(draw, seen.valid, "image")
+        """Draw from a generator of our own: no device, neighbour or global state has a say."""
+        draw = drawn(self.seed, tuple(seen.valid.shape), seen.valid.device).clone()
+        patches = select.by_score(draw, seen, "image")
         return Kept(*fit(patches, seen, draw, budget, newlines), why={"score": draw})
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def drawn(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Draw float32 numbers in [0, 1), as torch.rand does on the CPU; the same tensor for the same arguments."""
+    return _drawn(seed, shape, device)
+
+
+@lru_cache(maxsize=64)
+def _drawn(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    words = np.frombuffer(np.random.RandomState(seed % 2**32).bytes(4 * math.prod(shape)), "<u4")
+    return torch.from_numpy((words % 2**24).astype(np.float32) / 2**24).view(shape).to(device)

@@ -64,6 +64,6 @@ class ScopePrune(Method):
             return coverage.order(diversity.cosines(hidden[cells]), count, worth)
 
         scores = diversity.scores(order, seen.valid, self.scope, budget)
-        patches = select.by_score(scores, seen.valid, self.scope)
+        patches = select.by_score(scores, seen, self.scope)
         why = {"score": scores, "attention": attention}
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

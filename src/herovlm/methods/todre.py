@@ -55,6 +55,6 @@ class ToDre(Method):
             return pick(diversity.cosines(features[cells]), pivots.flatten()[cells].argmax(), count)
 
         scores = diversity.scores(order, seen.valid, self.scope, budget)
-        patches = select.by_score(scores, seen.valid, self.scope)
+        patches = select.by_score(scores, seen, self.scope)
         why = {"score": scores, "attention": attention}
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

@@ -61,6 +61,6 @@ class Tops(Method):
             return threefold.order(similar, relevance[cells], count, **how, scale=self.scale)
 
         scores = diversity.scores(order, seen.valid, self.scope, budget)
-        patches = select.by_score(scores, seen.valid, self.scope)
+        patches = select.by_score(scores, seen, self.scope)
         why = {"score": scores, "attention": attention}
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

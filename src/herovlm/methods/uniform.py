@@ -12,7 +12,7 @@ from torch import Tensor
 from herovlm.methods.base import Method
 from herovlm.ops import allocate, spread
 from herovlm.ops.fit import fit
-from herovlm.types import Grid, Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Uniform(Method):
     paper = "baseline"
     fidelity = "baseline"
     formula = "kept = n points, rows and columns √(h·w / n) patches apart, of a canvas of h × w valid patches"
+    fixed = True
     moved: ClassVar[Mapping[str, str]] = {"layers": "cls_topk(layers=...)"}  # its name until 0.1.0
 
     def needs(self, depth: int) -> Needs:
@@ -35,26 +36,14 @@ class Uniform(Method):
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Divide the budget between thumbnail and canvas, and lay a grid over each."""
-        grid, valid = seen.grid, seen.valid
-        thumbnail, canvas = valid[0].view(grid.side, grid.side), laid_out(valid[1:], grid)
-        room = torch.stack([thumbnail.sum(), canvas.sum()])
+        grid, counts = seen.grid, seen.counts
+        room = counts.room[0], sum(counts.room[1:])  # of thumbnail and canvas, as are the others
+        ok = seen.valid[0].view(grid.side, grid.side), grid.canvas(seen.valid[1:])
+        frames = (range(grid.side), range(grid.side)), (counts.rows, counts.columns)
 
         def patches(n: int) -> Tensor:
-            one, all_others = allocate.exact(room, n, room).tolist()
-            kept = [spread.lattice(thumbnail, one).view(1, -1), cut_up(spread.lattice(canvas, all_others), grid)]
-            return torch.cat(kept)
+            whole, canvas = map(spread.lattice, ok, room, frames, allocate.shares(room, n, room))
+            return torch.cat([whole.view(1, -1), grid.local(canvas)])
 
-        scores = torch.zeros(valid.shape, device=valid.device)  # a position that is left goes to the first patch
+        scores = torch.zeros(seen.valid.shape, device=seen.valid.device)  # what is left goes to the first patch
         return Kept(*fit(patches, seen, scores, budget, newlines))
-
-
-def laid_out(tiles: Tensor, grid: Grid) -> Tensor:
-    """Lay local tiles (K, N) side by side: (rows * side, columns * side)."""
-    rows, cols = grid.tiles
-    return tiles.view(rows, cols, grid.side, grid.side).transpose(1, 2).reshape(rows * grid.side, cols * grid.side)
-
-
-def cut_up(canvas: Tensor, grid: Grid) -> Tensor:
-    """Cut a canvas (rows * side, columns * side) into local tiles (K, N)."""
-    rows, cols = grid.tiles
-    return canvas.view(rows, grid.side, cols, grid.side).transpose(1, 2).reshape(rows * cols, grid.side**2)

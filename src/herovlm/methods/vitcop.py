@@ -59,7 +59,7 @@ class VitCop(Method):
         if block not in seen.keys:
             raise MethodError(f"method 'vitcop' clusters the keys of block {block}, which were not recorded")
         scores = score.cls_rows(seen.attention, (block,))  # (T, N): of the heads' mean, whose order is that of the sum
-        patches = select.by_score(scores, seen.valid, "tile")
+        patches = select.by_score(scores, seen, "tile")
         mask, rows = fit(patches, seen, scores, budget, newlines)
         clusters = self.cluster(seen.keys[block][:, 1:], mask, seen.grid.side)
         return Kept(mask, rows, why={"score": scores, "cluster": clusters})

@@ -27,6 +27,7 @@ class VtcCls(Method):
     paper = "arXiv 2412.05819"
     fidelity = "golden parity"
     formula = "kept = top P of Σ_{first ≤ l ≤ last} mean_heads CLS row[l]"
+    fixed = True
     published = "The authors' code takes one picture of one tile; a tiled picture or a batch stops it."
 
     def blocks(self, depth: int) -> tuple[int, ...]:
@@ -42,5 +43,5 @@ class VtcCls(Method):
         """Sum the rows and take the best."""
         blocks = self.blocks(seen.depth)
         scores = score.cls_rows(seen.attention, blocks) * len(blocks)  # (T, N), the sum
-        patches = select.by_score(scores, seen.valid, self.scope)
+        patches = select.by_score(scores, seen, self.scope)
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})

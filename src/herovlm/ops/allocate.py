@@ -1,22 +1,27 @@
-"""Divide a budget among tiles."""
+"""Divide a budget among tiles: `exact` and `nested` where weights are signals, `shares` where the host has them."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-NOTHING, FAINT = 1e-300, 1e-303  # less than this share of the largest weight is none; what none counts as
+from herovlm.types import Counts
+
+FAINT = 1e-290  # what no weight counts as, for each patch that a tile can take
 
 
-def exact(weight: Tensor, budget: int | Tensor, capacity: Tensor) -> Tensor:
+def exact(weight: Tensor, budget: int, capacity: Tensor) -> Tensor:
     """Divide the whole budget by weight: largest remainder, and what a full tile cannot take goes to the others.
 
-    Of equal remainders the heavier tile is served first, then the first one.  Tiles without weight get patches only
-    when all others are full, then by their capacity.  The level to which tiles are filled is found in closed form, so
-    that the host waits for nothing.
+    Of equal remainders the heavier tile is served first, then the first one; what differs by rounding alone is equal.
+    Tiles without weight get patches only when all others are full, then by their capacity.  The level to which tiles
+    are filled is found in closed form, so that the host waits for nothing.
 
     Args:
-        weight: (T,) float; what is negative, not finite or less than 1e-300 of the largest counts as 0.
+        weight: (T,) float, at most 1e300; what is negative, not finite or less than 1e-285 counts as 0.
         budget: Number to hand out.
         capacity: (T,) int64, the most each tile can take.
 
@@ -26,38 +31,56 @@ def exact(weight: Tensor, budget: int | Tensor, capacity: Tensor) -> Tensor:
     if not capacity.numel():
         return capacity.clone()
     room = capacity.double()
-    left = room.sum().clamp(max=budget)
-    heft = weight.to(room).nan_to_num(0, 0, 0).clamp(min=0)
-    heft = heft / heft.max()
-    heft = torch.where(heft > NOTHING, heft, FAINT * room.clamp(min=1))  # also where all are 0, and these NaN
-    order = (room / heft).argsort(stable=True)  # who is full first, when the level rises
-    held, open_ = room[order], heft[order].flip(0).cumsum(0).flip(0)  # open_: weight of those not full yet
-    level = (left - held.cumsum(0) + held) / open_  # if all before are full; the true one is the largest
-    quota = torch.minimum(heft * level.max(), room)
-    granted = quota.floor()
-    remainder = ((quota - granted) * 1e6).round()  # what differs by rounding alone is equal
-    heavy = heft.argsort(descending=True, stable=True)
-    served = heavy[remainder[heavy].argsort(descending=True, stable=True)].argsort()
-    return (granted + (served < left - granted.sum())).long()
+    left, total = room.sum().clamp(max=budget), room.sum()
+    heft = torch.fmax(weight.nan_to_num(0, 0, 0), FAINT * room.clamp(min=1))
+    full = room / heft  # level at which a tile is full
+    open_ = (full >= full[:, None]).double() @ torch.stack(
+        [heft, room], 1
+    )  # (T, 2): of those not full before the row's
+    level = ((left - total + open_[:, 1]) / open_[:, 0]).amax()  # if all before are full; the true one is the largest
+    quota = torch.minimum(heft * level, room)
+    granted = quota.long()
+    remainder = quota.frac().round(decimals=6)
+    served = torch.add(granted, remainder, alpha=1e12).argsort(descending=True, stable=True).argsort()
+    return granted + (served < left - granted.sum())
 
 
-def nested(parts: Tensor, weight: Tensor, budget: int | Tensor, capacity: Tensor) -> Tensor:
+def shares(weight: Sequence[float], budget: int, room: Sequence[int]) -> list[int]:
+    """Divide as `exact` does, on the host."""
+    faint = [FAINT * max(r, 1) for r in room]
+    heft = [max(w, f) if math.isfinite(w) else f for w, f in zip(weight, faint, strict=True)]
+    rising = sorted(range(len(room)), key=lambda t: room[t] / heft[t])  # who is full first, when the level rises
+    open_, left, level = sum(room), min(budget, sum(room)), 0.0
+    for place, tile in enumerate(rising):
+        level = max(level, (left - sum(room) + open_) / sum(heft[t] for t in rising[place:]))
+        open_ -= room[tile]
+    quota = [min(h * level, r) for h, r in zip(heft, room, strict=True)]
+    granted = [int(q) for q in quota]
+    remainder = [round((q - g) * 1e6) for q, g in zip(quota, granted, strict=True)]
+    served = sorted(range(len(room)), key=lambda t: (remainder[t], granted[t]), reverse=True)  # stable
+    for tile in served[: left - sum(granted)]:
+        granted[tile] += 1
+    return granted
+
+
+def nested(parts: Sequence[float], weight: Tensor, budget: int, counts: Counts) -> Tensor:
     """Divide the whole budget between the thumbnail and all local tiles, and the part of these by weight.
 
     Args:
-        parts: (2,) float, weights of the thumbnail and of all local tiles together.
+        parts: Weights of the thumbnail and of all local tiles together.
         weight: (K,) float, of each local tile.
         budget: Number to hand out.
-        capacity: (1 + K,) int64.
+        counts: Of what was seen: no tile gets more than it has valid patches.
 
     Returns:
         (1 + K,) int64, as `exact`.
     """
-    first = exact(parts, budget, torch.stack([capacity[0], capacity[1:].sum()]))[:1]
-    return torch.cat([first, exact(weight, budget - first[0], capacity[1:])])
+    first, others = shares(parts, budget, (counts.room[0], sum(counts.room[1:])))
+    local = exact(weight, others, counts.valid[1:].sum(1))
+    return torch.nn.functional.pad(local, (1, 0), value=first)
 
 
-def floored(weight: Tensor, budget: int | Tensor, capacity: Tensor) -> Tensor:
+def floored(weight: Tensor, budget: int, capacity: Tensor) -> Tensor:
     """Give each tile `min(floor(weight * budget), capacity)`, as the authors of HERO do; what is cut off is lost.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from herovlm.errors import BudgetError, MethodError
-from herovlm.ops import select
+from herovlm.ops import allocate, select
 from herovlm.types import Grid, Newlines, Seen
 
 Choose = Callable[[int], Tensor]  # P -> (T, N) bool mask of P valid patches
@@ -68,6 +68,14 @@ def fit(choose: Choose, seen: Seen, scores: Tensor, budget: int, rule: Newlines 
     patches = min(budget - due, counts.patches)
     none = budget == patches
     return choose(patches), torch.zeros_like(sent) if none else sent & (sent.cumsum(0) <= budget - patches)
+
+
+def divided(seen: Seen, mask: Tensor, budget: int, rule: Newlines | None) -> list[int]:
+    """Count the patches of each tile where `fit` was given an even division; the host waits only under "touched"."""
+    if rule == "touched":
+        return [int(count) for count in mask.sum(1).tolist()]
+    counts = seen.counts
+    return allocate.shares(counts.room, min(budget - counts.newlines * (rule == "all"), counts.patches), counts.room)
 
 
 def _search(choose: Choose, seen: Seen, scores: Tensor, budget: int) -> tuple[Tensor, Tensor]:

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from herovlm.errors import MethodError
 from herovlm.ops import score
 from herovlm.types import Seen
+
+TERMS = ("density", "saliency", "relevance", "weight")
 
 
 def two_stages(seen: Seen, high: Sequence[int], low: Sequence[int], *, again: bool = False) -> Tensor:
@@ -34,14 +37,20 @@ def tile_weights(seen: Seen, *, alpha: float, density: float, t_cls: float, t_cl
     Raises:
         MethodError: a term has weight and was not recorded.
     """
-    d = seen.valid[1:].sum(1).float() / seen.valid.shape[1]  # (K,)
-    if len(d) and alpha < 1 and seen.relevance is None:
+    (_, *room), (tiles, patches) = seen.counts.room, seen.valid.shape
+    if not room:
+        return {name: torch.zeros(tiles, device=seen.valid.device) for name in TERMS}
+    if alpha < 1 and seen.relevance is None:
         raise MethodError(f"alpha={alpha} weighs tiles by the question: give one, or use alpha=1")
-    if len(d) and alpha > 0 and seen.cls is None:
+    if alpha > 0 and seen.cls is None:
         raise MethodError(f"alpha={alpha} weighs tiles by their CLS states, which were not recorded")
-    d = d / (d.sum() + 1e-6)  # the authors' guard against a canvas that is all padding
-    s = torch.zeros_like(d) if seen.cls is None else (score.saliency(seen.cls) / t_cls).softmax(0)
-    r = torch.zeros_like(d) if seen.relevance is None else (seen.relevance[1:].float() / t_clip).softmax(0)
-    weight = density * d + (1 - density) * (alpha * s + (1 - alpha) * r)
-    terms = {"density": d, "saliency": s, "relevance": r, "weight": weight}
-    return {name: torch.cat([term.new_zeros(1), term]) for name, term in terms.items()}
+    # 1e-6: the authors' guard against a canvas that is all padding
+    d = functional.pad(seen.valid[1:].sum(1) / (sum(room) + 1e-6 * patches), (1, 0))
+    local = functional.pad(torch.zeros_like(d[1:]), (1, 0), value=-torch.inf)  # no softmax over it sees the thumbnail
+    s, r = torch.zeros_like(d), torch.zeros_like(d)
+    if seen.cls is not None:
+        s = local.add(score.saliency(seen.cls), alpha=1 / t_cls).softmax(0)
+    if seen.relevance is not None:
+        r = local.add(seen.relevance.float(), alpha=1 / t_clip).softmax(0)
+    weight = (density * d).add(s, alpha=(1 - density) * alpha).add(r, alpha=(1 - density) * (1 - alpha))
+    return dict(zip(TERMS, (d, s, r, weight), strict=True))

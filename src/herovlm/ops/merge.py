@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-def average(features: Tensor, valid: Tensor, mask: Tensor, side: int) -> Tensor:
+def average(features: Tensor, valid: Tensor, mask: Tensor, side: int, granted: Sequence[int]) -> Tensor:
     """Average every valid patch into the nearest kept patch of its tile, ties to the first in raster order.
 
     Args:
@@ -14,21 +16,28 @@ def average(features: Tensor, valid: Tensor, mask: Tensor, side: int) -> Tensor:
         valid: (T, N) bool.
         mask: (T, N) bool, kept patches.
         side: Patches a side of a tile.
+        granted: mask.sum(1), as the host knows it.
 
     Returns:
         (mask.sum(), D) in the order of the mask's True cells, in the dtype of the features.
     """
     places = torch.arange(side * side, device=mask.device)
     yx = torch.stack([places // side, places % side], -1)  # (N, 2)
+    far = (yx[:, None] - yx).square().sum(-1)  # (N, N), whole numbers
     merged = []
-    for tile, ok, kept in zip(features.float(), valid, mask, strict=True):
-        if not kept.any():
+    for tile, ok, at in zip(features.float(), valid, kept(mask, granted), strict=True):
+        if not len(at):
             continue
-        far = (yx[ok, None] - yx[None, kept]).square().sum(-1)  # (n_valid, n_kept), whole numbers
-        nearest = far.argmin(1)
-        ones = torch.nn.functional.one_hot(nearest, int(kept.sum())).to(tile.dtype)  # (n_valid, n_kept)
-        merged.append(ones.T @ tile[ok] / ones.sum(0)[:, None])
+        nearest = far[:, at].argmin(1)  # (N,)
+        mine = ((nearest == torch.arange(len(at), device=at.device)[:, None]) & ok).to(tile.dtype)  # (n_kept, N)
+        merged.append(mine @ tile / mine.sum(1, keepdim=True))
     return torch.cat(merged).to(features.dtype)
+
+
+def kept(mask: Tensor, granted: Sequence[int]) -> list[Tensor]:
+    """List the kept patches of each tile, ascending: (T, N) bool and how many they are -> (n_kept,) int64 a tile."""
+    order = mask.byte().sort(dim=1, descending=True, stable=True).indices
+    return [one[:count] for one, count in zip(order, granted, strict=True)]
 
 
 def by_likeness(features: Tensor, valid: Tensor, mask: Tensor) -> Tensor:

@@ -28,20 +28,21 @@ def cls_rows(attention: Mapping[int, Tensor], layers: Sequence[int], *, again: b
     if missing or not layers:
         raise MethodError(f"attention of blocks {list(layers)} is wanted, blocks {sorted(attention)} were recorded")
     rows = [attention[layer].float() for layer in layers]  # each (T, H, N)
-    return torch.stack([(row.softmax(-1) if again else row).mean(1) for row in rows]).mean(0)
+    all_ = torch.cat(rows, 1) if len(rows) > 1 else rows[0]  # (T, layers * H, N)
+    return (all_.softmax(-1) if again else all_).mean(1)
 
 
 def saliency(cls: Tensor) -> Tensor:
-    """Cosine of each local tile's CLS state with the thumbnail's.
+    """Cosine of each tile's CLS state with the thumbnail's.
 
     Args:
         cls: (T, D), tile 0 is the thumbnail.
 
     Returns:
-        (K,) float32.
+        (T,) float32.
     """
-    cls = cls.float()
-    return torch.nn.functional.cosine_similarity(cls[1:], cls[:1], dim=-1)
+    unit = torch.nn.functional.normalize(cls.float(), dim=-1)
+    return (unit * unit[:1]).sum(-1)
 
 
 def outliers(scores: Tensor) -> Tensor:

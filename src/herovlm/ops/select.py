@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from herovlm.ops import allocate
+from herovlm.types import Seen
 
 Scope = Literal["tile", "image"]  # every tile gets the same share of its valid patches, or all tiles are one contest
 
 
-def ranks(scores: Tensor, valid: Tensor) -> Tensor:
-    """Rank patches within each tile: 0 is the best valid patch, patches that are not valid come last.
+def order(scores: Tensor, valid: Tensor) -> Tensor:
+    """List the patches of each tile: the best valid one first, patches that are not valid last.
 
     Args:
         scores: (T, N); NaN counts as the worst.
@@ -23,11 +24,19 @@ def ranks(scores: Tensor, valid: Tensor) -> Tensor:
     Returns:
         (T, N) int64.
     """
-    worst = scores.float().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    order = worst.sort(dim=-1, descending=True, stable=True).indices
-    order = order.gather(-1, valid.gather(-1, order).sort(dim=-1, descending=True, stable=True).indices)
-    places = torch.arange(scores.shape[-1], device=scores.device).expand_as(order)
-    return torch.empty_like(order).scatter_(-1, order, places)
+    worst = torch.finfo(torch.float32).min
+    known = scores.float().nan_to_num(nan=worst, posinf=torch.inf, neginf=worst)
+    return known.masked_fill(~valid, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
+
+
+def ranks(scores: Tensor, valid: Tensor) -> Tensor:
+    """Rank patches within each tile: 0 is the best valid patch, patches that are not valid come last.
+
+    Takes and returns what `order` does, whose inverse it is.
+    """
+    best = order(scores, valid)
+    places = torch.arange(best.shape[-1], device=best.device).expand_as(best)
+    return torch.scatter(places, -1, best, places)
 
 
 def top(ranks: Tensor, granted: Tensor, valid: Tensor) -> Tensor:
@@ -41,19 +50,28 @@ def top(ranks: Tensor, granted: Tensor, valid: Tensor) -> Tensor:
     Returns:
         (T, N) bool.
     """
-    return (ranks < granted.to(ranks.device)[:, None]) & valid
+    return (ranks < granted[:, None]) & valid
 
 
-def by_score(scores: Tensor, valid: Tensor, scope: Scope) -> Callable[[int], Tensor]:
+def first(order: Tensor, granted: Sequence[int]) -> Tensor:
+    """Keep the first `granted` patches of each tile, which the host knows: (T, N) int64 from `order` -> (T, N) bool."""
+    tiles, patches = order.shape
+    flat = order + patches * torch.arange(tiles, device=order.device)[:, None]
+    chosen = torch.cat([one[:count] for one, count in zip(flat, granted, strict=True)])
+    nothing = torch.zeros(tiles * patches, dtype=torch.bool, device=order.device)
+    return torch.scatter(nothing, 0, chosen, True).view(tiles, patches)
+
+
+def by_score(scores: Tensor, seen: Seen, scope: Scope) -> Callable[[int], Tensor]:
     """Make a choice of the best P valid patches, P -> (T, N) bool, for `fit`.
 
     Args:
         scores: (T, N).
-        valid: (T, N) bool.
+        seen: What the tower saw: which patches are valid, and how many.
         scope: "tile": the same share of its valid patches in every tile; "image": one ranking over all tiles.
     """
     if scope == "image":
-        order = ranks(scores.view(1, -1), valid.view(1, -1)).view_as(valid)
-        return lambda patches: (order < patches) & valid
-    order, room = ranks(scores, valid), valid.sum(1)
-    return lambda patches: top(order, allocate.exact(room, patches, room), valid)
+        best = order(scores.view(1, -1), seen.valid.view(1, -1))
+        return lambda patches: first(best, [patches]).view_as(seen.valid)
+    best, room = order(scores, seen.valid), seen.counts.room
+    return lambda patches: first(best, allocate.shares(room, patches, room))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -40,41 +39,39 @@ def stepped(ok: Tensor, step: Tensor, start: Tensor, stop: Tensor) -> Tensor:
     return ok & (place >= 0) & (place % step.clamp(min=1)[:, None] == 0) & (place < (stop - start)[:, None])
 
 
-def lattice(ok: Tensor, count: int) -> Tensor:
+def lattice(ok: Tensor, room: int, frame: tuple[range, range], count: int) -> Tensor:
     """Choose cells of a map at even distances, as far apart in rows as in columns.
 
     `count` points stand in rows at equal distances, in each row at equal distances, half a distance from the borders of
-    the rectangle around `ok`.  A point whose cell is not ok, or taken, moves to the nearest that is, ties by position.
+    the frame.  Where cells of the frame are not ok, as many others as fall on them are taken by an even walk.
 
     Args:
         ok: (h, w) bool.
-        count: How many, at most ok.sum().
+        room: ok.sum(), as the host knows it.
+        frame: Rows and columns of the rectangle around `ok`.
+        count: How many, at most `room`.
 
     Returns:
         (h, w) bool, `count` of them True.
     """
-    chosen, cells = torch.zeros_like(ok), ok.nonzero()  # cells (n, 2)
+    nothing = torch.zeros_like(ok)
     if not count:
-        return chosen
-    top, left = (int(edge) for edge in cells.amin(0))
-    high, wide = (int(edge) for edge in cells.amax(0) - cells.amin(0) + 1)
+        return nothing
+    (top, high), (left, wide) = ((line.start, len(line)) for line in frame)
     rows = min(high, count, max(-(-count // wide), round(math.sqrt(count * high / wide))))
-    ends = [(2 * i * count + rows) // (2 * rows) for i in range(rows + 1)]  # points before each row
-    points = [
-        (top + _middle(i, rows, high), left + _middle(j, end - start, wide))
-        for i, (start, end) in enumerate(pairwise(ends))
-        for j in range(end - start)
-    ]
-    grid = torch.tensor(points, device=ok.device)  # (count, 2)
-    there = ok[grid[:, 0], grid[:, 1]]
-    chosen[grid[there, 0], grid[there, 1]] = True
-    for point in grid[~there]:
-        free = (ok & ~chosen).nonzero()
-        row, column = free[(free - point).square().sum(1).argmin()]
-        chosen[row, column] = True
-    return chosen
+    point = torch.arange(count, device=ok.device)
+    row = (rows * (2 * point + 1) - 1) // (2 * count)
+    before, after = (
+        (2 * r * count + rows) // (2 * rows) for r in (row, row + 1)
+    )  # points before this and the next row
+    y, x = _middle(row, rows, high), _middle(point - before, after - before, wide)
+    chosen = torch.scatter(nothing.flatten(), 0, (top + y) * ok.shape[1] + left + x, True).view_as(ok) & ok
+    if room == high * wide:
+        return chosen
+    rest = (ok & ~chosen).view(1, -1)
+    return chosen | evenly(rest, count - chosen.sum()[None]).view_as(ok)
 
 
-def _middle(part: int, parts: int, length: int) -> int:
-    """Find the middle of one of `parts` equal parts of a line of cells; of two middles, the first."""
+def _middle(part: Tensor, parts: Tensor | int, length: int) -> Tensor:
+    """Find the middle of each of `parts` equal parts of a line of cells; of two middles, the first."""
     return ((2 * part + 1) * length - 1) // (2 * parts)

@@ -40,7 +40,8 @@ class Passed:
         that sends them all, and the best of its padding for company, as in the whole tower.
         """
         scores = torch.stack([row.mean(1) for row in self.rows.values()]).mean(0)  # (T, N)
-        ranks = select.ranks(scores, self.valid.to(scores.device))
+        scores = torch.where(self.valid.to(scores.device), scores, scores - 1)  # a mean of softmax rows is below 1
+        ranks = select.ranks(scores, torch.ones_like(scores, dtype=torch.bool))
         chosen = ranks < max(1, round(self.cut.share * ranks.shape[1]))
         self.index = chosen.nonzero()[:, 1].view(len(ranks), -1)
         rows = torch.nn.functional.pad(self.index + 1, (1, 0)).to(states.device)

@@ -78,7 +78,7 @@ def scores(seen: Seen) -> dict[str, list[float]]:
     if seen.cls is None or seen.relevance is None:
         raise InputsError("the scores of tiles need what Hero() needs: CLS states and relevance")
     found = {
-        "saliency": score.saliency(seen.cls),
+        "saliency": score.saliency(seen.cls)[1:],
         "relevance": seen.relevance[1:].float(),
         "density": density,
         "weight": HERO.weigh(seen)["weight"][1:],
