@@ -59,8 +59,8 @@ def signals(seen: Seen) -> dict[str, Any]:
 
 
 def tensors(kept: Kept) -> dict[str, Any]:
-    made = {f.name: getattr(kept, f.name) for f in dataclasses.fields(kept) if f.name != "spent"}
-    return {name: value for name, value in made.items() if value is not None}
+    made = {f.name: getattr(kept, f.name) for f in dataclasses.fields(kept)}
+    return {name: value for name, value in made.items() if isinstance(value, torch.Tensor | dict)}
 
 
 def stacked(some: list[dict[str, Any]]) -> dict[str, Any]:
