@@ -54,4 +54,5 @@ def drawn(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
 @lru_cache(maxsize=64)
 def _drawn(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
     words = np.frombuffer(np.random.RandomState(seed % 2**32).bytes(4 * math.prod(shape)), "<u4")
-    return torch.from_numpy((words % 2**24).astype(np.float32) / 2**24).view(shape).to(device)
+    steps = int(2 / np.finfo(np.float32).eps)  # as many as a float32 tells apart
+    return torch.from_numpy((words % steps).astype(np.float32) / steps).view(shape).to(device)
