@@ -15,7 +15,8 @@ choosing     choosing and rebuilding the prompt by every method before the LLM, 
 answers      whole answers of the untouched model and of HERO at keep=0.2, and peak memory: by batch, decoded step by
              step ("eager") and with a static cache, for which transformers compiles decoding
 
---small does the same on the CPU in two minutes: a shape with the proportions of the real one, in float32.
+--small does the same on the CPU in two minutes: a shape with the proportions of the real one, in float32, by one thread
+and its own time, which neighbours on a busy machine disturb little.
 """
 
 from __future__ import annotations
@@ -190,5 +191,5 @@ if __name__ == "__main__":
     parts = {"default": ",".join(PARTS), "help": "which parts, with commas between"}
     methods = {"default": "all", "help": "methods of the part choosing"}
     limit = {"type": float, "default": 240.0, "help": "after so many no cell is begun"}
-    how: dict[str, Any] = {"rounds": 7, "device": "cuda" if cuda else "cpu"}
+    how: dict[str, Any] = {"rounds": 7, "device": "cuda" if cuda else "cpu", "processor": True}
     record.main(__doc__, "gpu", measure, **how, parts=parts, methods=methods, seconds=limit)

@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from herovlm import api
+from herovlm.clock import Clock
 from herovlm.cost import memory, shapes
 from herovlm.cost.clock import Samples, ratio, spread
 from herovlm.viz import page
@@ -27,10 +28,18 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
     """The description as it stands, and defaults beside the options."""
 
 
-def main(doc: str, name: str, measure: Measure, rounds: int, device: str = "cpu", **more: Mapping[str, Any]) -> None:
+def main(
+    doc: str,
+    name: str,
+    measure: Measure,
+    rounds: int,
+    device: str = "cpu",
+    processor: bool = False,
+    **more: Mapping[str, Any],
+) -> None:
     """Read the options, measure, and write one JSON object, anew as often as there is more of it.
 
-    `more` are options of this benchmark alone.
+    `more` are options of this benchmark alone; `processor` is whether --small takes the processor's time.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=_Help)
     parser.add_argument("--small", action="store_true", help="few channels, layers and rounds: a minute or two")
@@ -41,10 +50,13 @@ def main(doc: str, name: str, measure: Measure, rounds: int, device: str = "cpu"
     parser.add_argument("--attention", default="sdpa", help="its name in transformers")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--device", default=device, help="cpu or cuda")
+    parser.add_argument("--processor", action="store_true", help="one CPU thread, and its time instead of the wall's")
     parser.add_argument("--json", default="-", help="file to write, or - for standard output")
     for option, how in more.items():
         parser.add_argument(f"--{option}", **how)
     args = parser.parse_args()
+    if args.processor or (processor and args.small and args.device == "cpu"):
+        args.processor, args.threads, Clock.tick = True, 1, "process_time"
     if args.threads:
         torch.set_num_threads(args.threads)
     args.rounds = args.rounds or (2 if args.small else rounds)
@@ -69,6 +81,7 @@ def hand_over(args: argparse.Namespace, name: str, measured: Mapping[str, Any]) 
         **{key: getattr(args, key) for key in ("small", "rounds", "shape", "llm_layers", "dtype", "attention")},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "machine": platform.machine(),
+        "clock": "CUDA events" if device.type == "cuda" else "processor" if args.processor else "wall",
         "threads": torch.get_num_threads(),
         "memory": memory.kind(device),
         "python": platform.python_version(),

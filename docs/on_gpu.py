@@ -82,7 +82,8 @@ BLOCKS = {"gpu_first": first, "gpu_answers": answers, "gpu_traffic": traffic, "g
 
 def about(result: Result, rounds: bool = True) -> str:
     """What it was measured on."""
-    where = f"{result['threads']} CPU threads" if result["device"] == "cpu" else result["device"]
+    threads = f"{result['threads']} CPU thread{'s' * (result['threads'] > 1)}"
+    where = f"{threads}, {result['clock']} time" if result["device"] == "cpu" else result["device"]
     shape = "the small shape" if result["small"] else result["shape"]
     how = f"; medians of {result['rounds']} interleaved rounds" if rounds else ""
     return (

@@ -42,3 +42,11 @@ def test_now_waits_for_the_device_and_only_for_one_that_has_to_be_waited_for(mon
     monkeypatch.setattr(clock.time, "perf_counter", lambda: float(len(log)))
     cuda = torch.device("cuda", 1)
     assert (clock.now(torch.device("cpu")), clock.now(cuda), log) == (0.0, 1.0, [cuda])
+
+
+def test_the_time_may_be_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which does not pass while one sleeps."""
+    monkeypatch.setattr(clock.Clock, "tick", "process_time")
+    monkeypatch.setattr(clock.time, "process_time", lambda: 7.0)
+    marks = [clock.Clock(torch.device("cpu")).mark() for _ in range(2)]
+    assert marks == [7.0, 7.0]

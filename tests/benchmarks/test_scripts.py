@@ -17,7 +17,19 @@ from herovlm import registry
 from herovlm.budget import Share
 from herovlm.cost import shapes, theory
 
-SAID = {"small", "rounds", "shape", "llm_layers", "dtype", "attention", "device", "machine", "threads", "memory"}
+SAID = {
+    "small",
+    "rounds",
+    "shape",
+    "llm_layers",
+    "dtype",
+    "attention",
+    "device",
+    "machine",
+    "clock",
+    "threads",
+    "memory",
+}
 OF = 2928  # positions of 2 x 2 tiles of 24 x 24 patches, newlines included
 KEEPS = (1.0, 0.4, 0.2, 0.1, 0.05)
 
@@ -151,7 +163,7 @@ def test_growth(tmp_path: Path) -> None:
 
 def test_gpu_runs_small_without_a_gpu(tmp_path: Path) -> None:
     found = measured("gpu", tmp_path / "a.json", "--methods", "uniform,nosuch", "--llm-layers", 1, "--device", "cpu")
-    assert found["complete"] is True
+    assert (found["complete"], found["clock"], found["threads"]) == (True, "processor", 1)
     rows = found["first_token"]["batch 1"]
     assert list(rows) == [str(keep) for keep in KEEPS]
     for keep, row in rows.items():
