@@ -21,7 +21,8 @@ def attention_blocks(tower: nn.Module) -> list[Any]:
     Raises:
         ModelError: the tower has no blocks with separate q_proj and k_proj (CLIP has).
     """
-    blocks = [m for m in tower.modules() if all(hasattr(m, part) for part in ("q_proj", "k_proj", "num_heads"))]
+    parts = {"q_proj", "k_proj"}  # looked up by name: that is cheap, most modules have neither, and this is asked often
+    blocks = [m for m in tower.modules() if parts <= m._modules.keys() and hasattr(m, "num_heads")]
     if not blocks:
         raise ModelError(
             f"{type(tower).__name__} has no attention blocks with q_proj and k_proj; "
