@@ -61,11 +61,11 @@ class GlobalCom2(Method):
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Scale the tiles, score the patches, and spend the budget."""
         valid, (block,) = seen.valid, resolve((self.layer,), seen.depth)
-        products = keys.cls_products(seen.keys, seen.queries, block)[:, 1:]
-        logits = products * ((seen.keys[block].shape[-1] / seen.heads) ** -0.5 / seen.heads)  # (T, N)
-        scale = self.scale(logits[0], seen.grid)
-        both = torch.stack([logits, stretched(logits[0], seen)])  # (2, T, N)
-        scores = torch.nn.functional.normalize(both * valid, dim=-1).sum(0)
+        logits = keys.cls_products(seen.keys, seen.queries, block)[:, 1:]  # (T, N), times `unit`
+        unit = (seen.keys[block].shape[-1] / seen.heads) ** 0.5 * seen.heads
+        scale = self.scale(logits[0], unit, seen.grid)
+        both = torch.cat([logits * valid, stretched(logits[0], seen)]).view(2, *valid.shape)
+        scores = torch.nn.functional.normalize(both, dim=-1).sum(0)
         why = {"score": scores, "scale": (share * scale).clamp(max=1)}
         ranks, room = select.ranks(scores, valid), valid.sum(1)
         if not self.exact:
@@ -79,20 +79,24 @@ class GlobalCom2(Method):
 
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
 
-    def scale(self, thumbnail: Tensor, grid: Grid) -> Tensor:
+    def scale(self, thumbnail: Tensor, unit: float, grid: Grid) -> Tensor:
         """Scale each tile's share by the thumbnail's logits (N,): (T,) float64, 1 on average over the local tiles."""
         (rows, cols), side = grid.tiles, grid.side
-        whole = torch.ones(1, dtype=torch.float64, device=thumbnail.device)
+        whole = torch.ones(1 + rows * cols, dtype=torch.float64, device=thumbnail.device)
         if not rows * cols:
             return whole
         place = torch.arange(side, device=thumbnail.device)
         part = (place * rows // side * cols)[:, None] + place * cols // side  # (side, side): local tile of each cell
-        of = (part.view(-1, 1) == torch.arange(rows * cols, device=place.device)).double()  # (N, K)
-        # as if all parts were equal
-        total = thumbnail.double() @ (of / of.sum(0) * (side * side / (rows * cols) / self.temperature))
-        e = (total - total.amax()).exp()
-        s = e / (e.sum() + GUARD)
-        return torch.cat([whole, 1 + s - s.mean()])
+        of = (part.flatten() == torch.arange(-1, rows * cols, device=place.device)[:, None]).double()  # (T, N)
+        size = of.sum(1, keepdim=True)  # as if all parts were equal; the thumbnail's own row has none and no say
+        of = of / size.clamp(min=1) * (side * side / (rows * cols) / self.temperature / unit)
+        local = torch.zeros_like(size[:, 0]).masked_fill(size[:, 0] == 0, -torch.inf)
+        s = torch.addmv(local, of, thumbnail.double()).softmax(0)
+        mean: float | Tensor = 1 / (rows * cols)
+        if not self.exact:
+            s = s / (1 + GUARD * s.amax())
+            mean = s.sum() * mean
+        return s + torch.where(local == 0, 1 - mean, 1)
 
 
 def stretched(thumbnail: Tensor, seen: Seen) -> Tensor:
