@@ -75,7 +75,7 @@ class GlobalCom2(Method):
         weight, (whole, *local) = (room * scale)[1:], seen.counts.room
 
         def patches(n: int) -> Tensor:
-            return select.top(ranks, allocate.nested((whole, sum(local)), weight, n, seen.counts), valid)
+            return ranks < allocate.nested((whole, sum(local)), weight, n, seen.counts)[:, None]
 
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
 

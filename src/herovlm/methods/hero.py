@@ -104,7 +104,7 @@ class Hero(Method):
         parts = (whole, sum(local)) if self.thumbnail is None else (self.thumbnail, 1 - self.thumbnail)
 
         def patches(n: int) -> Tensor:
-            return select.top(ranks, allocate.nested(parts, weight, n, seen.counts), valid)
+            return ranks < allocate.nested(parts, weight, n, seen.counts)[:, None]
 
         return Kept(*fit(patches, seen, scores, budget, rule), why=why)
 

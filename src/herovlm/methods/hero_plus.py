@@ -74,6 +74,6 @@ class HeroPlus(Method):
         ranks = select.ranks(scores, valid)
 
         def patches(n: int) -> Tensor:
-            return select.top(ranks, allocate.nested(parts, weight, n, seen.counts), valid)
+            return ranks < allocate.nested(parts, weight, n, seen.counts)[:, None]
 
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

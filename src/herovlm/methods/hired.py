@@ -67,7 +67,7 @@ class Hired(Method):
         ranks, parts = select.ranks(scores, valid), (self.alpha, 1 - self.alpha)  # thumbnail, all local tiles
 
         def patches(n: int) -> Tensor:
-            return select.top(ranks, allocate.nested(parts, weight, n, seen.counts), valid)
+            return ranks < allocate.nested(parts, weight, n, seen.counts)[:, None]
 
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
 
