@@ -140,7 +140,7 @@ def main() -> None:
     told, keeps = plan(args.small), KEEPS[1:3] if args.small else KEEPS
     split = scenes.SPLITS["development"][args.first :]
     seeds = split[: 2 if args.small else args.scenes]
-    reader = judging.reader()
+    reader = judging.reader(args.small)
     lines = judging.judged(args.records, seeds, "scenes", lambda seed: scene_of(reader, told, keeps, seed))
     result = {
         "benchmark": "ablation",
@@ -148,7 +148,7 @@ def main() -> None:
         "split": "development",
         "scenes": len(lines),
         "questions": sum(len(line["full@1.0"]) for line in lines),
-        "language_model": "bfloat16",
+        "language_model": "float32" if args.small else "bfloat16",
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "full": summary(lines, "full@1.0", {})["accuracy"],

@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--json", default="-", help="file to write, or - for standard output")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    reader, count = judging.reader(), 2 if args.small else args.scenes
+    reader, count = judging.reader(args.small), 2 if args.small else args.scenes
 
     def run(split: str, judge: Callable[[int], Line]) -> list[Line]:
         return judging.judged(args.records / f"{split}.jsonl", scenes.SPLITS[split][:count], split, judge)

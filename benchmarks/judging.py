@@ -17,11 +17,12 @@ from herovlm.eval.answer import Reader
 Line = dict[str, Any]
 
 
-def reader() -> Reader:
-    """The demo model with its language model in bfloat16, for speed."""
+def reader(small: bool = False) -> Reader:
+    """The demo model with its language model in bfloat16, for speed; not a small run's: old processors lack it."""
     model, processor = load()
-    model.model.language_model.bfloat16()
-    model.lm_head.bfloat16()
+    if not small:
+        model.model.language_model.bfloat16()
+        model.lm_head.bfloat16()
     return Reader(model, processor, max_new_tokens=8)
 
 

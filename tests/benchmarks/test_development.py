@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import run
 from tree import ROOT
 
 from herovlm.demo import scenes
@@ -18,10 +17,7 @@ from herovlm.demo import scenes
 
 def measured(name: str, folder: Path, records: str) -> dict[str, Any]:
     file = folder / f"{name}.json"
-    line = [sys.executable, ROOT / f"benchmarks/{name}.py", "--small", "--threads", 1]
-    done = subprocess.run([*map(str, [*line, "--records", folder / records, "--json", file])], capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout == b""
+    assert run(f"benchmarks/{name}.py", "--small", "--records", folder / records, "--json", file) == ""
     record: dict[str, Any] = json.loads(file.read_text("utf-8"))
     assert (record["benchmark"], record["small"]) == (name, True)
     return record

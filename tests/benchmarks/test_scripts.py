@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import run
 from tree import ROOT
 
 from herovlm import registry
@@ -36,10 +37,7 @@ KEEPS = (1.0, 0.4, 0.2, 0.1, 0.05)
 
 def measured(name: str, file: Path, *words: object) -> dict[str, Any]:
     """Run one script as a user does."""
-    line = [sys.executable, ROOT / f"benchmarks/{name}.py", "--small", "--rounds", 1, *words, "--json", file]
-    done = subprocess.run([*map(str, line)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    assert run(f"benchmarks/{name}.py", "--small", "--rounds", 1, *words, "--json", file) == ""
     record: dict[str, Any] = json.loads(file.read_text("utf-8"))
     assert SAID | {"python", "torch", "transformers", "ratios"} < {*record}
     assert (record["benchmark"], record["small"], record["rounds"]) == (name, True, 1)

@@ -13,6 +13,7 @@ from pages import SHELL, Block, blocks, commands, links, pages, title
 from tree import ROOT, need_demo_model
 
 import herovlm
+from herovlm.cli import options
 
 WALKED = ROOT / "CONTRIBUTING.md"  # test_walkthroughs.py does what it says
 HARNESSES = ROOT / "docs/benchmarks.md"  # test_benchmarks.py runs its code
@@ -27,7 +28,10 @@ ELSEWHERE = {  # commands that are run by other means
 RUNNER = Path(__file__).parent / "run_commands.py"
 
 WITH_CODE = [p for p in pages() if p not in (WALKED, HARNESSES) and any(b.language == "python" for b in blocks(p))]
-TYPED = [words for p in pages() if p != WALKED for words in commands(p) if words[0] == "herovlm"]
+ALIKE = {
+    p for p in (ROOT / "docs/methods").glob("*.md") if p.stem not in ("README", "hero", "fastv")
+}  # of one template
+TYPED = [words for p in pages() if p != WALKED and p not in ALIKE for words in commands(p) if words[0] == "herovlm"]
 
 
 @pytest.fixture
@@ -75,12 +79,24 @@ def test_every_command_is_run_somewhere(page: Path) -> None:
 
 
 def test_commands_work(folder: Path) -> None:
-    """All in one process, which loads the libraries once; the wheel test runs the script itself."""
+    """All in one process, which loads the libraries once; the wheel test runs the script itself.
+
+    The pages of methods ask for the same with another method: two of them are taken, and "--methods all" runs the rest.
+    """
     need_demo_model()
     done = subprocess.run([sys.executable, RUNNER, json.dumps(TYPED)], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     asked_for = {name for words in TYPED for name in words if name.endswith(".html")}
     assert asked_for <= {path.name for path in folder.glob("*.html")}
+
+
+def test_every_method_is_run() -> None:
+    (everywhere,) = [words for words in TYPED if words[1] == "compare" and "all" in words]
+    asked = {
+        one for page in ALIKE for words in commands(page) for one in words[words.index("--methods") + 1].split(",")
+    }
+    assert asked <= {*options.methods_of("all")}
+    assert everywhere[2:4] == next(words[2:4] for page in ALIKE for words in commands(page))
 
 
 def test_there_is_something_to_run() -> None:
