@@ -62,18 +62,18 @@ def test_by_likeness_averages_what_points_the_same_way_in_its_own_tile() -> None
     features = torch.stack([turn.cos(), turn.sin()], -1) * torch.tensor([1.0, 2, 3, 4])[:, None]
     mask = torch.tensor([[True, False, False, True], [True, False, False, False]])
     valid = torch.tensor([[True] * 4, [True, True, True, False]])
-    merged = merge.by_likeness(features, valid, mask)
+    merged = merge.by_likeness(features, valid, mask, mask.sum(1).tolist())
     want = [features[0, :2].mean(0), features[0, 2:].mean(0), features[1, :3].mean(0)]
     torch.testing.assert_close(merged, torch.stack(want))
-    assert merge.by_likeness(features.half(), valid, mask).dtype is torch.float16
+    assert merge.by_likeness(features.half(), valid, mask, mask.sum(1).tolist()).dtype is torch.float16
 
 
 def test_owners_are_kept_patches_or_the_centres_among_them() -> None:
     features = torch.eye(4)[[0, 0, 1, 1]][None] + 0.1
     mask = torch.tensor([[True, False, True, False]])
     every = torch.ones_like(mask)
-    assert merge.owners(features, every, mask, mask).tolist() == [[0, 0, 2, 2]]
+    assert merge.owners(features, every, mask, mask, [2]).tolist() == [[0, 0, 2, 2]]
     only = torch.tensor([[True, False, False, False]])
-    assert merge.owners(features, every, mask, only).tolist() == [[0, 0, 2, 0]]
-    assert merge.owners(features, mask, mask, mask).tolist() == [[0, -1, 2, -1]]
-    assert merge.owners(features, every, ~every, ~every).tolist() == [[-1] * 4]
+    assert merge.owners(features, every, mask, only, [1]).tolist() == [[0, 0, 2, 0]]
+    assert merge.owners(features, mask, mask, mask, [2]).tolist() == [[0, -1, 2, -1]]
+    assert merge.owners(features, every, ~every, ~every, [0]).tolist() == [[-1] * 4]

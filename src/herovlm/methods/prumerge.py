@@ -12,8 +12,8 @@ from torch import Tensor
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
-from herovlm.ops import allocate, keys, score, select
-from herovlm.ops.fit import closed_by, fit
+from herovlm.ops import allocate, keys, merge, score, select
+from herovlm.ops.fit import closed_by, divided, fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 
@@ -36,6 +36,7 @@ class PruMerge(Method):
     paper = "arXiv 2403.15388"
     fidelity = "golden parity"
     formula = "token[i] = x[i] + Σ a[j]·x[j] over the 32 keys j nearest to i, i in top a; one more: Σ_{rest} a[j]·x[j]"
+    fixed = True
     published = (
         "The authors choose as many patches as attention has outliers (variant 'adaptive': more than 1.5 interquartile "
         "ranges above the third quartile), whatever the budget, or in training a share of the patches (variant "
@@ -83,12 +84,19 @@ class PruMerge(Method):
             mask = select.top(_ranks(scores, cells, valid), (cells | best).sum(1) + 1, valid)
             rows, pool = closed_by(seen.grid, mask, newlines or "none"), self.pool(valid, cells, best)
         last = mask & (_ranks(scores, cells, mask) == mask.sum(1, keepdim=True) - 1)  # cell of the one more token
-        hidden = seen.hidden.float().clone()
-        for t in (mask ^ valid).any(1).nonzero()[:, 0].tolist():
-            x, a, centres = seen.hidden[t].float(), scores[t], (mask & ~last)[t].nonzero()[:, 0]
-            hidden[t, centres] = keys.collect(x, own[t], a, centres, pool[t], self.neighbours)
-            hidden[t, last[t]] = (pool[t] * a).index_fill(0, centres, 0) @ x
-        return Kept(mask, rows, hidden=hidden[mask].to(seen.hidden.dtype), why=why)
+        granted = divided(seen, mask, budget, newlines) if self.exact else mask.sum(1).tolist()
+        chosen, one = mask & ~last, merge.kept(last, [1] * len(mask))
+        hidden = []
+        for t, (count, all_) in enumerate(zip(granted, merge.kept(mask, granted), strict=True)):
+            x, a = seen.hidden[t].float(), scores[t]
+            if count == seen.counts.room[t]:
+                hidden.append(x[all_])
+            elif count:
+                (centres,) = merge.kept(chosen[t : t + 1], [count - 1])
+                rest = (pool[t] * a).masked_fill(chosen[t], 0) @ x
+                made = torch.cat([keys.collect(x, own[t], a, centres, pool[t], self.neighbours), rest[None]])
+                hidden.append(made[torch.cat([centres, one[t]]).argsort()])
+        return Kept(mask, rows, hidden=torch.cat(hidden).to(seen.hidden.dtype), why=why)
 
     def cells(self, valid: Tensor, count: Tensor) -> Tensor:
         """Choose the cells that are centres whatever they score, (T, N) bool; PruMerge has none.

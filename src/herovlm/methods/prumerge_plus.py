@@ -23,6 +23,7 @@ class PruMergePlus(PruMerge):
 
     name = "prumerge_plus"
     formula = "as prumerge, with centres = every n-th patch and the top a of the others"
+    fixed = True
     published = (
         "The authors' count is that of PruMerge's variants, and the cells come on top.  Variant 'adaptive' takes three "
         "cells an outlier, less rounding and overlap.  Variant 'fixed' (training) takes as many cells as patches by "

@@ -13,7 +13,7 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import allocate, keys, merge, score, select, spread
-from herovlm.ops.fit import closed_by, fit
+from herovlm.ops.fit import closed_by, divided, fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 
@@ -39,6 +39,7 @@ class VisionZip(Method):
     paper = "arXiv 2412.04467"
     fidelity = "golden parity"
     formula = "dominant = top a; contextual[c] = x[c] + mean of x[j], c = argmax over centres of cos(key[j], key[c])"
+    fixed = True
     published = (
         "VisionZip also sends the CLS state of every tile and counts it as dominant; it is no patch, and herovlm does "
         "not send it.  On tiled pictures its code spends the same number on every tile, padding included, sends no "
@@ -78,23 +79,27 @@ class VisionZip(Method):
 
         def patches(n: int) -> Tensor:
             granted = self.tokens(n, room)
-            merged = self.merged(granted)
-            dominant = select.top(ranks, granted - merged, valid)
+            dominant = select.top(ranks, granted - (merged := self.merged(granted)), valid)
             rest = valid & ~dominant
             step = (rest.sum(1) // merged.clamp(min=1)).clamp(min=1)
             return dominant | spread.stepped(rest, step, 0 * step, step * merged)
 
         if self.exact:
             mask, rows = fit(patches, seen, scores, budget, newlines)
+            granted = divided(seen, mask, budget, newlines)
+            counts = [round(n * self.contextual) for n in granted]
         else:
             mask = patches(budget)
             rows = closed_by(seen.grid, mask, newlines or "none")
+            granted, counts = mask.sum(1).tolist(), self.merged(mask.sum(1)).tolist()
         centres = mask & (select.ranks(scores, mask) >= (mask.sum(1) - self.merged(mask.sum(1)))[:, None])
-        owner = merge.owners(by_head.mean(2), valid, mask, centres)
-        hidden = seen.hidden.float().clone()
-        for x, own, at in zip(hidden, owner, centres, strict=True):
-            x[at] = self.zipped(x, own, at.nonzero()[:, 0])
-        return Kept(mask, rows, hidden=hidden[mask].to(seen.hidden.dtype), why={"score": scores, "owner": owner})
+        owner = merge.owners(by_head.mean(2), valid, mask, centres, counts)
+        plain = merge.kept(mask & ~centres, [n - m for n, m in zip(granted, counts, strict=True)])
+        hidden = [
+            torch.cat([x[alone], self.zipped(x, own, at)])[torch.cat([alone, at]).argsort()]
+            for x, own, alone, at in zip(seen.hidden.float(), owner, plain, merge.kept(centres, counts), strict=True)
+        ]
+        return Kept(mask, rows, hidden=torch.cat(hidden).to(seen.hidden.dtype), why={"score": scores, "owner": owner})
 
     def tokens(self, patches: int, room: Tensor) -> Tensor:
         """Divide so many patches among the tiles, or give each its count, (T,) int64."""
@@ -105,12 +110,11 @@ class VisionZip(Method):
     def merged(self, granted: Tensor) -> Tensor:
         """Count the contextual tokens of each tile, (T,) int64."""
         if self.dominant is None:
-            return (granted * self.contextual).round().to(torch.int64)
+            return (granted.double() * self.contextual).round().to(torch.int64)
         return (granted - self.dominant).clamp(0, int(self.contextual))
 
     def zipped(self, x: Tensor, owner: Tensor, centres: Tensor) -> Tensor:
         """Merge what the centres (M,) of one tile own: (N, C), (N,) -> (M, C)."""
-        mine = owner == centres[:, None]  # (M, N)
-        mine[torch.arange(len(centres), device=x.device), centres] = False
+        mine = (owner == centres[:, None]) & (torch.arange(len(x), device=x.device) != centres[:, None])  # (M, N)
         others, total = mine.sum(1, keepdim=True), mine.to(x.dtype) @ x
         return (x[centres] + total) / (1 + others) if self.merge == "mean" else x[centres] + total / others.clamp(min=1)

@@ -81,7 +81,7 @@ class VScan(Method):
         else:
             mask = patches(budget)
             rows = closed_by(seen.grid, mask, newlines or "all")
-        merged = merge.by_likeness(seen.features, valid, mask)
+        merged = merge.by_likeness(seen.features, valid, mask, mask.sum(1).tolist())
         return Kept(mask, rows, features=merged, why={"score": far, "window": near})
 
     def by_window(self, granted: Tensor, room: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def collect(values: Tensor, keys: Tensor, weight: Tensor, centres: Tensor, pool:
     unit = torch.nn.functional.normalize(keys, dim=-1)
     like = unit[centres] @ unit.T  # (M, N)
     order = like.sort(dim=-1, descending=True, stable=True).indices
-    own = torch.nn.functional.one_hot(centres, len(pool))
+    own = (torch.arange(len(pool), device=centres.device) == centres[:, None]).long()
     there = (pool - own).gather(1, order)
     taken = (count - there.cumsum(1) + there).clamp(min=0).minimum(there)
     return values[centres] + torch.zeros_like(like).scatter(1, order, taken * weight[order]) @ values

@@ -40,19 +40,20 @@ def kept(mask: Tensor, granted: Sequence[int]) -> list[Tensor]:
     return [one[:count] for one, count in zip(order, granted, strict=True)]
 
 
-def by_likeness(features: Tensor, valid: Tensor, mask: Tensor) -> Tensor:
+def by_likeness(features: Tensor, valid: Tensor, mask: Tensor, granted: Sequence[int]) -> Tensor:
     """Average every valid patch into the kept patch of its tile that is nearest by cosine.
 
     Takes and returns what `average` does, without the side.
     """
     merged = []
-    for tile, owner, kept in zip(features.float(), owners(features, valid, mask, mask), mask, strict=True):
-        mine = (owner == kept.nonzero()).to(tile.dtype)  # (n_kept, N)
+    owner = owners(features, valid, mask, mask, granted)
+    for tile, own, at in zip(features.float(), owner, kept(mask, granted), strict=True):
+        mine = (own == at[:, None]).to(tile.dtype)  # (n_kept, N)
         merged.append(mine @ tile / mine.sum(1, keepdim=True))
     return torch.cat(merged).to(features.dtype)
 
 
-def owners(metric: Tensor, valid: Tensor, mask: Tensor, centres: Tensor) -> Tensor:
+def owners(metric: Tensor, valid: Tensor, mask: Tensor, centres: Tensor, counts: Sequence[int]) -> Tensor:
     """Find the patch that each patch ends in: itself when kept, else the centre of its tile nearest by cosine.
 
     Args:
@@ -60,13 +61,13 @@ def owners(metric: Tensor, valid: Tensor, mask: Tensor, centres: Tensor) -> Tens
         valid: (T, N) bool.
         mask: (T, N) bool, kept patches.
         centres: (T, N) bool, the kept patches that others may join.
+        counts: centres.sum(1), as the host knows it.
 
     Returns:
         (T, N) int64; -1 = in none.
     """
-    owner = torch.where(mask, torch.arange(mask.shape[1], device=mask.device), -1)
-    unit = torch.nn.functional.normalize(metric.float(), dim=-1)
-    for m, own, rest, at in zip(unit, owner, valid & ~mask, centres, strict=True):
-        if at.any():
-            own[rest] = at.nonzero()[:, 0][(m[rest] @ m[at].T).argmax(1)]
-    return owner
+    unit, found = torch.nn.functional.normalize(metric.float(), dim=-1), []
+    for m, at in zip(unit, kept(centres, counts), strict=True):
+        found.append(at[(m @ m[at].T).argmax(1)] if len(at) else torch.full_like(m[:, 0], -1, dtype=torch.int64))
+    places = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(mask, places, torch.where(valid, torch.stack(found), -1))
