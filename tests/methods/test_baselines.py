@@ -34,6 +34,12 @@ def test_random_depends_on_the_seed_and_on_nothing_that_was_seen() -> None:
     assert not Random(seed=3).keep(SEEN, 40).mask.equal(Random(seed=4).keep(SEEN, 40).mask)
 
 
+@pytest.mark.parametrize("seed", [0, 7, -3, 2**40 + 5, -(2**63)])
+def test_random_draws_what_torch_draws_on_the_cpu(seed: int) -> None:
+    drawn = Random(seed=seed).keep(SEEN, 40).why["score"]
+    assert drawn.equal(torch.rand(drawn.shape, generator=torch.Generator().manual_seed(seed)))
+
+
 def test_random_gives_every_valid_patch_the_same_chance() -> None:
     counts = sum(Random(seed=s, newlines="none").keep(SEEN, 33).mask.int() for s in range(600))
     chance = counts[SEEN.valid].float() / 600
