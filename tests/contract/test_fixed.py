@@ -37,7 +37,6 @@ LOOKS = {  # exact, and not a fixed graph -> why
     **dict.fromkeys(("vispruner", "todre", "divprune", "scope", "cdpruner", "tops", "mmtok"), GREEDY),
     "vscan": "its windows are counted on the device",
     "trim": "merges by a mask",
-    "vitcop": "clusters what was kept, by masks",
 }
 SHAPES = [(2, 2, 4, (1, 0)), (0, 0, 5, (0, 0)), (1, 2, 3, (2, 0))]  # the last: no local patch is valid
 READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "equal.default", "bincount")

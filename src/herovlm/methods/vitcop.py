@@ -11,9 +11,9 @@ from torch import Tensor
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
-from herovlm.ops import score, select
+from herovlm.ops import merge, score, select
 from herovlm.ops.cluster import density_peaks
-from herovlm.ops.fit import fit
+from herovlm.ops.fit import divided, fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 
@@ -37,6 +37,7 @@ class VitCop(Method):
     paper = "arXiv 2601.17818"
     fidelity = "golden parity"
     formula = "kept[t] = top n[t] of Σ_heads CLS row; clusters: the largest ρ·δ, ρ[i] = Σ_j exp(−(|k[i] − k[j]| / 8)²)"
+    fixed = True
     published = (
         "Patches of equal density can lead each other in a circle and then form one more cluster; "
         "in half precision this happens often."
@@ -61,18 +62,21 @@ class VitCop(Method):
         scores = score.cls_rows(seen.attention, (block,))  # (T, N): of the heads' mean, whose order is that of the sum
         patches = select.by_score(scores, seen, "tile")
         mask, rows = fit(patches, seen, scores, budget, newlines)
-        clusters = self.cluster(seen.keys[block][:, 1:], mask, seen.grid.side)
+        granted = divided(seen, mask, budget, newlines)
+        clusters = self.cluster(seen.keys[block][:, 1:], merge.kept(mask, granted), seen.grid.side)
         return Kept(mask, rows, why={"score": scores, "cluster": clusters})
 
-    def cluster(self, keys: Tensor, mask: Tensor, side: int) -> Tensor:
-        """Cluster the kept patches of each tile by keys (T, N, C): (T, N) float32, -2 where not kept."""
-        places = torch.arange(mask.shape[1], device=mask.device)
+    def cluster(self, keys: Tensor, kept: list[Tensor], side: int) -> Tensor:
+        """Cluster the kept patches (n_kept,) of each tile by keys (T, N, C): (T, N) float32, -2 where not kept."""
+        places = torch.arange(side * side, device=keys.device)
         yx = torch.stack([places // side, places % side], -1) / side  # (N, 2)
-        labels, earlier = torch.full(mask.shape, -2.0, device=mask.device), 0
-        for found, own, kept, n in zip(labels, keys, mask, mask.sum(1).tolist(), strict=True):
-            if n:
+        labels, earlier = [], 0
+        for own, at in zip(keys, kept, strict=True):
+            found = torch.full_like(places, -2)
+            if n := len(at):
                 peaks, ties = max(1, int(self.centres * n)), self.variant == "official"
-                tile = density_peaks(own[kept], yx[kept], peaks, cutoff=self.cutoff, near=self.near, ties=ties)
-                found[kept] = torch.where(tile < 0, tile, tile + earlier).float()  # numbers of tiles never meet
-            earlier += n
-        return labels
+                tile = density_peaks(own[at], yx[at], peaks, cutoff=self.cutoff, near=self.near, ties=ties)
+                found = torch.scatter(found, 0, at, torch.where(tile < 0, tile, tile + earlier))
+            earlier += n  # numbers of tiles never meet
+            labels.append(found)
+        return torch.stack(labels).float()

@@ -28,9 +28,9 @@ def density_peaks(
         (n,) int64: 0 for the points of the first centre and so on, -1 for points that reach none.
     """
     points = points.float() - points.float().mean(0)  # distances stay, and lose less to rounding
-    apart = torch.cdist(points, points).fill_diagonal_(0)  # (n, n)
-    density = (-(apart / cutoff).square()).exp().sum(1)
     place = torch.arange(len(points), device=points.device)
+    apart = torch.cdist(points, points).masked_fill(place == place[:, None], 0)  # (n, n)
+    density = (-(apart / cutoff).square()).exp().sum(1)
     second = place != place[:, None] if ties else place < place[:, None]
     denser = (density > density[:, None]) | ((density == density[:, None]) & second)  # [i, j]: j is denser than i
     beside = ((yx[:, None] - yx).square().sum(-1) + 1e-8).sqrt() <= near
@@ -41,9 +41,8 @@ def density_peaks(
     order = density.argsort(descending=True, stable=True)  # of equal peaks the densest is first
     order = order[(distance * density)[order].argsort(descending=True, stable=True)]
     centre = order[:centres]
-    leader[centre] = centre
+    leader = leader.scatter(0, centre, centre)
     for _ in range(len(points).bit_length()):  # each round doubles the way to the centre
-        leader = leader[leader]
-    labels = torch.full_like(place, -1)
-    labels[centre] = torch.arange(len(centre), device=points.device)
-    return labels[leader]
+        leader = leader.gather(0, leader)
+    labels = torch.scatter(torch.full_like(place, -1), 0, centre, place[: len(centre)])
+    return labels.gather(0, leader)
