@@ -50,7 +50,7 @@ def test_each_pick_is_the_best_of_attention_and_gain_in_coverage(alpha: float, c
 def test_without_attention_it_covers_and_nothing_else() -> None:
     similar = diversity.cosines(random_states())
     seen = one_tile(random_states(), torch.rand(16, generator=torch.Generator().manual_seed(2)))
-    assert order(ScopePrune(alpha=0), seen, 8) == coverage.order(similar, 8)[:8].tolist()
+    assert order(ScopePrune(alpha=0), seen, 8) == coverage.order(similar[None], 8)[0, :8].tolist()
     assert order(SCOPE, seen, 8) != order(ScopePrune(alpha=0), seen, 8)
 
 

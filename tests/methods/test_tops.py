@@ -35,7 +35,7 @@ def test_it_picks_by_the_rule_among_the_valid_patches_of_all_tiles() -> None:
     cells = SEEN.valid.flatten().nonzero()[:, 0]
     similar = diversity.cosines(SEEN.features.flatten(0, 1)[cells])
     relevance = SEEN.attention[4].mean(1).flatten()[cells]
-    want = cells[threefold.order(similar, relevance, 15, alpha=0.3, lam=0.7)[:15]]
+    want = cells[threefold.order(similar[None], relevance[None], 15, alpha=0.3, lam=0.7)[0, :15]]
     kept = Tops(alpha=0.3, lam=0.7).keep(SEEN, 15)
     assert kept.mask.flatten().nonzero()[:, 0].equal(want.sort().values)
     assert kept.why["score"].flatten().argsort(descending=True, stable=True)[:15].equal(want)

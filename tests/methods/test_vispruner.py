@@ -8,7 +8,7 @@ from grids import make_seen
 
 from herovlm.errors import MethodError
 from herovlm.methods.fastervlm import FasterVlm
-from herovlm.methods.vispruner import VisPruner, duplicates
+from herovlm.methods.vispruner import VisPruner
 from herovlm.types import Needs, Seen
 
 
@@ -20,26 +20,6 @@ def test_all_important_is_fastervlm() -> None:
     seen = make_seen(2, 2, 5, (2, 0))
     for budget in (20, 50):
         assert VisPruner(important=1).keep(seen, budget).mask.equal(FasterVlm().keep(seen, budget).mask)
-
-
-def slowly(cosine: torch.Tensor, start: int, count: int, step: int) -> set[int]:
-    """The removal in plain loops, for one count."""
-    left = list(range(start, len(cosine)))
-    while len(left) > count:
-        first, second = left[0::2], left[1::2]
-        alike = {a: max(float(cosine[a, b]) for b in second) for a in first}
-        first.sort(key=lambda a: -alike[a])
-        left = first[min(step, len(left) - count) :] + second
-    return set(left)
-
-
-@pytest.mark.parametrize(("n", "start", "step"), [(20, 4, 3), (17, 2, 8), (9, 0, 1), (2, 1, 8), (3, 3, 2)])
-def test_one_order_of_removal_serves_every_count(n: int, start: int, step: int) -> None:
-    states = torch.nn.functional.normalize(torch.randn(n, 6, generator=torch.Generator().manual_seed(n)), dim=-1)
-    order = duplicates(states @ states.T, start, step).tolist()
-    assert sorted(order) == list(range(start, n))
-    for count in range(1, n - start + 1):
-        assert set(order[n - start - count :]) == slowly(states @ states.T, start, count, step)
 
 
 def one_tile(hidden: torch.Tensor) -> Seen:

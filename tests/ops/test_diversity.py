@@ -16,15 +16,15 @@ def draw(n: int, channels: int, seed: int) -> Tensor:
 
 
 def by_max_sum(similar: Tensor, count: int) -> Tensor:
-    return diversity.max_sum(similar, torch.tensor(len(similar) // 2), count)
+    return diversity.max_sum(similar[None], torch.tensor([[len(similar) // 2]]), count)[0]
 
 
 def by_k_center(similar: Tensor, count: int) -> Tensor:
-    return diversity.k_center(similar, torch.tensor(len(similar) // 2), count)
+    return diversity.k_center(similar[None], torch.tensor([[len(similar) // 2]]), count)[0]
 
 
 def by_dpp(similar: Tensor, count: int) -> Tensor:
-    return diversity.dpp(similar, torch.linspace(1, 2, len(similar)), count)
+    return diversity.dpp(similar[None], torch.linspace(1, 2, len(similar))[None], count)[0]
 
 
 def sum_reached(similar: Tensor, picks: list[int]) -> float:
@@ -73,41 +73,30 @@ def test_fewer_picks_are_the_first_of_more_and_the_others_follow(
 def test_the_first_pick_is_given() -> None:
     similar = diversity.cosines(draw(9, 4, 0))
     for order in (diversity.max_sum, diversity.k_center):
-        assert [int(order(similar, torch.tensor(first), 3)[0]) for first in range(9)] == list(range(9))
+        assert [int(order(similar[None], torch.tensor([[first]]), 3)[0, 0]) for first in range(9)] == list(range(9))
 
 
 def test_a_twin_of_a_pick_is_last() -> None:
     features = draw(8, 16, 1)
     features[5] = 3 * features[2]  # cosine 1
     similar = diversity.cosines(features)
-    for order in (diversity.k_center(similar, torch.tensor(2), 8), diversity.dpp(similar, torch.ones(8), 8)):
-        assert int(order[-1]) in (2, 5)
+    k_center = diversity.k_center(similar[None], torch.tensor([[2]]), 8)
+    for order in (k_center, diversity.dpp(similar[None], torch.ones(1, 8), 8)):
+        assert int(order[0, -1]) in (2, 5)
 
 
 def test_when_the_picks_span_everything_quality_decides() -> None:
     quality = torch.rand(20, generator=torch.Generator().manual_seed(3)) + 0.5
-    order = diversity.dpp(diversity.cosines(draw(20, 2, 2)), quality, 20)
+    order = diversity.dpp(diversity.cosines(draw(20, 2, 2))[None], quality[None], 20)[0]
     rest = quality[order[2:]]
     assert rest.equal(rest.sort(descending=True).values)
 
 
 def test_the_loneliest_is_far_from_its_nearest_and_not_from_the_mean() -> None:
     degrees = torch.tensor([0.0, 1, 90, 180, 182, 181]).deg2rad()  # 180 is opposite to 0, but has neighbours
-    assert int(diversity.loneliest(diversity.cosines(torch.stack([degrees.cos(), degrees.sin()], 1)))) == 2
-    assert int(diversity.loneliest(torch.ones(1, 1))) == 0
-
-
-def test_scores_fall_in_the_order_of_each_contest_and_padding_has_none() -> None:
-    valid = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
-    asked = []
-
-    def backwards(cells: Tensor, count: int) -> Tensor:
-        asked.append((cells.tolist(), count))
-        return torch.arange(len(cells)).flip(0)
-
-    assert diversity.scores(backwards, valid, "image", 4).tolist() == [[1, 0, 2], [0, 0, 0], [3, 4, 5]]
-    assert diversity.scores(backwards, valid, "tile", 4).tolist() == [[1, 0, 2], [0, 0, 0], [1, 2, 3]]
-    assert asked == [([0, 2, 6, 7, 8], 4), ([0, 2], 2), ([6, 7, 8], 2)]
+    similar = diversity.cosines(torch.stack([degrees.cos(), degrees.sin()], 1))
+    assert diversity.loneliest(similar[None]).tolist() == [[2]]
+    assert diversity.loneliest(torch.ones(2, 1, 1)).tolist() == [[0], [0]]
 
 
 def test_cosines_of_half_precision_are_those_of_its_float32_values() -> None:

@@ -18,6 +18,11 @@ def drawn(seed: int = 0) -> tuple[Tensor, Tensor]:
     return diversity.cosines(torch.randn(N, 5, generator=g)), torch.rand(N, generator=g)
 
 
+def order(similar: Tensor, relevance: Tensor, count: int, **how: Any) -> Tensor:
+    """One contest."""
+    return threefold.order(similar[None], relevance[None], count, **how)[0]
+
+
 def by_definition(similar: Tensor, relevance: Tensor, count: int, alpha: float, lam: float, scale: str) -> list[int]:
     """Word by word: sets, and sums over those that are left."""
     similar, relevance = similar.double(), relevance.double()
@@ -39,35 +44,35 @@ def by_definition(similar: Tensor, relevance: Tensor, count: int, alpha: float, 
 @pytest.mark.parametrize(("alpha", "lam"), [(0.5, 0.5), (2.0, 0.0), (0.0, 3.0), (0.0, 0.0)])
 def test_it_is_its_definition(alpha: float, lam: float, scale: Any) -> None:
     similar, relevance = drawn()
-    order = threefold.order(similar, relevance, 20, alpha=alpha, lam=lam, scale=scale)
-    assert order[:20].tolist() == by_definition(similar, relevance, 20, alpha, lam, scale)
-    assert order.sort().values.tolist() == list(range(N))
+    found = order(similar, relevance, 20, alpha=alpha, lam=lam, scale=scale)
+    assert found[:20].tolist() == by_definition(similar, relevance, 20, alpha, lam, scale)
+    assert found.sort().values.tolist() == list(range(N))
 
 
 def test_relevance_alone_is_its_order_and_without_it_the_first_is_the_first() -> None:
     similar, relevance = drawn(1)
-    plain = threefold.order(similar, relevance, N, alpha=0, lam=0)
+    plain = order(similar, relevance, N, alpha=0, lam=0)
     assert plain.equal(relevance.argsort(descending=True, stable=True))
-    assert int(threefold.order(similar, torch.zeros(N), 9, alpha=1, lam=0)[0]) == 0
+    assert int(order(similar, torch.zeros(N), 9, alpha=1, lam=0)[0]) == 0
 
 
 def test_what_repeats_a_pick_comes_last() -> None:
     similar, relevance = drawn(2)
     twins = torch.arange(N) % (N // 2)  # every row is there twice
     similar, relevance = similar[twins][:, twins], relevance[twins]
-    order = threefold.order(similar, relevance, N // 2, alpha=5, lam=5)
-    assert len({*twins[order[: N // 2]].tolist()}) == N // 2
+    found = order(similar, relevance, N // 2, alpha=5, lam=5)
+    assert len({*twins[found[: N // 2]].tolist()}) == N // 2
 
 
 def test_equal_terms_are_no_division_by_nothing() -> None:
     for scale in ("mean", "minmax"):
-        order = threefold.order(torch.ones(4, 4), torch.zeros(4), 3, alpha=1, lam=1, scale=scale)  # type: ignore[arg-type]
-        assert order.tolist() == [0, 1, 2, 3]
+        found = order(torch.ones(4, 4), torch.zeros(4), 3, alpha=1, lam=1, scale=scale)  # type: ignore[arg-type]
+        assert found.tolist() == [0, 1, 2, 3]
 
 
 def test_what_is_given_stays_as_it_is() -> None:
     similar, relevance = drawn(3)
     before = similar.clone(), relevance.clone()
-    threefold.order(similar, relevance, 7, alpha=1, lam=1)
+    order(similar, relevance, 7, alpha=1, lam=1)
     assert similar.equal(before[0])
     assert relevance.equal(before[1])

@@ -11,6 +11,7 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Method
 from herovlm.ops import diversity, select
 from herovlm.ops.fit import fit
+from herovlm.ops.greedy import Contests
 from herovlm.ops.select import Scope
 from herovlm.types import Kept, Needs, Newlines, Seen
 
@@ -33,6 +34,11 @@ class CdPruner(Method):
     formula = "kept = greedy argmax det(diag(r) S diag(r)), r = minmax(−cos(patch, question)), S = x̂ x̂ᵀ"
     published = "It scales relevance over all tiles of all images of a batch, so that an image depends on the others."
 
+    @property
+    def traceable(self) -> bool:
+        """Every contest is a loop of a fixed length."""
+        return True
+
     def needs(self, depth: int) -> Needs:
         """Cosine of every patch and the question."""
         return Needs(affinity=True)
@@ -43,12 +49,10 @@ class CdPruner(Method):
             raise MethodError("method 'cdpruner' compares features, and none were recorded")
         if seen.affinity is None:
             raise MethodError("method 'cdpruner' weighs patches by the question: give one")
-        features, relevance = seen.features.flatten(0, 1), self.relevance(seen.affinity.float(), seen.valid)
-
-        def order(cells: Tensor, count: int) -> Tensor:
-            return diversity.dpp(diversity.cosines(features[cells]), relevance.flatten()[cells], count)
-
-        scores = diversity.scores(order, seen.valid, self.scope, budget)
+        relevance = self.relevance(seen.affinity.float(), seen.valid)
+        contests = Contests.of(seen, self.scope, budget)
+        similar, quality = diversity.cosines(contests.take(seen.features)), contests.take(relevance)
+        scores = contests.scores(diversity.dpp(similar, quality, contests.count, contests.inside))
         patches = select.by_score(scores, seen, self.scope)
         why = {"score": scores, "relevance": relevance}
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
@@ -56,6 +60,7 @@ class CdPruner(Method):
     def relevance(self, affinity: Tensor, valid: Tensor) -> Tensor:
         """Scale to [0, 1] over the valid patches (T, N); 1e-6 keeps the least of them above 0, as in the code."""
         affinity = -affinity if self.negate else affinity
-        low, high = affinity[valid].min(), affinity[valid].max()
+        low, high = (affinity.masked_fill(~valid, end) for end in (torch.inf, -torch.inf))
+        low, high = low.amin(), high.amax()
         scaled = torch.where(high > low, (affinity - low + 1e-6) / (high - low), 1)
         return scaled.masked_fill(~valid, 0)

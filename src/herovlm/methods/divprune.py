@@ -12,6 +12,7 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Method
 from herovlm.ops import diversity, select
 from herovlm.ops.fit import fit
+from herovlm.ops.greedy import Contests
 from herovlm.ops.select import Scope
 from herovlm.types import Kept, Needs, Newlines, Seen
 
@@ -48,6 +49,11 @@ class DivPrune(Method):
         if self.variant == "official" and self.scope != "image":
             raise MethodError(f"{self}: newlines belong to no tile; with variant='official' the scope is 'image'")
 
+    @property
+    def traceable(self) -> bool:
+        """Not for the authors' variant: newlines compete there."""
+        return self.variant == "herovlm"
+
     def needs(self, depth: int) -> Needs:
         """Nothing but the features."""
         return Needs()
@@ -56,22 +62,18 @@ class DivPrune(Method):
         """Order the patches by max-min distance and take the first."""
         if seen.features is None:
             raise MethodError("method 'divprune' compares features, and none were recorded")
-        features = seen.features.flatten(0, 1)
         if self.variant == "official" and newlines is None and seen.grid.sent.any():
-            return with_newlines(seen, features, budget)
-
-        def order(cells: Tensor, count: int) -> Tensor:
-            return spread(features[cells], count)
-
-        scores = diversity.scores(order, seen.valid, self.scope, budget)
+            return with_newlines(seen, seen.features.flatten(0, 1), budget)
+        contests = Contests.of(seen, self.scope, budget)
+        scores = contests.scores(spread(contests.take(seen.features), contests.count, contests.inside))
         patches = select.by_score(scores, seen, self.scope)
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})
 
 
-def spread(features: Tensor, count: int) -> Tensor:
-    """Order features (n, D) by max-min distance, the loneliest first: (n,) int64, of which `count` are picks."""
+def spread(features: Tensor, count: int, inside: Tensor | None = None) -> Tensor:
+    """Order features (C, n, D) by max-min distance, the loneliest first: (C, n) int64, of which `count` are picks."""
     similar = diversity.cosines(features)
-    return diversity.k_center(similar, diversity.loneliest(similar), count)
+    return diversity.k_center(similar, diversity.loneliest(similar, inside), count, inside)
 
 
 def with_newlines(seen: Seen, features: Tensor, budget: int) -> Kept:
@@ -80,7 +82,7 @@ def with_newlines(seen: Seen, features: Tensor, budget: int) -> Kept:
         raise MethodError("divprune(variant='official') compares newlines too, and what they read was not recorded")
     slots = seen.slots
     read = torch.where((slots >= 0)[:, None], features[slots.clamp(min=0)], seen.newline.to(features))
-    order = slots[spread(read, budget)]
+    order = slots[spread(read[None], budget)[0]]
     patch = order >= 0
     scores = torch.zeros(seen.valid.shape, device=slots.device)
     scores.view(-1)[order[patch]] = torch.arange(len(order), 0, -1, device=slots.device).to(scores)[patch]

@@ -13,8 +13,9 @@ from torch.nn.functional import normalize
 from herovlm.errors import MethodError
 from herovlm.methods.base import Method
 from herovlm.methods.fields import within
-from herovlm.ops import coverage, diversity, select
+from herovlm.ops import coverage, select
 from herovlm.ops.fit import fit
+from herovlm.ops.greedy import Contests
 from herovlm.ops.select import Scope
 from herovlm.types import Kept, Needs, Newlines, Seen, Words
 
@@ -59,6 +60,11 @@ class MmTok(Method):
         """Which words of the question count."""
         return "keywords" if self.keywords else "all"
 
+    @property
+    def traceable(self) -> bool:
+        """Every contest is a loop of a fixed length."""
+        return True
+
     def needs(self, depth: int) -> Needs:
         """Words of the question, and states before the projector."""
         return Needs(hidden=True, words=(self.kind,))
@@ -68,17 +74,19 @@ class MmTok(Method):
         words = seen.words.get(self.kind)
         if seen.features is None or seen.hidden is None or words is None:
             raise MethodError("method 'mmtok' compares patches with each other and with words: something is missing")
-        text = normalize(words.float(), dim=-1)  # (m, D)
-        x, v = (normalize(part.flatten(0, 1).float(), dim=-1) for part in (seen.features, seen.hidden))
-        tile = torch.arange(seen.valid.numel(), device=x.device) // seen.valid.shape[1]
-
-        def order(cells: Tensor, count: int) -> Tensor:
-            rows = cells if self.padding == "out" else torch.isin(tile, tile[cells]).nonzero()[:, 0]
-            said = (text @ x[rows].T / self.text_temperature).softmax(-1) / len(text)  # (m, R)
-            shown = (v[rows] @ v[rows].T / self.picture_temperature).softmax(-1) / len(rows)  # (R, R)
-            cover = torch.cat([said, self.alpha * shown])
-            return coverage.order(cover[:, torch.searchsorted(rows, cells)], count)
-
-        scores = diversity.scores(order, seen.valid, self.scope, budget)
+        contests = Contests.of(seen, self.scope, budget, padding=self.padding == "covered")
+        cover = self.cover(words.float(), contests.take(seen.features), contests.take(seen.hidden), contests)
+        scores = contests.scores(coverage.order(cover, contests.count, inside=contests.inside))
         patches = select.by_score(scores, seen, self.scope)
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})
+
+    def cover(self, words: Tensor, features: Tensor, hidden: Tensor, contests: Contests) -> Tensor:
+        """Say how well each patch covers words (m, D) and patches, of features and states (C, n, D): (C, m + n, n)."""
+        text, x, v = (normalize(part.float(), dim=-1) for part in (words, features, hidden))
+        said, shown = text @ x.mT / self.text_temperature, v @ v.mT / self.picture_temperature
+        if contests.inside is None or self.padding == "covered":
+            return torch.cat([said.softmax(-1) / len(text), self.alpha * (shown.softmax(-1) / x.shape[1])], 1)
+        blank = ~contests.inside[:, None]  # (C, 1, n) what fills a row neither covers nor is covered
+        said, shown = (part.masked_fill(blank, -torch.inf).softmax(-1).masked_fill(blank, 0) for part in (said, shown))
+        shown = (shown / contests.inside.sum(1).clamp(min=1)[:, None, None]).masked_fill(blank.mT, 0)
+        return torch.cat([said / len(text), self.alpha * shown], 1)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
-
-from torch import Tensor
 
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import coverage, diversity, score, select
+from herovlm.ops.coverage import Combine
 from herovlm.ops.fit import fit
+from herovlm.ops.greedy import Contests
 from herovlm.ops.select import Scope
 from herovlm.types import Kept, Needs, Newlines, Seen
 
@@ -27,7 +26,7 @@ class ScopePrune(Method):
     """
 
     alpha: float = 1.0  # exponent of the attention: 0 is coverage alone
-    combine: Literal["product", "sum"] = "product"  # attention times gain, or attention plus gain
+    combine: Combine = "product"  # attention times gain, or attention plus gain
     layer: Layer = -2  # block whose CLS rows weigh the patches: the one whose states are compared
     scope: Scope = "tile"  # "image": one contest over all tiles
 
@@ -47,6 +46,11 @@ class ScopePrune(Method):
         super().__post_init__()
         within(self, 0, math.inf, "alpha")
 
+    @property
+    def traceable(self) -> bool:
+        """Every contest is a loop of a fixed length."""
+        return True
+
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block, and the states before the projector, which are compared."""
         return Needs(resolve((self.layer,), depth), hidden=True)
@@ -56,14 +60,10 @@ class ScopePrune(Method):
         if seen.hidden is None:
             raise MethodError("method 'scope' compares patches before the projector, which were not recorded")
         attention = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth)) * seen.heads  # (T, N), the sum
-        weight, hidden = attention.flatten() ** self.alpha, seen.hidden.flatten(0, 1)
-
-        def order(cells: Tensor, count: int) -> Tensor:
-            mine = weight[cells]
-            worth = mine.mul if self.combine == "product" else mine.add
-            return coverage.order(diversity.cosines(hidden[cells]), count, worth)
-
-        scores = diversity.scores(order, seen.valid, self.scope, budget)
+        contests = Contests.of(seen, self.scope, budget)
+        cover = coverage.among(diversity.cosines(contests.take(seen.hidden)), contests.inside)
+        weight = contests.take(attention**self.alpha)
+        scores = contests.scores(coverage.order(cover, contests.count, weight, self.combine, contests.inside))
         patches = select.by_score(scores, seen, self.scope)
         why = {"score": scores, "attention": attention}
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

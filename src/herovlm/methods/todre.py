@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
+import torch
 
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.ops import diversity, score, select
 from herovlm.ops.fit import fit
+from herovlm.ops.greedy import Contests
 from herovlm.ops.select import Scope
 from herovlm.types import Kept, Needs, Newlines, Seen
 
@@ -34,6 +35,11 @@ class ToDre(Method):
     fidelity = "from the paper"
     formula = "pick[1] = argmax CLS row of the thumbnail, pick[k+1] = argmin_v x̂[v] · Σ_{i≤k} x̂[pick[i]]"
 
+    @property
+    def traceable(self) -> bool:
+        """Every contest is a loop of a fixed length."""
+        return True
+
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block."""
         return Needs(resolve((self.layer,), depth))
@@ -46,15 +52,14 @@ class ToDre(Method):
         # a softmax over the patches alone: the CLS key's share is divided out, head by head
         rows = {block: row.float() for block, row in seen.attention.items() if block in blocks}
         attention = score.cls_rows({b: r / r.sum(-1, keepdim=True) for b, r in rows.items()}, blocks)  # (T, N)
-        features, pivots = seen.features.flatten(0, 1), attention.clone()
+        pivots = attention.clone()
         if self.scope == "image":
             pivots[1:] = -1  # only the thumbnail
         pick = diversity.max_sum if self.objective == "max_sum" else diversity.k_center
-
-        def order(cells: Tensor, count: int) -> Tensor:
-            return pick(diversity.cosines(features[cells]), pivots.flatten()[cells].argmax(), count)
-
-        scores = diversity.scores(order, seen.valid, self.scope, budget)
+        contests = Contests.of(seen, self.scope, budget)
+        first = contests.take(pivots.masked_fill(~seen.valid, -torch.inf)).argmax(1, keepdim=True)  # (C, 1)
+        similar = diversity.cosines(contests.take(seen.features))
+        scores = contests.scores(pick(similar, first, contests.count, contests.inside))
         patches = select.by_score(scores, seen, self.scope)
         why = {"score": scores, "attention": attention}
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import Any
 
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import diversity, score, select, threefold
 from herovlm.ops.fit import fit
+from herovlm.ops.greedy import Contests
 from herovlm.ops.select import Scope
 from herovlm.ops.threefold import Scale
 from herovlm.types import Kept, Needs, Newlines, Seen
@@ -44,6 +44,11 @@ class Tops(Method):
         super().__post_init__()
         within(self, 0, math.inf, "alpha", "lam")
 
+    @property
+    def traceable(self) -> bool:
+        """Every contest is a loop of a fixed length."""
+        return True
+
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block."""
         return Needs(resolve((self.layer,), depth))
@@ -53,14 +58,10 @@ class Tops(Method):
         if seen.features is None:
             raise MethodError("method 'tops' compares features, and none were recorded")
         attention = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth))  # (T, N)
-        features, relevance = seen.features.flatten(0, 1), attention.flatten()
-
-        def order(cells: Tensor, count: int) -> Tensor:
-            similar = diversity.cosines(features[cells])
-            how = {"alpha": self.alpha, "lam": self.lam}
-            return threefold.order(similar, relevance[cells], count, **how, scale=self.scale)
-
-        scores = diversity.scores(order, seen.valid, self.scope, budget)
+        contests = Contests.of(seen, self.scope, budget)
+        similar, relevance = diversity.cosines(contests.take(seen.features)), contests.take(attention)
+        how: Any = {"alpha": self.alpha, "lam": self.lam, "scale": self.scale, "inside": contests.inside}
+        scores = contests.scores(threefold.order(similar, relevance, contests.count, **how))
         patches = select.by_score(scores, seen, self.scope)
         why = {"score": scores, "attention": attention}
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

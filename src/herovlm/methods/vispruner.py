@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
-import torch
 from torch import Tensor
 
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
-from herovlm.ops import allocate, score, select
+from herovlm.ops import allocate, removal, score, select
+from herovlm.ops.diversity import cosines
 from herovlm.ops.fit import fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
@@ -45,6 +44,11 @@ class VisPruner(Method):
         within(self, 0, 1, "important")
         within(self, 1, float("inf"), "step")
 
+    @property
+    def traceable(self) -> bool:
+        """Every contest is a loop of a fixed length."""
+        return True
+
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block, and the states before the projector, whose cosine counts."""
         return Needs(resolve((self.layer,), depth), hidden=True)
@@ -53,48 +57,17 @@ class VisPruner(Method):
         """Choose in each tile its own, the same share of the valid patches."""
         if seen.hidden is None:
             raise MethodError("method 'vispruner' compares patches before the projector, which were not recorded")
-        hidden, valid, capacity = seen.hidden, seen.valid, seen.valid.sum(1)
-        room = capacity.tolist()
+        room = seen.counts.room
         scores = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth))  # (T, N)
-        order = select.ranks(scores, valid).argsort(1)  # (T, N) the best first
-
-        @cache
-        def alike(tile: int) -> Tensor:
-            states = torch.nn.functional.normalize(hidden[tile, order[tile, : room[tile]]].float(), dim=-1)
-            return states @ states.T  # (n, n) in order of attention
-
-        @cache  # `fit` asks for many counts that differ by one or two
-        def removed(tile: int, important: int) -> Tensor:
-            return duplicates(alike(tile), important, self.step)
+        order = select.order(scores, seen.valid)  # (T, N) the best first
+        alike = cosines(seen.hidden.gather(1, order[..., None].expand_as(seen.hidden)))  # (T, N, N)
+        known: dict[tuple[int, ...], Tensor] = {}  # `fit` may ask for many counts that differ by one or two
 
         def patches(n: int) -> Tensor:
-            mask = torch.zeros_like(valid)
-            for tile, count in enumerate(allocate.exact(capacity, n, capacity).tolist()):
-                gone = removed(tile, int(count * self.important))[: room[tile] - count]
-                stays = torch.ones(room[tile], dtype=torch.bool, device=valid.device)
-                stays[gone] = False
-                mask[tile, order[tile, : len(stays)][stays]] = True
-            return mask
+            granted = allocate.shares(room, n, room)
+            important = tuple(int(count * self.important) for count in granted)
+            if important not in known:
+                known[important] = order.gather(1, removal.duplicates(alike, important, room, self.step))
+            return select.first(known[important], granted)
 
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})
-
-
-def duplicates(alike: Tensor, start: int, step: int) -> Tensor:
-    """Order near-duplicates as they go, the first to go first; any shorter removal is a prefix of it.
-
-    Args:
-        alike: (n, n) cosine of the patches.
-        start: Patches before this one never go.
-        step: Patches removed a round.
-
-    Returns:
-        (n - start,) int64 places.
-    """
-    left, gone = torch.arange(start, len(alike), device=alike.device), []
-    while len(left) > 1:
-        first, second = left[::2], left[1::2]
-        nearest = alike.index_select(0, first).index_select(1, second).amax(1)
-        first = first[nearest.argsort(descending=True, stable=True)]
-        gone.append(first[:step])
-        left = torch.cat([first[step:], second])
-    return torch.cat([*gone, left])

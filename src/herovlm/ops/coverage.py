@@ -39,7 +39,7 @@ class Covered:
     def add(self, pick: Tensor) -> None:
         """Add a column, (C, 1) int64, to the picks of each contest."""
         if self._host:
-            _raise(*self._host, pick=int(pick))
+            _raise(int(pick), *self._host)
             return
         new = self._cover.gather(2, pick[:, None].expand(-1, self._cover.shape[1], -1))[..., 0]
         torch.maximum(self.best, new, out=self.best)
@@ -48,7 +48,7 @@ class Covered:
         self.gain.mul_(self.gain > self._rounding)
 
 
-def _raise(cover: Any, best: Any, gain: Any, rounding: Any, pick: int) -> None:
+def _raise(pick: int, cover: Any, best: Any, gain: Any, rounding: Any) -> None:
     """Let a column cover the rows, best (R,), and take what that changes from and to the gains (n,), in place."""
     new = cover[:, pick].copy()
     rows = np.flatnonzero(new > best)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,43 +15,72 @@ from herovlm.types import Seen
 
 @dataclass(frozen=True, eq=False)
 class Contests:
-    """Who competes with whom: C contests of at most M patches; in a contest of fewer, what fills its row is not inside.
+    """Who competes with whom: C contests of at most M patches, and how many picks settle them; all known to the host.
 
     Attributes:
-        cells: (C, M) int64, flat positions in the (T, N) patches; inside by position, then what fills the row.
-        inside: (C, M) bool, valid patches.
-        count: Picks that settle every contest.
         shape: T, N.
+        scope: "tile": a contest in each tile, C = T; "image": one over all tiles, C = 1.
+        count: Picks that settle every contest.
+        cells: (C, M) int64, the place of each patch in its tile, or in all of them; None where all N are valid.
+        inside: (C, M) bool, valid patches, the first of each row; None where all are.
     """
 
-    cells: Tensor
-    inside: Tensor
-    count: int
     shape: torch.Size
+    scope: Scope
+    count: int
+    cells: Tensor | None = None
+    inside: Tensor | None = None
 
     @classmethod
-    def of(cls, seen: Seen, scope: Scope, patches: int) -> Contests:
-        """Set up the contests for so many patches in all: "tile": one a tile, by its share; "image": one over all."""
-        valid, room, total = seen.valid, seen.counts.room, seen.counts.patches
-        patches = min(patches, total)
-        if scope == "image":
-            valid, room = valid.view(1, -1), (total,)
-        order = valid.logical_not().byte().argsort(dim=1, stable=True)[:, : max(room)]  # (C, M) valid ones first
-        cells = order + valid.shape[1] * torch.arange(len(valid), device=order.device)[:, None]
-        count = max(-(-own * patches // total) for own in room)
-        return cls(cells, valid.gather(1, order), count, seen.valid.shape)
+    def of(cls, seen: Seen, scope: Scope, patches: int, *, padding: bool = False) -> Contests:
+        """Set up the contests for so many patches in all, divided among the tiles by what is valid in them.
+
+        With `padding` its cells come before the contests too, in their places, though they are not inside.
+        """
+        valid, total = _rows(seen.valid, scope), seen.counts.patches
+        room = (total,) if scope == "image" else seen.counts.room
+        count = max(-(-own * min(patches, total) // total) for own in room)
+        found = cls(seen.valid.shape, scope, count)
+        if total == valid.numel():
+            return found
+        if padding:
+            return _padded(found, seen)
+        cells = valid.logical_not().byte().argsort(dim=1, stable=True)[:, : max(room)]
+        return replace(found, cells=cells, inside=None if min(room) == max(room) else valid.gather(1, cells))
 
     def take(self, values: Tensor) -> Tensor:
         """Bring values (T, N, ...) before the contests: (C, M, ...)."""
-        return values.flatten(0, 1).index_select(0, self.cells.flatten()).unflatten(0, self.cells.shape)
+        rows = _rows(values, self.scope)
+        if self.cells is None:
+            return rows
+        at = self.cells.view(*self.cells.shape, *[1] * (rows.dim() - 2))
+        return rows.gather(1, at.expand(-1, -1, *rows.shape[2:]))
 
     def scores(self, order: Tensor) -> Tensor:
         """Turn orders (C, M) into scores for `select.by_score`: (T, N) float32, highest the first pick, 0 not valid."""
-        places = torch.arange(order.shape[1], device=order.device)
-        worth = (self.inside.sum(1, keepdim=True) - places).clamp(min=0).float()  # (C, M)
+        contests, most = order.shape
+        room = most if self.inside is None else self.inside.sum(1, keepdim=True)
+        worth = (room - torch.arange(most, device=order.device)).clamp(min=0).float().expand(contests, -1)
         found = torch.zeros_like(worth).scatter_reduce(1, order, worth, "amax")  # who is named twice counts once
-        flat = torch.zeros(self.shape, device=order.device).flatten()
-        return flat.scatter(0, self.cells.flatten(), found.flatten()).view(self.shape)
+        if self.cells is None:
+            return found.view(self.shape)
+        flat = _rows(torch.zeros(self.shape, device=order.device), self.scope)
+        return flat.scatter(1, self.cells, found).view(self.shape)
+
+
+def _padded(found: Contests, seen: Seen) -> Contests:
+    """Bring padding before the contests, but in one over all tiles that of tiles which are nothing else."""
+    valid, side = _rows(seen.valid, found.scope), seen.valid.shape[1]
+    some = [t for t, own in enumerate(seen.counts.room) if own]
+    if found.scope == "tile" or len(some) == len(seen.valid):
+        return replace(found, inside=valid)
+    cells = torch.cat([torch.arange(t * side, (t + 1) * side, device=valid.device) for t in some])[None]
+    return replace(found, cells=cells, inside=valid.gather(1, cells))
+
+
+def _rows(values: Tensor, scope: Scope) -> Tensor:
+    """Lay (T, N, ...) out as contests: (T, N, ...) or (1, T * N, ...)."""
+    return values if scope == "tile" else values.flatten(0, 1)[None]
 
 
 def picked(gain: Tensor, count: int, beside: Callable[[int, Tensor], Tensor]) -> Tensor:
@@ -97,16 +126,17 @@ def operation(schema: str, *, apart: bool = False) -> Callable[[Callable[..., Te
         def run(*given: Any) -> Tensor:
             if not (apart and given[0].is_cpu):
                 return loop(*given)
-            own = [one.split(1) if isinstance(one, Tensor) else [one] * len(given[0]) for one in given]
+            own = [one.chunk(len(one)) if isinstance(one, Tensor) else [one] * len(given[0]) for one in given]
             return torch.cat([loop(*contest) for contest in zip(*own, strict=True)])
 
         name = loop.__name__.strip("_")
         if hasattr(torch.ops.herovlm, name):  # of the same module, imported a second time
-            return run
+            known: Callable[..., Tensor] = getattr(torch.ops.herovlm, name)
+            return known
         whole = f"herovlm::{name}"
         torch.library.define(whole, schema)
         torch.library.impl(whole, "default", torch.no_grad()(run))
-        made: Any = getattr(torch.ops.herovlm, name)
+        made: Callable[..., Tensor] = getattr(torch.ops.herovlm, name)
 
         def fake(first: Tensor, *_: Any) -> Tensor:
             return first.new_empty((first.shape[0], first.shape[-1]), dtype=torch.int64)
@@ -114,7 +144,7 @@ def operation(schema: str, *, apart: bool = False) -> Callable[[Callable[..., Te
         def mapped(info: Any, dims: tuple[int | None, ...], *given: Any) -> tuple[Tensor, int]:
             images: int = info.batch_size
             flat = [_flat(one, dim, images) for one, dim in zip(given, dims, strict=True)]
-            return made(*flat).unflatten(0, (images, -1)), 0
+            return made(*flat).view(images, -1, given[0].shape[-1]), 0
 
         torch.library.register_fake(whole, fake)
         if hasattr(torch.library, "register_vmap"):  # torch 2.5; before, vmap calls the operation image by image

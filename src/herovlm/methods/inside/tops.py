@@ -74,7 +74,8 @@ class TopsLlm(Inside):
         keep = torch.zeros_like(seen.image, dtype=torch.bool)
         for image, count in enumerate(seen.granted):
             own = (seen.image == image).nonzero().flatten()
-            how = {"alpha": self.alpha, "lam": self.lam}
-            order = threefold.order(diversity.cosines(visual[own]), relevance[own], count, **how, scale=self.scale)
-            keep[own[order[:count]]] = True
+            how: Any = {"alpha": self.alpha, "lam": self.lam}
+            similar = diversity.cosines(visual[own])[None]
+            order = threefold.order(similar, relevance[own][None], count, **how, scale=self.scale)
+            keep[own[order[0, :count]]] = True
         return Cut(keep.nonzero().flatten(), positions="true" if self.positions == "true" else "after")
