@@ -26,15 +26,18 @@ SPECS = [
     'fopru(strategy="row")',
     'vtc_cls(scope="image")',
     'divprune(scope="tile")',
+    'todre(scope="tile", objective="k_center")',
+    'tops(scope="tile", scale="minmax")',
+    'scope(combine="sum")',
+    'mmtok(padding="covered")',
+    'mmtok(padding="covered", scope="image")',
     'scope(scope="image")',
     'cdpruner(scope="image")',
     'mmtok(scope="image")',
     'visionzip(merge="mean")',
 ]
 FIXED = [text for text in SPECS if spec.parse(text).traceable]
-GREEDY = "picks patch by patch in a loop of the host"
 LOOKS = {  # exact, and not a fixed graph -> why
-    **dict.fromkeys(("vispruner", "todre", "divprune", "scope", "cdpruner", "tops", "mmtok"), GREEDY),
     "vscan": "its windows are counted on the device",
     "trim": "merges by a mask",
 }

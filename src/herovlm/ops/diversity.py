@@ -100,7 +100,7 @@ def _dpp(similar: Tensor, quality: Tensor, inside: Tensor, count: int) -> Tensor
 
     def beside(i: int, best: Tensor) -> Tensor:
         spanned = rows[:, :i].gather(2, best[:, None].expand(-1, i, -1))  # (C, i, 1)
-        new = row(similar, best) - (spanned.mT @ rows[:, :i])[:, 0]
+        new = row(similar, best) - torch.bmm(spanned.mT, rows[:, :i])[:, 0]
         torch.div(new, rest.gather(1, best).sqrt_(), out=rows[:, i])
         rest.sub_(rows[:, i].square()).clamp_min_(FLOOR)
         return worth.scatter_(1, best, -torch.inf) * rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 import torch
@@ -129,14 +130,17 @@ def operation(schema: str, *, apart: bool = False) -> Callable[[Callable[..., Te
             own = [one.chunk(len(one)) if isinstance(one, Tensor) else [one] * len(given[0]) for one in given]
             return torch.cat([loop(*contest) for contest in zip(*own, strict=True)])
 
+        @wraps(loop)
+        def called(*given: Any) -> Tensor:
+            return made(*given)
+
         name = loop.__name__.strip("_")
-        if hasattr(torch.ops.herovlm, name):  # of the same module, imported a second time
-            known: Callable[..., Tensor] = getattr(torch.ops.herovlm, name)
-            return known
-        whole = f"herovlm::{name}"
-        torch.library.define(whole, schema)
-        torch.library.impl(whole, "default", torch.no_grad()(run))
+        known = hasattr(torch.ops.herovlm, name)  # of the same module, imported a second time
+        if not known:
+            torch.library.define(f"herovlm::{name}", schema)
         made: Callable[..., Tensor] = getattr(torch.ops.herovlm, name)
+        if known:
+            return called
 
         def fake(first: Tensor, *_: Any) -> Tensor:
             return first.new_empty((first.shape[0], first.shape[-1]), dtype=torch.int64)
@@ -146,10 +150,11 @@ def operation(schema: str, *, apart: bool = False) -> Callable[[Callable[..., Te
             flat = [_flat(one, dim, images) for one, dim in zip(given, dims, strict=True)]
             return made(*flat).view(images, -1, given[0].shape[-1]), 0
 
-        torch.library.register_fake(whole, fake)
+        torch.library.impl(f"herovlm::{name}", "default", torch.no_grad()(run))
+        torch.library.register_fake(f"herovlm::{name}", fake)
         if hasattr(torch.library, "register_vmap"):  # torch 2.5; before, vmap calls the operation image by image
-            torch.library.register_vmap(whole, mapped)
-        return made
+            torch.library.register_vmap(f"herovlm::{name}", mapped)
+        return called
 
     return register
 
