@@ -184,3 +184,9 @@ class Some(Method):
         rows = torch.zeros_like(seen.grid.sent)
         rows[seen.grid.sent.nonzero().flatten()[:closing]] = True
         return Kept(mask.view_as(seen.valid), rows)
+
+
+def batch(small: Tiny) -> Any:
+    """Two prompts, the first of two pictures."""
+    pictures = [[picture(20, 60), picture(33, 33, 1)], [picture(60, 31)]]
+    return small.inputs(pictures, ["USER: <image> or <image>\nWhich? ASSISTANT:", "<image>\nWhat is it? ASSISTANT:"])

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from made_towers import make_tower, pixels
 from torch import nn
-from towers import make_tower, pixels
 
 import herovlm
 from herovlm.prompt import question

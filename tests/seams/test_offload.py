@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from test_shortcut import batch
 
 import herovlm
 from herovlm.towers import relevance
@@ -43,7 +42,7 @@ def offloaded(small: tiny.Tiny, part: str, folder: Path) -> Any:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_offloaded_parts_give_the_same(models: Any, family: str, part: str, tmp_path: Path) -> None:
     small = models(family)
-    model, inputs = offloaded(small, part, tmp_path), batch(small)
+    model, inputs = offloaded(small, part, tmp_path), tiny.batch(small)
     assert any(weight.is_meta for weight in model.parameters())
     how = {"max_new_tokens": 4, "do_sample": False}
     for method in METHODS:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from made_towers import make_tower, pixels
 from torch import nn
-from towers import make_tower, pixels
 
 from herovlm.errors import ModelError, UnsupportedError
 from herovlm.towers.recording import attention_blocks, cls_rows

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from made_towers import make_tower, pixels
 from torch import nn
-from towers import make_tower, pixels
 from transformers import CLIPVisionModel
 
 import herovlm
@@ -53,11 +53,6 @@ def hooks(module: nn.Module) -> list[int]:
     return [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules()]
 
 
-def batch(small: tiny.Tiny) -> Any:
-    pictures = [[tiny.picture(20, 60), tiny.picture(33, 33, 1)], [tiny.picture(60, 31)]]
-    return small.inputs(pictures, ["USER: <image> or <image>\nWhich? ASSISTANT:", "<image>\nWhat is it? ASSISTANT:"])
-
-
 def same(a: Seen, b: Seen, exactly: bool) -> None:
     """All fields are equal; a CLS state behind one row instead of all differs by float32 rounding."""
     how = {"atol": 0, "rtol": 0} if exactly else {"atol": 1e-5, "rtol": 1e-5}
@@ -75,7 +70,7 @@ def test_results_are_those_without_it(models: Any, plain: Any, family: str, spec
     small = models(family)
 
     def act() -> Any:
-        return herovlm.drop(small.model, batch(small), method=spec, keep=0.4, processor=small.processor)
+        return herovlm.drop(small.model, tiny.batch(small), method=spec, keep=0.4, processor=small.processor)
 
     short, whole = act(), plain(act)
     for mine, other in zip(short.seen, whole.seen, strict=True):
@@ -100,7 +95,7 @@ def test_results_are_those_without_it(models: Any, plain: Any, family: str, spec
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_rows_are_left_out(models: Any, plain: Any, family: str, spec: str, rows: list[int]) -> None:
     small = models(family)
-    act = lambda: herovlm.drop(small.model, batch(small), method=spec, processor=small.processor)  # noqa: E731
+    act = lambda: herovlm.drop(small.model, tiny.batch(small), method=spec, processor=small.processor)  # noqa: E731
     with rows_of_mlps(small.model.model.vision_tower) as found:
         act()
         assert found == rows
@@ -114,8 +109,8 @@ def test_a_block_that_nobody_reads_sees_no_patch(models: Any) -> None:
     keys = small.model.model.vision_tower.encoder.layers[-1].self_attn.k_proj
     handle = keys.register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[1]))
     try:
-        herovlm.drop(small.model, batch(small), method="random")
-        herovlm.drop(small.model, batch(small), method="hero", processor=small.processor)
+        herovlm.drop(small.model, tiny.batch(small), method="random")
+        herovlm.drop(small.model, tiny.batch(small), method="hero", processor=small.processor)
         assert seen == [1, ROWS]
     finally:
         handle.remove()
@@ -124,7 +119,7 @@ def test_a_block_that_nobody_reads_sees_no_patch(models: Any) -> None:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_only_real_tiles_enter_the_tower(models: Any, family: str) -> None:
     small, tiles = models(family), []
-    inputs = batch(small)
+    inputs = tiny.batch(small)
     embed = small.model.model.vision_tower.embeddings
     handle = embed.register_forward_hook(lambda _m, args, _o: tiles.append(len(args[0])))
     try:
