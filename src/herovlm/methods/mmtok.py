@@ -81,7 +81,7 @@ class MmTok(Method):
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})
 
     def cover(self, words: Tensor, features: Tensor, hidden: Tensor, contests: Contests) -> Tensor:
-        """Return how well patches cover words (m, D) and each other, features and states (C, n, D): (C, m + n, n)."""
+        """Return how well patches, features and states (C, n, D), cover words (m, D) and each other: (C, m + n, n)."""
         text, x, v = (normalize(part.float(), dim=-1) for part in (words, features, hidden))
         said, shown = text @ x.mT / self.text_temperature, v @ v.mT / self.picture_temperature
         if contests.inside is None or self.padding == "covered":
