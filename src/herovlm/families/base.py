@@ -169,7 +169,8 @@ class Family(ABC):
         kind, tower, projector = self.sees_through(model), self.tower(model), self.projector(model)
         vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
         vision["pixel_values"] = offload.beside(vision["pixel_values"], offload.home(tower))
-        features = shortcut.feature_blocks(model, inputs, self.depth(model))
+        blocks = kind.blocks(tower)
+        features = shortcut.feature_blocks(model, inputs, len(blocks))
         valid = torch.cat([image.valid for image in images])
         with (
             kind.reading(tower, needs, max(features)) as found,
@@ -186,7 +187,6 @@ class Family(ABC):
             before = None if before is None else passed.spread(before)
             recorded, through = passed.whole(found), passed.through
         single = {"cls": states[:, 0].float() if needs.cls else None, "hidden": before, "through": through}
-        blocks = kind.blocks(tower)
         common = {"newline": newline, "depth": len(blocks), "heads": blocks[0].num_heads}
         common = {name: x.detach() if isinstance(x, Tensor) else x for name, x in common.items()}
         return _told_apart(images, torch.cat(projected), states, single, recorded, common)
