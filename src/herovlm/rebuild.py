@@ -48,12 +48,12 @@ def rebuild(
     prompt = plan.prompt
     refuse.position_options(plan.inputs, prompt.full_positions, original)
     rest = {name: value for name, value in plan.inputs.items() if name not in VISION_INPUTS}
-    slots = _slots(seen, kept)
-    pooled = _by_prompt(plan, _features(seen, kept, sources, slots))
+    places = _places(seen, kept)
+    pooled = _by_prompt(plan, _features(seen, kept, sources, places))
     whole = all(_whole(s, k) for s, k in zip(seen, kept, strict=True))
 
     def true_columns() -> list[Tensor]:
-        return _columns(plan, seen, slots)
+        return _columns(plan, seen, places)
 
     if not whole:
         rest = _shorter(rest, plan, [k.positions for k in kept], true_columns, original)
@@ -92,44 +92,55 @@ def settled(seen: Sequence[Seen], kept: Sequence[Kept], original: bool) -> list[
     return found
 
 
-def _slots(seen: Sequence[Seen], kept: Sequence[Kept]) -> list[Tensor]:
-    """Find the slots of the order that were kept, in the order the LLM reads them: (kept positions,) int64 an image.
+class Places(NamedTuple):
+    """Where what was kept of an image stands."""
 
-    Images of one geometry that keep equally many go together.
-    """
-    found: list[Tensor] = [torch.empty(0)] * len(seen)
+    slots: Tensor  # (kept positions,) int64, ascending: slots of the order
+    order: Tensor  # (kept positions,) int64: what stands there, as in `Grid.order`
+
+
+def _places(seen: Sequence[Seen], kept: Sequence[Kept]) -> list[Places]:
+    """Find what was kept, in the order the LLM reads it; images of one geometry that keep equally many go together."""
+    found: dict[int, Places] = {}
     alike: dict[tuple[int, int], list[int]] = {}
     for i, (s, k) in enumerate(zip(seen, kept, strict=True)):
         alike.setdefault((id(s.grid), k.positions), []).append(i)
     for (_, count), images in alike.items():
         order = seen[images[0]].grid.order
         flat = [torch.cat((kept[i].mask.flatten(), kept[i].newlines.flip(0))) for i in images]  # newline r is at -1 - r
-        on = torch.stack(flat)[:, order].byte()
-        rows = on.argsort(dim=1, descending=True, stable=True)[:, :count]  # nonzero, of a number that is known
-        for i, row in zip(images, rows.unbind(), strict=True):
-            found[i] = row
-    return found
+        on = (flat[0][None] if len(flat) == 1 else torch.stack(flat))[:, order]
+        slots = on.argsort(dim=1, descending=True, stable=True)[:, :count]  # nonzero, of a number that is known
+        found |= {i: Places(*own) for i, *own in zip(images, slots.unbind(), order[slots].unbind(), strict=True)}
+    return [found[i] for i in range(len(seen))]
 
 
 def _features(
-    seen: Sequence[Seen], kept: Sequence[Kept], sources: Sequence[Source], slots: Sequence[Tensor]
+    seen: Sequence[Seen], kept: Sequence[Kept], sources: Sequence[Source], places: Sequence[Places]
 ) -> list[Tensor]:
     """Gather embeddings for the LLM in slot order, (kept positions, D) an image; one gather for all of a source."""
     found: list[Tensor] = []
     for run in _runs(sources):
         source, newline = sources[run[0]].features, seen[run[0]].newline
-        order = [seen[i].grid.order[slots[i]] for i in run]
-        rows = torch.cat([one.clamp(min=0) + sources[i].start for i, one in zip(run, order, strict=True)])
+        counts = [len(places[i].order) for i in run]
+        order = _joined([places[i].order for i in run])
+        rows = order.clamp(min=0)
+        if sources[run[-1]].start:
+            starts = torch.tensor([sources[i].start for i in run]).repeat_interleave(torch.tensor(counts))
+            rows = rows + starts.to(rows.device)
         values = source[rows]
         if newline is not None:
-            values = torch.where(torch.cat(order).lt(0)[:, None], newline.to(values), values)
-        found += torch.split(values, [len(one) for one in order])
+            values = torch.where(order.lt(0)[:, None], newline.to(values), values)
+        found += torch.split(values, counts)
     for i, own in enumerate(kept):
         if own.features is not None:  # made by the method, in the order of the mask
-            place = seen[i].grid.order[slots[i]]
-            rows = (own.mask.flatten().cumsum(0) - 1)[place.clamp(min=0)].clamp(min=0)
-            found[i] = torch.where(place.lt(0)[:, None], found[i], own.features.to(found[i])[rows])
+            order = places[i].order
+            rows = (own.mask.flatten().cumsum(0) - 1)[order.clamp(min=0)].clamp(min=0)
+            found[i] = torch.where(order.lt(0)[:, None], found[i], own.features.to(found[i])[rows])
     return found
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _runs(sources: Sequence[Source]) -> list[list[int]]:
@@ -148,7 +159,7 @@ def _by_prompt(plan: Plan, features: Sequence[Tensor]) -> list[Tensor]:
     found: dict[int, list[Tensor]] = {}
     for row, own in zip(plan.rows, features, strict=True):
         found.setdefault(row, []).append(own)
-    return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in found.values()]
+    return [_joined(parts) for parts in found.values()]
 
 
 def _whole(seen: Seen, kept: Kept) -> bool:
@@ -157,14 +168,14 @@ def _whole(seen: Seen, kept: Kept) -> bool:
     return same and kept.features is None
 
 
-def _columns(plan: Plan, seen: Sequence[Seen], slots: Sequence[Tensor]) -> list[Tensor]:
+def _columns(plan: Plan, seen: Sequence[Seen], places: Sequence[Places]) -> list[Tensor]:
     """List the columns of each prompt that stay, ascending, beside the features.
 
     A newline of the padded canvas that the untouched model does not send repeats the placeholder before it.
     """
     visual = []
-    for image, place, s, own in zip(plan.images, plan.places, seen, slots, strict=True):
-        where = place.to(own.device)
+    for image, columns, s, (own, _) in zip(plan.images, plan.places, seen, places, strict=True):
+        where = columns.to(own.device)
         if s.resized is None:
             visual.append(where[image.on(own.device).rank[own]])
         else:  # a smaller picture stands in the first columns of the one that came
@@ -182,14 +193,14 @@ def _shorter(
     short["input_ids"] = positions.gather(prompt.ids, left, prompt.pad, prompt.left).to(ids.device)
     short["attention_mask"] = positions.gather(prompt.mask, left, 0, prompt.left).to(ids.device)
     given = {name: fill for name, fill in positions.GATHERED.items() if isinstance(inputs.get(name), Tensor)}
-    places = short.pop("position_ids", None)
+    numbers = short.pop("position_ids", None)
     if given or original:
         stay = true_columns()
         for name, fill in given.items():
             short[name] = positions.gather(inputs[name], stay, fill, prompt.left)
     if original:
-        places = prompt.full_positions.to(ids.device) if places is None else places
-        short["position_ids"] = positions.gather(places, stay, 0, prompt.left)
+        numbers = prompt.full_positions.to(ids.device) if numbers is None else numbers
+        short["position_ids"] = positions.gather(numbers, stay, 0, prompt.left)
         # Gaps in the positions look like packed sequences to transformers when there is no cache (a silently wrong
         # mask); the key also turns `generate(**short, use_cache=False)` into a TypeError.
         short["use_cache"] = True
