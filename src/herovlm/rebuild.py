@@ -123,7 +123,7 @@ def _features(
         source, newline = sources[run[0]].features, seen[run[0]].newline
         counts = [len(places[i].order) for i in run]
         order = _joined([places[i].order for i in run])
-        rows = order.clamp(min=0)
+        rows = order  # a newline is negative: some row or other, which is replaced
         if sources[run[-1]].start:
             starts = torch.tensor([sources[i].start for i in run]).repeat_interleave(torch.tensor(counts))
             rows = rows + starts.to(rows.device)

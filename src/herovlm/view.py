@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -310,27 +311,29 @@ def compared(view: View, needs: Needs, look: Look, asked: Callable[[], Sequence[
     """Compare each image with the question of its prompt: the fields of `Seen` that this makes, one dict an image."""
     made: list[dict[str, Any]] = [{} for _ in view.pictures]
 
-    def compare(name: str, kind: Compared, images: Sequence[int], looked_at: Sequence[Tensor]) -> None:
-        if not images:
+    tiles = [slice(look.starts[i], look.starts[i] + len(look.seen[i].valid)) for i in view.pictures]
+
+    def compare(name: str, kind: Compared, images: Sequence[int], source: Tensor) -> None:
+        spans = [tiles[image] for image in images]
+        if not spans:
             return
-        prompts = [view.plan.rows[image] for image, own in zip(images, looked_at, strict=True) for _ in own]
-        joined = looked_at[0] if len(looked_at) == 1 else torch.cat(list(looked_at))
-        scores = relevance.score(view.model, kind, asked(), joined, prompts)
-        for image, part in zip(images, torch.split(scores, [len(own) for own in looked_at]), strict=True):
+        counts = [span.stop - span.start for span in spans]
+        prompts = [view.plan.rows[image] for image, count in zip(images, counts, strict=True) for _ in range(count)]
+        neighbours = all(a.stop == b.start for a, b in pairwise(spans))
+        looked_at = source[spans[0].start : spans[-1].stop] if neighbours else torch.cat([source[at] for at in spans])
+        scores = relevance.score(view.model, kind, asked(), looked_at, prompts)
+        for image, part in zip(images, torch.split(scores, counts), strict=True):
             made[image][name] = part
 
     every = range(len(made))
-    tiles = [slice(look.starts[i], look.starts[i] + len(look.seen[i].valid)) for i in view.pictures]
-    if needs.relevance is not None:
-        several = [
-            image for image in every if len(look.seen[view.pictures[image]].valid) > 1
-        ]  # a lone tile has nothing
-        source = look.states[:, 0]  # to be compared with
+    if needs.relevance is not None:  # a lone tile has nothing to be compared with
+        several = [image for image in every if tiles[image].stop - tiles[image].start > 1]
+        source = look.states[:, 0]
         if needs.relevance == "clip" and several:
             source = offload.beside(view.family.tiles(view.model, view.looked_at.inputs), source.device)
-        compare("relevance", needs.relevance, several, [source[tiles[image]] for image in several])
+        compare("relevance", needs.relevance, several, source)
     if needs.affinity:
-        compare("affinity", "tower", every, [look.states[own, 1:] for own in tiles])
+        compare("affinity", "tower", every, look.states[:, 1:])
     if needs.dots and look.hidden is not None:
-        compare("dots", "dots", every, [look.hidden[own] for own in tiles])
+        compare("dots", "dots", every, look.hidden)
     return made

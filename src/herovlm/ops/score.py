@@ -42,7 +42,7 @@ def saliency(cls: Tensor) -> Tensor:
         (T,) float32.
     """
     unit = torch.nn.functional.normalize(cls.float(), dim=-1)
-    return (unit * unit[:1]).sum(-1)
+    return unit @ unit[0]
 
 
 def outliers(scores: Tensor) -> Tensor:
