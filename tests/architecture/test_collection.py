@@ -20,3 +20,8 @@ def test_every_marked_path_has_tests(place: str) -> None:
 def test_no_two_files_share_a_name() -> None:
     names = Counter(Path(path).name for path in TESTS.rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == [], "pytest would take one for the other"
+
+
+def test_no_module_is_called_as_a_folder() -> None:
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir()}
+    assert [path for path in TESTS.rglob("*.py") if path.stem in folders] == [], "Python would import the folder"
