@@ -23,7 +23,7 @@ OPERATIONS = {("hero", 1): 80, ("hero", 4): 160}  # (method, images) -> at the m
 OPERATIONS |= {(name, 1): 60 for name in ("vtc_cls", "globalcom2", "fastervlm", "uniform", "random")}
 
 # What is not so yet.  Who mends it takes it out.
-BY_PICK = ("vispruner", "scope", "vscan", "trim", "tops", "mmtok", "vitcop", "visionzip", "prumerge", "prumerge_plus")
+BY_PICK = ("vispruner", "scope", "vscan", "trim", "tops", "mmtok")
 READ_TOO_OFTEN = {(name, images) for name in BY_PICK for images in (1, 4)}
 READ_TOO_OFTEN |= {(name, 4) for name in ("todre", "divprune", "cdpruner")}  # as often as there are images
 
