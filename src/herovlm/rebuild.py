@@ -124,7 +124,7 @@ def _features(
         counts = [len(places[i].order) for i in run]
         order = _joined([places[i].order for i in run])
         rows = order  # a newline is negative: some row or other, which is replaced
-        if sources[run[-1]].start:
+        if any(sources[i].start for i in run):
             starts = torch.tensor([sources[i].start for i in run]).repeat_interleave(torch.tensor(counts))
             rows = rows + starts.to(rows.device)
         values = source[rows]
