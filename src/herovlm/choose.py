@@ -72,7 +72,7 @@ def together(
     for (_, budget, share), images in groups.items():
         own = [seen[same[0]] for same in images.values()]
         if len(own) == 1:
-            chosen = [method.keep(own[0], budget, newlines, share=share)]
+            chosen = [method.unchecked(own[0], budget, newlines, share)]
         else:
             chosen = _mapped(method, own, budget, newlines, share)
         kept |= {i: k for same, k in zip(images.values(), chosen, strict=True) for i in same}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from herovlm.errors import MethodError, UnsupportedError
+from herovlm.errors import BudgetError, MethodError, UnsupportedError
 from herovlm.families.base import VISION_INPUTS
 from herovlm.plan import Plan
 from herovlm.prompt import positions
@@ -77,10 +77,12 @@ def settled(seen: Sequence[Seen], kept: Sequence[Kept], original: bool) -> list[
         return list(kept)
     told = []
     for one, s in ((kept[i], seen[i]) for i in open_):
-        patches, newlines = one.mask.sum() + one.newlines.sum(), one.newlines & ~s.grid.sent
-        told.append(torch.stack([patches, (one.mask & ~s.valid).any().long(), newlines.any().long()]))
+        patches, newlines, beyond = one.mask.sum(), one.newlines.sum(), (one.newlines & ~s.grid.sent).any()
+        told.append(torch.stack([patches, newlines, (one.mask & ~s.valid).any().long(), beyond.long()]))
     found = list(kept)
-    for i, (count, padding, beyond) in zip(open_, torch.stack(told).tolist(), strict=True):
+    for i, (patches, newlines, padding, beyond) in zip(open_, torch.stack(told).tolist(), strict=True):
+        if not patches:
+            raise BudgetError(f"not one patch of {seen[i].counts.patches:,} is kept by this method; keep more")
         if padding:
             raise MethodError("the method kept patches that lie wholly in padding; Kept.mask must be within Seen.valid")
         if original and beyond:
@@ -88,7 +90,7 @@ def settled(seen: Sequence[Seen], kept: Sequence[Kept], original: bool) -> list[
                 "positions='original' with newlines of the padded canvas: the untouched prompt has no position for "
                 "them; use positions='compact', or newlines='touched', 'all' or 'none'"
             )
-        found[i] = replace(kept[i], spent=count, beyond=bool(beyond))
+        found[i] = replace(kept[i], spent=patches + newlines, beyond=bool(beyond))
     return found
 
 

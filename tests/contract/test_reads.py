@@ -5,7 +5,7 @@ Counted, not timed, and without a GPU: every tensor that stems from weights, pix
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,17 +21,6 @@ EXACT = [name for name in registry.METHODS if spec.parse(name).exact]
 READS = {"hero": 3}  # at the most, for any number of images; 5 for every other method that spends its budget exactly
 OPERATIONS = {("hero", 1): 80, ("hero", 4): 160}  # (method, images) -> at the most beyond the tower
 OPERATIONS |= {(name, 1): 60 for name in ("vtc_cls", "globalcom2", "fastervlm", "uniform", "random")}
-
-# What is not so yet.  Who mends it takes it out.
-BY_PICK = ("vispruner", "scope", "vscan", "trim", "tops", "mmtok")
-READ_TOO_OFTEN = {(name, images) for name in BY_PICK for images in (1, 4)}
-READ_TOO_OFTEN |= {(name, 4) for name in ("todre", "divprune", "cdpruner")}  # as often as there are images
-
-
-def late(cases: Sequence[tuple[str, int]], which: set[tuple[str, int]]) -> list[Any]:
-    """Mark the cases that fail today."""
-    mark = pytest.mark.xfail(strict=False, reason="the method asks the device for what the host could know")
-    return [pytest.param(*case, marks=[mark] * (case in which)) for case in cases]
 
 
 def prompts(small: tiny.Tiny, images: int, mixed: bool = True) -> dict[str, torch.Tensor]:
@@ -60,7 +49,7 @@ def tower(small: tiny.Tiny, inputs: dict[str, torch.Tensor]) -> traffic.Traffic:
     return counted(small, inputs, lambda: look(**vision, return_dict=True))
 
 
-@pytest.mark.parametrize(("method", "images"), late([(n, i) for n in EXACT for i in (1, 4)], READ_TOO_OFTEN))
+@pytest.mark.parametrize(("method", "images"), [(n, i) for n in EXACT for i in (1, 4)])
 def test_the_host_reads_next_to_nothing_back(models: Callable[..., Any], method: str, images: int) -> None:
     for family in tiny.FAMILIES if images > 1 else ("llava_next",):
         small = models(family)

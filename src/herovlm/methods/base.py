@@ -63,17 +63,21 @@ class Method(Described):
             BudgetError: the budget is below 1, or too small for this method.
             MethodError: the method cannot work with what was seen.
         """
+        kept = self.unchecked(seen, budget, newlines, share)
+        if kept.spent is None and not kept.mask.any():
+            share = budget / seen.positions if share is None else share
+            raise BudgetError(f"{self} keeps not one patch of {int(seen.valid.sum()):,} at keep={share:.4g}; keep more")
+        return kept
+
+    def unchecked(self, seen: Seen, budget: int, newlines: Newlines | None, share: float | None) -> Kept:
+        """Choose as `keep` does, and leave to the caller to see whether anything was kept: the host need not wait."""
         if budget < 1:
             raise BudgetError(f"a budget of {budget} positions keeps nothing; give at least 1")
         if budget >= seen.positions:
             return Kept(seen.valid.clone(), seen.grid.sent.clone(), spent=seen.counts.positions)
         share = budget / seen.positions if share is None else share
         kept = self.choose(seen, budget, newlines or self.newlines, share)
-        if self.traceable:
-            return replace(kept, spent=budget)
-        if not kept.mask.any():
-            raise BudgetError(f"{self} keeps not one patch of {int(seen.valid.sum()):,} at keep={share:.4g}; keep more")
-        return kept
+        return replace(kept, spent=budget) if self.traceable else kept
 
 
 def resolve(layers: Sequence[Layer], depth: int) -> tuple[int, ...]:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from herovlm.errors import MethodError
 from herovlm.methods.base import Method
-from herovlm.ops import allocate, score, select
-from herovlm.ops.fit import closed_by, fit
+from herovlm.ops import allocate, merge, score, select
+from herovlm.ops.fit import closed_by, divided, fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 
@@ -63,12 +63,14 @@ class Trim(Method):
 
         if self.exact:
             mask, rows = fit(patches, seen, scores, budget, newlines)
+            granted = divided(seen, mask, budget, newlines)
         else:
             ratio = score.outliers(scores[valid][None]) / valid.sum()
             mask = select.top(ranks, (room * ratio).long() + 1, valid)
-            rows = closed_by(seen.grid, mask, newlines or "none")
+            rows, granted = closed_by(seen.grid, mask, newlines or "none"), mask.sum(1).tolist()
         plain = select.top(select.ranks(asked, mask), mask.sum(1) - (mask ^ valid).any(1).long(), mask)
-        hidden = seen.hidden.float().clone()
-        for t in (mask & ~plain).any(1).nonzero()[:, 0].tolist():
-            hidden[t, (mask & ~plain)[t]] = seen.hidden[t, (valid & ~plain)[t]].float().mean(0)
-        return Kept(mask, rows, hidden=hidden[mask].to(seen.hidden.dtype), why={"score": scores})
+        others = (valid & ~plain).float()
+        mean = (others / others.sum(1, keepdim=True).clamp(min=1))[:, None] @ seen.hidden.float()  # (T, 1, C)
+        hidden = torch.where((mask & ~plain)[..., None], mean, seen.hidden.float())
+        sent = torch.cat([x[at] for x, at in zip(hidden, merge.kept(mask, granted), strict=True)])
+        return Kept(mask, rows, hidden=sent.to(seen.hidden.dtype), why={"score": scores})

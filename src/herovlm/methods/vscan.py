@@ -13,7 +13,7 @@ from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import allocate, merge, score, select
-from herovlm.ops.fit import closed_by, fit
+from herovlm.ops.fit import closed_by, divided, fit
 from herovlm.types import Kept, Needs, Newlines, Seen
 
 
@@ -78,10 +78,11 @@ class VScan(Method):
 
         if self.exact:
             mask, rows = fit(patches, seen, far, budget, newlines)
+            counts = divided(seen, mask, budget, newlines)
         else:
             mask = patches(budget)
-            rows = closed_by(seen.grid, mask, newlines or "all")
-        merged = merge.by_likeness(seen.features, valid, mask, mask.sum(1).tolist())
+            rows, counts = closed_by(seen.grid, mask, newlines or "all"), mask.sum(1).tolist()
+        merged = merge.by_likeness(seen.features, valid, mask, counts)
         return Kept(mask, rows, features=merged, why={"score": far, "window": near})
 
     def by_window(self, granted: Tensor, room: Tensor) -> Tensor:
