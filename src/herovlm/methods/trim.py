@@ -30,6 +30,7 @@ class Trim(Method):
     variant: Literal["herovlm", "adaptive"] = "herovlm"  # counts by budget, or by outliers
 
     name = "trim"
+    fixed = True
     paper = "arXiv 2409.10994"
     fidelity = "golden parity"
     formula = "kept = top P of softmax(−P·LN(x)·text); one more: mean of the others"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +34,7 @@ class VScan(Method):
     deep: Layer = -2  # block whose CLS row chooses in the whole tile
 
     name = "vscan"
+    fixed = True
     paper = "arXiv 2505.22654"
     fidelity = "golden parity"
     formula = (
@@ -63,14 +65,15 @@ class VScan(Method):
         """Choose in the windows, then in the whole tile, then merge."""
         if seen.features is None:
             raise MethodError("method 'vscan' merges features, and none were recorded")
-        valid, room = seen.valid, seen.valid.sum(1)
+        valid = seen.valid
         near, far = (score.cls_rows(seen.attention, resolve((b,), seen.depth)) for b in (self.shallow, self.deep))
         inside = valid[:, None] & windows(seen.grid.side, self.windows).to(valid.device)  # (T, W, N)
         ranks = select.ranks(near[:, None].expand(inside.shape).flatten(0, 1), inside.flatten(0, 1))
 
         def patches(n: int) -> Tensor:
-            granted = allocate.exact(room, n, room)
-            each = self.by_window(granted, inside.sum(2))
+            counts = allocate.shares(seen.counts.room, n, seen.counts.room)
+            granted = torch.tensor(counts, device=valid.device)
+            each = self.by_window(counts, inside.sum(2))
             local = select.top(ranks, each.flatten(), inside.flatten(0, 1)).view(inside.shape).any(1)
             rest = valid & ~local
             spent = local.sum(1) if self.exact else (granted * self.local).long()
@@ -85,12 +88,12 @@ class VScan(Method):
         merged = merge.by_likeness(seen.features, valid, mask, counts)
         return Kept(mask, rows, features=merged, why={"score": far, "window": near})
 
-    def by_window(self, granted: Tensor, room: Tensor) -> Tensor:
-        """Divide the windows' part of what each tile keeps (T,) among its windows, whose room is (T, W): (T, W)."""
-        local = (granted * self.local).long()
+    def by_window(self, granted: Sequence[int], room: Tensor) -> Tensor:
+        """Divide the windows' part of what each tile keeps among its windows, whose room is (T, W): (T, W)."""
+        local = [int(n * self.local) for n in granted]
         if not self.exact:
-            return (local[:, None] // room.shape[1]).expand(room.shape)
-        return torch.stack([allocate.exact(own, int(n), own) for n, own in zip(local, room, strict=True)])
+            return torch.tensor(local, device=room.device)[:, None].expand(room.shape) // room.shape[1]
+        return torch.stack([allocate.exact(own, n, own) for n, own in zip(local, room, strict=True)])
 
 
 def windows(side: int, count: int) -> Tensor:
