@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from herovlm import splice
@@ -175,5 +176,5 @@ def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], request: Request)
     seen = see(model, inputs, request)
     if not seen.pictures:
         prompt = seen.plan.prompt
-        return Short(dict(inputs), (), (), lambda: places.columns(prompt, (), ()), prompt.image, whole=True)
+        return Short(dict(inputs), (), (), partial(places.columns, prompt, (), ()), prompt.image, whole=True)
     return seen.drop(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,9 @@ def select(seen: Seen, request: Request, image: int = 0) -> Kept:
         raise BudgetError(f"keep='{request.budget}' is looked up for a model: give Request.on(model), or a number")
     if request.all:
         return Kept(seen.valid, seen.grid.sent, spent=seen.counts.positions)
-    return request.method.keep(seen, request.spend(image, seen), request.newlines, share=request.budget.share(image))
+    with _exactly([seen]):
+        budget = request.spend(image, seen)
+        return request.method.keep(seen, budget, request.newlines, share=request.budget.share(image))
 
 
 def together(
@@ -69,14 +72,20 @@ def together(
         shape = (id(one.grid), id(one.valid), _signature(one)) if fixed and budget < one.positions else id(one)
         groups.setdefault((shape, budget, share), {}).setdefault(id(one), []).append(i)
     kept: dict[int, Kept] = {}
-    for (_, budget, share), images in groups.items():
-        own = [seen[same[0]] for same in images.values()]
-        if len(own) == 1:
-            chosen = [method.unchecked(own[0], budget, newlines, share)]
-        else:
-            chosen = _mapped(method, own, budget, newlines, share)
-        kept |= {i: k for same, k in zip(images.values(), chosen, strict=True) for i in same}
+    with _exactly(seen):
+        for (_, budget, share), images in groups.items():
+            own = [seen[same[0]] for same in images.values()]
+            if len(own) == 1:
+                chosen = [method.unchecked(own[0], budget, newlines, share)]
+            else:
+                chosen = _mapped(method, own, budget, newlines, share)
+            kept |= {i: k for same, k in zip(images.values(), chosen, strict=True) for i in same}
     return [kept[i] for i in range(len(seen))]
+
+
+def _exactly(seen: Sequence[Seen]) -> AbstractContextManager[Any]:
+    """Choose in the precision that methods ask for, also where the caller has torch round products (autocast)."""
+    return torch.autocast(seen[0].valid.device.type, enabled=False) if seen else nullcontext()
 
 
 def _mapped(

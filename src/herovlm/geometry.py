@@ -69,7 +69,8 @@ def remembered(key: Any, make: Callable[[], Geometry]) -> Geometry:
     with _lock:
         found = _known.get(key)
     if found is None:
-        found = make()
+        with torch.device("cpu"):  # also where the caller's default is another device
+            found = make()
         with _lock:
             if len(_known) >= MOST:
                 _known.clear()

@@ -52,13 +52,21 @@ class Plan:
         images = [i for _, i in taken]
         return Plan(tokens, some, tuple(self.images[i] for i in images), tuple(new for new, _ in taken)), images
 
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all columns of an image are the same to the prompt: side by side, and none of them hidden."""
+        return all(
+            int(place[-1] - place[0]) + 1 == len(place) and bool((self.prompt.mask[row, place] != 0).all())
+            for row, place in zip(self.rows, self.places, strict=True)
+        )
+
     def short_columns(self, counts: Sequence[int]) -> list[Tensor]:
         """List columns that are left when each image keeps so many positions, whichever: all placeholders are alike.
 
         More than there were (newlines that the untouched model does not send) repeat the last one.
         """
         visual = [
-            place[torch.arange(count).clamp(max=len(place) - 1)]
+            place[torch.arange(count, device=place.device).clamp(max=len(place) - 1)]
             for place, count in zip(self.places, counts, strict=True)
         ]
         return positions.columns(self.prompt, self.rows, visual)

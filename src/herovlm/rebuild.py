@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -52,9 +53,7 @@ def rebuild(
     pooled = _by_prompt(plan, _features(seen, kept, sources, places))
     whole = all(_whole(s, k) for s, k in zip(seen, kept, strict=True))
 
-    def true_columns() -> list[Tensor]:
-        return _columns(plan, seen, places)
-
+    true_columns = partial(_columns, plan, seen, places)
     if not whole:
         rest = _shorter(rest, plan, [k.positions for k in kept], true_columns, original)
         if original:
@@ -190,8 +189,8 @@ def _shorter(
 ) -> dict[str, Any]:
     """Shorten everything that is as long as the prompt; `original` also gathers the positions."""
     prompt, short = plan.prompt, dict(inputs)
-    left = plan.short_columns(counts)
     ids = inputs["input_ids"]
+    left = plan.short_columns(counts) if plan.alike else [stay.to(prompt.ids.device) for stay in true_columns()]
     short["input_ids"] = positions.gather(prompt.ids, left, prompt.pad, prompt.left).to(ids.device)
     short["attention_mask"] = positions.gather(prompt.mask, left, 0, prompt.left).to(ids.device)
     given = {name: fill for name, fill in positions.GATHERED.items() if isinstance(inputs.get(name), Tensor)}

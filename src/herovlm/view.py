@@ -245,23 +245,35 @@ class View:
         if not self.pictures:
             return [], []
         if request.method.smaller and not request.all:
-            first = {picture: image for image, picture in reversed([*enumerate(self.pictures)])}
-            resized = smaller.see(
-                self.family,
-                self.model,
-                self.looked_at.inputs,
-                self.looked_at.images,
-                lambda picture, one: request.spend(first[picture], one) if picture in first else 1 + one.positions,
-                request.processor,
-                getattr(request.method, "prefer", "positions"),
-            )
-            seen = [resized[picture] for picture in self.pictures]
+            seen = self._resized(request)
             return seen, [Source(one.features.flatten(0, 1), 0) for one in seen if one.features is not None]
         needs, cut = request.needs(self.depth), request.cut(self.depth)
         look = self._look(needs, cut)
         flat, patches = look.features.flatten(0, 1), look.features.shape[1]
         sources = [Source(flat, look.starts[picture] * patches) for picture in self.pictures]
         return self.seen(needs, request.question, request.processor, cut), sources
+
+    def _resized(self, request: Request) -> list[Seen]:
+        """Look at smaller pictures, each image by its own budget; one picture may stand there with several."""
+        geometry = [self.looked_at.images[picture] for picture in self.pictures]
+        whole = [Seen(one.grid, one.valid, counted=one.counts) for one in geometry]
+        left = {i: (p, request.spend(i, one)) for i, (p, one) in enumerate(zip(self.pictures, whole, strict=True))}
+        found: dict[int, Seen] = {}
+        while left:
+            now = dict(reversed(left.values()))  # the first budget of each picture
+            seen = smaller.see(
+                self.family,
+                self.model,
+                self.looked_at.inputs,
+                self.looked_at.images,
+                lambda picture, one, now=now: now.get(picture, one.positions),  # type: ignore[misc]
+                request.processor,
+                getattr(request.method, "prefer", "positions"),
+            )
+            done = {image: picture for image, (picture, budget) in left.items() if now[picture] == budget}
+            found |= {image: seen[picture] for image, picture in done.items()}
+            left = {image: own for image, own in left.items() if image not in done}
+        return [found[image] for image in range(len(self.pictures))]
 
     def _look(self, needs: Needs, narrowed: Narrow | None) -> Look:
         """Find a run of the tower that recorded what is needed."""

@@ -65,7 +65,7 @@ class Contests:
         found = torch.zeros_like(worth).scatter_reduce(1, order, worth, "amax")  # who is named twice counts once
         if self.cells is None:
             return found.view(self.shape)
-        flat = _rows(torch.zeros(self.shape, device=order.device), self.scope)
+        flat = _rows(found.new_zeros(self.shape), self.scope)
         return flat.scatter(1, self.cells, found).view(self.shape)
 
 

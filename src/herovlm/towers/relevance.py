@@ -76,7 +76,7 @@ def score(
         )
     texts = embedded(clip, tokenizer, [questions[row] for row in unique], looked_at.device)
     embed = _look if kind == "clip" else _project
-    image = embed(clip, looked_at.to(clip.dtype)).float()  # (T, E) or (T, N, E)
+    image = embed(clip, looked_at).float()  # (T, E) or (T, N, E)
     if kind != "dots":
         image = torch.nn.functional.normalize(image, dim=-1)
     every = {row: text.raw if kind == "dots" else text.unit for row, text in zip(unique, texts, strict=True)}
@@ -168,13 +168,14 @@ def _version(weight: Tensor) -> int | object:
 
 def _project(clip: CLIPModel, cls: Tensor) -> Tensor:
     """Project last states (..., D) as CLIPModel.get_image_features does."""
-    projected: Tensor = clip.visual_projection(clip.vision_model.post_layernorm(cls))
+    norm, projection = clip.vision_model.post_layernorm, clip.visual_projection  # a tower may be converted alone
+    projected: Tensor = projection(norm(cls.to(norm.weight.dtype)).to(projection.weight.dtype))
     return projected
 
 
 def _look(clip: CLIPModel, pixels: Tensor) -> Tensor:
     """Run the original CLIP image tower on tiles, batched."""
-    features: Tensor = clip.get_image_features(pixels).pooler_output
+    features: Tensor = clip.get_image_features(pixels.to(clip.dtype)).pooler_output
     return features
 
 
