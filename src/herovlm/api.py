@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from herovlm import splice
 from herovlm.budget import Auto
 from herovlm.errors import UnsupportedError
 from herovlm.llm.inside import Cutter
-from herovlm.prompt import positions as places
 from herovlm.request import AnyKeep, AnyMethod, AnyNarrow, AnyTokens, Positions, Request
 from herovlm.seams import refuse
 from herovlm.stage import Stage
@@ -173,8 +171,4 @@ def stage_of(model: PreTrainedModel, request: Request) -> Stage | None:
 
 def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], request: Request) -> Short:
     """Do what `drop` says, as a checked request."""
-    seen = see(model, inputs, request)
-    if not seen.pictures:
-        prompt = seen.plan.prompt
-        return Short(dict(inputs), (), (), partial(places.columns, prompt, (), ()), prompt.image, whole=True)
-    return seen.drop(request)
+    return see(model, inputs, request).drop(request)

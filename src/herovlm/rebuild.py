@@ -47,6 +47,8 @@ def rebuild(
         UnsupportedError: a combination that would be silently wrong.
     """
     prompt = plan.prompt
+    if not seen:
+        return Short(dict(plan.inputs), (), (), partial(_columns, plan, (), ()), prompt.image, whole=True)
     refuse.position_options(plan.inputs, prompt.full_positions, original)
     rest = {name: value for name, value in plan.inputs.items() if name not in VISION_INPUTS}
     places = _places(seen, kept)

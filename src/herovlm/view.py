@@ -203,7 +203,9 @@ class View:
         Raises:
             InputsError: placeholders and pictures do not fit.
         """
-        inputs = {"input_ids": ids, "attention_mask": mask}
+        inputs = refuse.inputs(self.model, {"input_ids": ids, "attention_mask": mask})
+        if not all(type(one) is int and 0 <= one < len(self.looked_at.images) for one in pictures):
+            raise InputsError(f"pictures={list(pictures)}: {len(self.looked_at.images)} were seen, counted from 0")
         images = tuple(self.looked_at.images[picture] for picture in pictures)
         prompt, rows = positions.prompt_of(inputs, self.model.config, [image.positions for image in images])
         return replace(self, plan=Plan(inputs, prompt, images, rows), pictures=tuple(pictures))

@@ -74,6 +74,25 @@ def test_other_prompts_about_the_same_pictures(models: Any) -> None:
         view.under(other["input_ids"], other["attention_mask"], [0, 2])
 
 
+def test_a_call_without_pictures_stays_as_it_is(models: Any) -> None:
+    small = models("llava_next")
+    inputs = small.inputs([[], []], ["USER: Hello? ASSISTANT:", "USER: Hi? ASSISTANT:"])
+    short = herovlm.see(small.model, inputs, ASKED[0]).drop(ASKED[0])
+    assert {name: value for name, value in short.items() if value is not None}.keys() == dict(inputs).keys()
+    assert torch.equal(short["input_ids"], inputs["input_ids"])
+    assert [len(own) for own in short.columns] == inputs["attention_mask"].sum(1).tolist()
+
+
+@pytest.mark.parametrize("wrong", [{"pictures": [3, 0]}, {"pictures": [-1, 0]}, {"ids": [[1, 2]]}, {"mask": "all"}])
+def test_other_prompts_that_cannot_be_are_errors(models: Any, wrong: dict[str, Any]) -> None:
+    small = models("llava_next")
+    inputs = prompts(small)
+    view = herovlm.see(small.model, inputs, ASKED[0])
+    how = {"ids": inputs["input_ids"], "mask": inputs["attention_mask"], "pictures": [0, 1, 2], **wrong}
+    with pytest.raises(InputsError):
+        view.under(**how)
+
+
 def test_what_was_not_recorded_is_an_error(models: Any) -> None:
     small = models("llava_next")
     view = herovlm.see(small.model, prompts(small), request("hero(alpha=1)", 0.3))
