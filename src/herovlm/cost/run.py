@@ -59,11 +59,11 @@ def answering(
     return run
 
 
-def selecting(model: PreTrainedModel, inputs: Mapping[str, Any], options: api.Request) -> Way:
+def selecting(model: PreTrainedModel, inputs: Mapping[str, Any], request: api.Request) -> Way:
     """Look once, and prepare choosing and rebuilding the prompt alone; measured as `timed` does."""
     with torch.no_grad():
-        view = see(model, inputs, options)
-    return timed(torch.no_grad()(lambda: view.drop(options)), model.device)
+        view = see(model, inputs, request)
+    return timed(torch.no_grad()(lambda: view.drop(request)), model.device)
 
 
 def ideal(model: PreTrainedModel, inputs: Mapping[str, Any], positions: int, new_tokens: Sequence[int] = (1,)) -> Way:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from herovlm.errors import HeroError, InputsError, UnsupportedError
-from herovlm.eval.answer import Reader, Row, Sheet, chunks, short_of
+from herovlm.eval.answer import Reader, Row, chunks, short_of
 from herovlm.eval.plan import Config
 from herovlm.prompt.template import prompt
 
@@ -50,7 +50,7 @@ def judge(
     for config, why in sheet.failed.items():
         raise HeroError(f"{config}: {why}")
     wanted = [answer_ids(reader, q, a) for q, a in zip(questions, answers, strict=True)]
-    return [one for rows in sheet.groups for one in judge_rows(reader, sheet, rows, wanted)]
+    return [one for rows in sheet.groups for one in judge_rows(reader, rows, wanted)]
 
 
 def answer_ids(reader: Reader, question: str, answer: str) -> list[int]:
@@ -102,12 +102,11 @@ def forced(model: Any, short: Mapping[str, Any], answers: Sequence[Sequence[int]
     return ((logits.argmax(-1) == wanted) | ~real).all(1), (log * real).sum(1)
 
 
-def judge_rows(reader: Reader, sheet: Sheet, rows: Sequence[Row], wanted: Sequence[Sequence[int]]) -> list[Judged]:
+def judge_rows(reader: Reader, rows: Sequence[Row], wanted: Sequence[Sequence[int]]) -> list[Judged]:
     """Judge rows that may share batches, in their order.
 
     Args:
         reader: the model.
-        sheet: where the rows come from.
         rows: a question and what is kept for it.
         wanted: tokens of the right answer to each question.
     """

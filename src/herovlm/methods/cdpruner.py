@@ -29,15 +29,11 @@ class CdPruner(Method):
     scope: Scope = "tile"  # "image": one contest over all tiles
 
     name = "cdpruner"
+    fixed = True
     paper = "arXiv 2506.10967"
     fidelity = "golden parity"
     formula = "kept = greedy argmax det(diag(r) S diag(r)), r = minmax(−cos(patch, question)), S = x̂ x̂ᵀ"
     published = "It scales relevance over all tiles of all images of a batch, so that an image depends on the others."
-
-    @property
-    def traceable(self) -> bool:
-        """Every contest is a loop of a fixed length."""
-        return True
 
     def needs(self, depth: int) -> Needs:
         """Cosine of every patch and the question."""

@@ -38,6 +38,7 @@ class MmTok(Method):
     padding: Literal["out", "covered"] = "out"  # "covered": it is never kept, but has to be covered, as in the code
 
     name = "mmtok"
+    fixed = True
     paper = "arXiv 2508.18264"
     fidelity = "golden parity"
     formula = "kept = greedy argmax Σ_r max_{j∈kept} C[r,j], C = [softmax(ẑ x̂ᵀ/τ_t)/m ; α·softmax(v̂ v̂ᵀ/τ_v)/N]"
@@ -59,11 +60,6 @@ class MmTok(Method):
     def kind(self) -> Words:
         """Which words of the question count."""
         return "keywords" if self.keywords else "all"
-
-    @property
-    def traceable(self) -> bool:
-        """Every contest is a loop of a fixed length."""
-        return True
 
     def needs(self, depth: int) -> Needs:
         """Words of the question, and states before the projector."""

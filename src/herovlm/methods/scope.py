@@ -31,6 +31,7 @@ class ScopePrune(Method):
     scope: Scope = "tile"  # "image": one contest over all tiles
 
     name = "scope"
+    fixed = True
     paper = "arXiv 2510.24214"
     fidelity = "golden parity"
     formula = (
@@ -45,11 +46,6 @@ class ScopePrune(Method):
         """Check the range."""
         super().__post_init__()
         within(self, 0, math.inf, "alpha")
-
-    @property
-    def traceable(self) -> bool:
-        """Every contest is a loop of a fixed length."""
-        return True
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block, and the states before the projector, which are compared."""

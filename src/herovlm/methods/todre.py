@@ -31,14 +31,10 @@ class ToDre(Method):
     scope: Scope = "image"  # "tile": every tile has its own pivot and the same share of its patches
 
     name = "todre"
+    fixed = True
     paper = "arXiv 2505.18757"
     fidelity = "from the paper"
     formula = "pick[1] = argmax CLS row of the thumbnail, pick[k+1] = argmin_v x̂[v] · Σ_{i≤k} x̂[pick[i]]"
-
-    @property
-    def traceable(self) -> bool:
-        """Every contest is a loop of a fixed length."""
-        return True
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block."""

@@ -34,6 +34,7 @@ class Tops(Method):
     scope: Scope = "image"  # "tile": every tile on its own, with the same share of its patches
 
     name = "tops"
+    fixed = True
     paper = "arXiv 2606.27161"
     fidelity = "from the paper"
     formula = "pick = argmax_i r̃[i] + α·d̃[i] + λ·c̃[i], d = 1 − b, c[i] = Σ_j max(0, x̂[i]·x̂[j] − b[j]), b: nearest pick"
@@ -43,11 +44,6 @@ class Tops(Method):
         """Check the ranges."""
         super().__post_init__()
         within(self, 0, math.inf, "alpha", "lam")
-
-    @property
-    def traceable(self) -> bool:
-        """Every contest is a loop of a fixed length."""
-        return True
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block."""

@@ -29,6 +29,7 @@ class VisPruner(Method):
     layer: Layer = -2  # block whose CLS rows rank the patches: the one before the last
 
     name = "vispruner"
+    fixed = True
     paper = "arXiv 2412.01818"
     fidelity = "golden parity"
     formula = "kept = top ⌊important·n⌋ of CLS row ∪ rest after: of every other patch drop argmax cos to the others"
@@ -43,11 +44,6 @@ class VisPruner(Method):
         super().__post_init__()
         within(self, 0, 1, "important")
         within(self, 1, float("inf"), "step")
-
-    @property
-    def traceable(self) -> bool:
-        """Every contest is a loop of a fixed length."""
-        return True
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block, and the states before the projector, whose cosine counts."""

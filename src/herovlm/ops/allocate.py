@@ -34,9 +34,8 @@ def exact(weight: Tensor, budget: int, capacity: Tensor) -> Tensor:
     left, total = room.sum().clamp(max=budget), room.sum()
     heft = torch.fmax(weight.nan_to_num(0, 0, 0), FAINT * room.clamp(min=1))
     full = room / heft  # level at which a tile is full
-    open_ = (full >= full[:, None]).double() @ torch.stack(
-        [heft, room], 1
-    )  # (T, 2): of those not full before the row's
+    later = (full >= full[:, None]).double()  # (T, T): who is not full before the row's tile
+    open_ = later @ torch.stack([heft, room], 1)  # (T, 2): weight and room of those
     level = ((left - total + open_[:, 1]) / open_[:, 0]).amax()  # if all before are full; the true one is the largest
     quota = torch.minimum(heft * level, room)
     granted = quota.long()

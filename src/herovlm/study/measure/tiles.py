@@ -51,7 +51,7 @@ def measure(reader: Reader, image: Image.Image, samples: Sequence[Sample]) -> li
             length = row.length - row.positions[0] + kept.positions
             rows.append(Row(row.config, row.question, replace(row.choice, kept=all_kept), length, 0.0))
     answers = [answer_ids(reader, sample.question, wanted(sample)) for sample in samples]
-    judged = judge_rows(reader, sheet, rows, answers)
+    judged = judge_rows(reader, rows, answers)
     found = []
     for row, sample in zip(sheet.rows, samples, strict=True):
         whole, *less = [one for one in judged if one.question == row.question]
