@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,19 @@ from torch import Tensor
 from herovlm.types import Counts, Grid
 
 MOST = 256  # geometries that are remembered
+
+Role = Literal["overview", "crop", "window"]
+
+
+class Tile(NamedTuple):
+    """A tile as the picture has it, without the cells that only fill it up."""
+
+    rows: int  # of valid patches
+    cols: int
+    box: tuple[float, float, float, float]  # top, left, bottom, right, as fractions of the picture
+    role: (
+        Role  # the whole picture; a part that was seen on its own; or one that was cut out of what was seen as a whole
+    )
 
 
 class Here(NamedTuple):
@@ -32,6 +46,7 @@ class Geometry:
 
     grid: Grid
     valid: Tensor  # (T, N) bool: patches that the untouched model sends
+    role: Literal["crop", "window"] = "crop"  # of the local tiles
     _here: dict[torch.device, Here] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -43,6 +58,18 @@ class Geometry:
     def positions(self) -> int:
         """Visual positions the untouched model sends, newlines included."""
         return self.counts.positions
+
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """The T tiles, each with its place in the picture: counted in patches, and so off by less than one of them."""
+        grid, (rows, columns) = self.grid, (self.counts.rows, self.counts.columns)
+        boxes = [(down, across) for down in _parts(rows, grid, 0) for across in _parts(columns, grid, 1)]
+        frames, found = self.counts.frames(grid), []
+        for t, (high, wide) in enumerate(frames):
+            (top, bottom), (left, right) = ((0.0, 1.0), (0.0, 1.0)) if t < grid.lead else boxes[t - grid.lead]
+            role: Role = "overview" if t < grid.lead else self.role
+            found.append(Tile(len(high), len(wide), (top, left, bottom, right), role))
+        return tuple(found)
 
     @cached_property
     def on_sent(self) -> Tensor:
@@ -62,6 +89,15 @@ class Geometry:
             moved = replace(grid, order=grid.order.to(device), row=grid.row.to(device), sent=grid.sent.to(device))
             here = self._here[device] = Here(moved, valid, replace(self.counts, valid=valid), self.rank.to(device))
         return here
+
+
+def _parts(lines: Sequence[int], grid: Grid, axis: int) -> list[tuple[float, float]]:
+    """Divide the valid lines of the canvas among its rows (axis 0) or columns of tiles: start and end of each, in 0..1.
+
+    Lines of the canvas that are not valid are no part of the picture, wherever they lie.
+    """
+    ends = [sum(line < grid.side * n for line in lines) for n in range(grid.tiles[axis] + 1)]
+    return [(start / max(ends[-1], 1), end / max(ends[-1], 1)) for start, end in pairwise(ends)]
 
 
 def remembered(key: Any, make: Callable[[], Geometry]) -> Geometry:

@@ -1,7 +1,8 @@
 """The records that flow through the library; every shape is written here, once.
 
-Letters: T tiles (tile 0 is the thumbnail), N patches a tile, H heads, D channels, R newline rows; inside the language
-model n columns of a prompt, V visual positions among them, Q text tokens behind the first image, G key/value heads.
+Letters: T tiles, K of them local (tile 0 is the overview, the whole picture small, unless there is none: K = T), N
+patches a tile, H heads, D channels, R newline rows; inside the language model n columns of a prompt, V visual positions
+among them, Q text tokens behind the first image, G key/value heads.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,20 +22,39 @@ Words = Literal["keywords", "all"]  # of the question
 Compared = Literal["tower", "clip", "dots"]  # how picture and question are: a cosine of either kind, or a plain product
 
 
+Tiled = TypeVar("Tiled", Tensor, tuple[int, ...], list[Any])  # something of each of the T tiles, in their order
+
+
 @dataclass(frozen=True)
 class Grid:
     """Where every visual position of one image comes from.
 
     `order` lists all slots of the *padded* canvas as the model would lay them out: a value >= 0 is the flat patch
     `tile * N + patch`, a value -1 - r is the newline that closes row r.  `sent` says which newlines the untouched
-    model sends (its un-padding drops rows).  Models without newlines have R = 0.
+    model sends (its un-padding drops rows).  Models without newlines have R = 0.  A tile with fewer than side * side
+    patches has the others at its right and bottom, and they are not valid.
     """
 
-    tiles: tuple[int, int]  # rows, columns of local tiles; (0, 0) when there is only the thumbnail
+    tiles: tuple[int, int]  # rows, columns of local tiles; (0, 0) when there is only the overview
     side: int  # patches a side of one tile; N = side * side
     order: Tensor  # (T * N + R,) int64
-    row: Tensor  # (T, N) int64: newline row that a patch stands in, -1 = none (thumbnail)
+    row: Tensor  # (T, N) int64: newline row that a patch stands in, -1 = none (overview)
     sent: Tensor  # (R,) bool
+    overview: bool = True  # whether tile 0 shows the whole picture, and the local tiles come behind it
+    squeezed: bool = False  # whether the picture fills what is valid of the canvas; else it is centred, its aspect kept
+
+    @property
+    def lead(self) -> int:
+        """Tiles before the local ones: 1, the overview, or 0."""
+        return int(self.overview)
+
+    def whole(self, tiles: Tiled) -> Tiled:
+        """Return what belongs to the overview: (T, ...) -> (1, ...), or (0, ...) where there is none."""
+        return tiles[: self.lead]
+
+    def local(self, tiles: Tiled) -> Tiled:
+        """Return what belongs to the local tiles: (T, ...) -> (K, ...)."""
+        return tiles[self.lead :]
 
     @property
     def rows(self) -> int:
@@ -46,7 +66,7 @@ class Grid:
         (rows, cols), side = self.tiles, self.side
         return local.view(rows, cols, side, side).transpose(1, 2).reshape(rows * side, cols * side)
 
-    def local(self, canvas: Tensor) -> Tensor:
+    def cut(self, canvas: Tensor) -> Tensor:
         """Cut a canvas (rows * side, columns * side) into local tiles (K, N)."""
         (rows, cols), side = self.tiles, self.side
         return canvas.view(rows, side, cols, side).transpose(1, 2).reshape(rows * cols, side * side)
@@ -64,16 +84,18 @@ class Counts:
     valid: Tensor  # (T, N) bool: the very tensor that was counted
     room: tuple[int, ...]  # valid patches of each of the T tiles
     newlines: int  # that are sent
-    rows: range = range(0)  # of the canvas of local tiles, counted in patches: from the first to the last valid one
-    columns: range = range(0)
+    rows: Sequence[int] = range(0)  # of the canvas of local tiles, counted in patches: those with a valid one in them
+    columns: Sequence[int] = range(0)
+    overview: tuple[Sequence[int], Sequence[int]] = (range(0), range(0))  # rows and columns of tile 0, likewise
 
     @classmethod
     def read(cls, grid: Grid, valid: Tensor) -> Counts:
         """Count on the device, and let the host wait for it."""
-        canvas = grid.canvas(valid[1:])
-        parts = (valid.sum(1), grid.sent.sum()[None], canvas.any(1), canvas.any(0))
-        room, newlines, rows, columns = torch.split(torch.cat(parts).cpu(), [len(part) for part in parts])
-        return cls(valid, tuple(room.tolist()), int(newlines), _span(rows), _span(columns))
+        canvas, whole = grid.canvas(grid.local(valid)), grid.whole(valid).view(-1, grid.side)
+        parts = [valid.sum(1), grid.sent.sum()[None], canvas.any(1), canvas.any(0), whole.any(1), whole.any(0)]
+        read = torch.split(torch.cat(parts).cpu(), [len(part) for part in parts])
+        rows, columns, *overview = map(_lines, read[2:])
+        return cls(valid, tuple(read[0].tolist()), int(read[1]), rows, columns, (overview[0], overview[1]))
 
     @property
     def patches(self) -> int:
@@ -86,22 +108,26 @@ class Counts:
         return self.patches + self.newlines
 
     def frames(self, grid: Grid) -> list[tuple[range, range]]:
-        """Find the rows and columns of each tile that `rows` and `columns` of the canvas cover, (T,) pairs."""
+        """Find the rows and columns of each tile around its valid patches, (T,) pairs."""
         side, (rows, columns) = grid.side, grid.tiles
-        down = [
-            range(max(0, self.rows.start - at), min(side, self.rows.stop - at)) for at in range(0, rows * side, side)
-        ]
+        down = [_around([y - at for y in self.rows if at <= y < at + side]) for at in range(0, rows * side, side)]
         across = [
-            range(max(0, self.columns.start - at), min(side, self.columns.stop - at))
-            for at in range(0, columns * side, side)
+            _around([x - at for x in self.columns if at <= x < at + side]) for at in range(0, columns * side, side)
         ]
-        return [(range(side), range(side)), *product(down, across)]
+        high, wide = self.overview
+        return [(_around(high), _around(wide))] * grid.lead + [*product(down, across)]
 
 
-def _span(line: Tensor) -> range:
-    """Find the places from the first to the last True, (n,) on the host."""
+def _lines(line: Tensor) -> Sequence[int]:
+    """List the places that are True, (n,) on the host; as a range where they are neighbours."""
     there = [place for place, one in enumerate(line.tolist()) if one]
-    return range(there[0], there[-1] + 1) if there else range(0)
+    around = _around(there)
+    return around if len(around) == len(there) else tuple(there)
+
+
+def _around(lines: Sequence[int]) -> range:
+    """Return the range from the first to the last of some ascending numbers."""
+    return range(lines[0], lines[-1] + 1) if lines else range(0)
 
 
 @dataclass(frozen=True)

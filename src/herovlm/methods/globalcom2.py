@@ -11,7 +11,7 @@ from torch import Tensor
 
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
-from herovlm.ops import allocate, keys, select
+from herovlm.ops import allocate, keys, select, spread
 from herovlm.ops.fit import closed_by, fit
 from herovlm.types import Grid, Kept, Needs, Newlines, Seen
 
@@ -107,5 +107,4 @@ def stretched(thumbnail: Tensor, seen: Seen) -> Tensor:
         return torch.nn.functional.pad(whole, (0, 0, 0, len(seen.valid) - 1))
     square = thumbnail.view(1, 1, grid.side, grid.side)
     picture = torch.nn.functional.interpolate(square, (len(rows), len(columns)), mode="bilinear")[0, 0]
-    around = columns.start, width - columns.stop, rows.start, height - rows.stop
-    return torch.cat([whole, grid.local(torch.nn.functional.pad(picture, around))])
+    return torch.cat([whole, grid.cut(spread.laid(picture, rows, columns, (height, width)))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
-from herovlm.ops import allocate, score, select
+from herovlm.ops import allocate, score, select, spread
 from herovlm.ops.fit import closed_by, fit
 from herovlm.types import Grid, Kept, Needs, Newlines, Seen
 
@@ -98,8 +99,9 @@ class Hired(Method):
         return select.top(select.ranks(scores, everywhere), torch.cat([rest.new_tensor([first]), rest]), everywhere)
 
 
-def cover(grid: Grid, rows: range, columns: range, device: torch.device) -> Tensor:
-    """Find the local tile of each cell of the thumbnail; the picture fills these lines of the canvas.  (N,) int64."""
+def cover(grid: Grid, rows: Sequence[int], columns: Sequence[int], device: torch.device) -> Tensor:
+    """Find the local tile of each cell of the overview; the picture fills these lines of the canvas.  (N,) int64."""
     middle = 2 * torch.arange(grid.side, device=device) + 1  # of a cell, in halves of a cell
-    y, x = ((line.start + middle * len(line) // (2 * grid.side)) // grid.side for line in (rows, columns))  # (side,)
+    lines = (spread.at(line, middle * len(line) // (2 * grid.side)) // grid.side for line in (rows, columns))
+    y, x = lines  # each (side,)
     return (y[:, None] * grid.tiles[1] + x).flatten()

@@ -43,7 +43,7 @@ class Uniform(Method):
 
         def patches(n: int) -> Tensor:
             whole, canvas = map(spread.lattice, ok, room, frames, allocate.shares(room, n, room))
-            return torch.cat([whole.view(1, -1), grid.local(canvas)])
+            return torch.cat([whole.view(1, -1), grid.cut(canvas)])
 
         scores = torch.zeros(seen.valid.shape, device=seen.valid.device)  # what is left goes to the first patch
         return Kept(*fit(patches, seen, scores, budget, newlines))

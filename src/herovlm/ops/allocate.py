@@ -63,20 +63,21 @@ def shares(weight: Sequence[float], budget: int, room: Sequence[int]) -> list[in
 
 
 def nested(parts: Sequence[float], weight: Tensor, budget: int, counts: Counts) -> Tensor:
-    """Divide the whole budget between the thumbnail and all local tiles, and the part of these by weight.
+    """Divide the whole budget between the overview and all local tiles, and the part of these by weight.
 
     Args:
-        parts: Weights of the thumbnail and of all local tiles together.
+        parts: Weights of the overview and of all local tiles together; without an overview these get everything.
         weight: (K,) float, of each local tile.
         budget: Number to hand out.
         counts: Of what was seen: no tile gets more than it has valid patches.
 
     Returns:
-        (1 + K,) int64, as `exact`.
+        (T,) int64, as `exact`.
     """
-    first, others = shares(parts, budget, (counts.room[0], sum(counts.room[1:])))
-    local = exact(weight, others, counts.valid[1:].sum(1))
-    return torch.nn.functional.pad(local, (1, 0), value=first)
+    lead = len(counts.room) - len(weight)  # 1: the overview; or 0
+    first, others = shares(parts, budget, (sum(counts.room[:lead]), sum(counts.room[lead:])))
+    local = exact(weight, others, counts.valid[lead:].sum(1))
+    return torch.nn.functional.pad(local, (lead, 0), value=first)
 
 
 def floored(weight: Tensor, budget: int, capacity: Tensor) -> Tensor:

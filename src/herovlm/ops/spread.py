@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -39,7 +40,24 @@ def stepped(ok: Tensor, step: Tensor, start: Tensor, stop: Tensor) -> Tensor:
     return ok & (place >= 0) & (place % step.clamp(min=1)[:, None] == 0) & (place < (stop - start)[:, None])
 
 
-def lattice(ok: Tensor, room: int, frame: tuple[range, range], count: int) -> Tensor:
+def at(lines: Sequence[int], place: Tensor) -> Tensor:
+    """Look up rows or columns, known to the host, at some places in their list: int64 -> int64 of the same shape."""
+    if isinstance(lines, range):
+        return lines.start + place
+    return torch.tensor(lines, device=place.device)[place]
+
+
+def laid(picture: Tensor, rows: Sequence[int], columns: Sequence[int], shape: tuple[int, int]) -> Tensor:
+    """Lay a picture (h, w) on the h rows and w columns of a larger sheet of this shape that is zero elsewhere."""
+    if isinstance(rows, range) and isinstance(columns, range):
+        around = columns.start, shape[1] - columns.stop, rows.start, shape[0] - rows.stop
+        return torch.nn.functional.pad(picture, around)
+    down, across = (torch.tensor([*lines], device=picture.device) for lines in (rows, columns))
+    wide = picture.new_zeros(len(rows), shape[1]).index_copy(1, across, picture)
+    return picture.new_zeros(shape).index_copy(0, down, wide)
+
+
+def lattice(ok: Tensor, room: int, frame: tuple[Sequence[int], Sequence[int]], count: int) -> Tensor:
     """Choose cells of a map at even distances, as far apart in rows as in columns.
 
     `count` points stand in rows at equal distances, in each row at equal distances, half a distance from the borders of
@@ -48,7 +66,7 @@ def lattice(ok: Tensor, room: int, frame: tuple[range, range], count: int) -> Te
     Args:
         ok: (h, w) bool.
         room: ok.sum(), as the host knows it.
-        frame: Rows and columns of the rectangle around `ok`.
+        frame: Rows and columns that have a cell that is ok; none that lie between them count as a distance.
         count: How many, at most `room`.
 
     Returns:
@@ -57,7 +75,7 @@ def lattice(ok: Tensor, room: int, frame: tuple[range, range], count: int) -> Te
     nothing = torch.zeros_like(ok)
     if not count:
         return nothing
-    (top, high), (left, wide) = ((line.start, len(line)) for line in frame)
+    high, wide = map(len, frame)
     rows = min(high, count, max(-(-count // wide), round(math.sqrt(count * high / wide))))
     point = torch.arange(count, device=ok.device)
     row = (rows * (2 * point + 1) - 1) // (2 * count)
@@ -65,7 +83,7 @@ def lattice(ok: Tensor, room: int, frame: tuple[range, range], count: int) -> Te
         (2 * r * count + rows) // (2 * rows) for r in (row, row + 1)
     )  # points before this and the next row
     y, x = _middle(row, rows, high), _middle(point - before, after - before, wide)
-    chosen = torch.scatter(nothing.flatten(), 0, (top + y) * ok.shape[1] + left + x, True).view_as(ok) & ok
+    chosen = torch.scatter(nothing.flatten(), 0, at(frame[0], y) * ok.shape[1] + at(frame[1], x), True).view_as(ok) & ok
     if room == high * wide:
         return chosen
     rest = (ok & ~chosen).view(1, -1)
