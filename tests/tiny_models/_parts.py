@@ -1,0 +1,74 @@
+"""What the tiny models share: a tokenizer of bytes, a small language model, and weights that differ clearly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+CHATML = (  # how Qwen and those who follow it write a chat; %s is what shows an image
+    "{%% for message in messages %%}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{%% if message['content'] is string %%}{{ message['content'] }}{%% else %%}"
+    "{%% for part in message['content'] %%}"
+    "{%% if part['type'] == 'image' %%}{{ '%s' }}{%% elif part['type'] == 'text' %%}{{ part['text'] }}{%% endif %%}"
+    "{%% endfor %%}{%% endif %%}{{ '<|im_end|>\n' }}{%% endfor %%}"
+    "{%% if add_generation_prompt %%}{{ '<|im_start|>assistant\n' }}{%% endif %%}"
+)
+
+
+def words(special: list[str], pad: str, eos: str, bos: str | None = None, **named: str) -> PreTrainedTokenizerFast:
+    """Byte-level, one token a byte, and the special tokens of a family; `named` go to the tokenizer's attributes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(special + alphabet)}, merges=[]))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    raw.add_special_tokens(special)
+    if bos:
+        raw.post_processor = processors.TemplateProcessing(f"{bos} $A", special_tokens=[(bos, special.index(bos))])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        pad_token=pad,
+        eos_token=eos,
+        bos_token=bos,
+        extra_special_tokens=named,
+        padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def text(tokenizer: PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
+    """Configure a small language model."""
+    return {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": False,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        **more,
+    }
+
+
+def spread(model: Any, seed: int) -> Any:
+    """Draw the weights anew, large enough that attention peaks, logits differ and answers do not repeat one token."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=g)
+            kind = name.rsplit(".", 2)[-2:]
+            if any("norm" in part for part in kind) or "lambda" in kind[-1]:
+                weight.copy_(1 + 0.1 * noise if kind[-1] != "bias" else 0.1 * noise)
+            elif "embed" in name and "patch" not in name:  # of tokens and of places
+                weight.copy_(noise)
+            elif weight.ndim >= 2:
+                weight.copy_(noise * 2 / weight[0].numel() ** 0.5)
+            else:
+                weight.copy_(0.1 * noise)
+    return model.eval()
