@@ -31,7 +31,7 @@ def drop(
     tokens: AnyTokens | None = None,
     question: str | Sequence[str] | None = None,
     processor: Any = None,
-    positions: Positions = "compact",
+    positions: Positions | None = None,
     newlines: Newlines | None = None,
     narrow: AnyNarrow | None = None,
 ) -> Short:
@@ -49,7 +49,7 @@ def drop(
         tokens: instead: whole number of positions an image (who has fewer keeps all), or a list with one an image.
         question: the user's words, one for all or one a prompt; None reads them from input_ids.
         processor: a processor or tokenizer to read the question with; None takes the one beside the model's weights.
-        positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's numbers.
+        positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's; None: the family.
         newlines: which newlines to keep; None is the method's own rule.
         narrow: share of each tile's patches that goes on behind a middle block of the vision tower, or (block, share),
             the block a number or a relative depth: faster, and results change (see `herovlm.towers.narrow`).  The
@@ -83,7 +83,7 @@ def dropping(
     tokens: AnyTokens | None = None,
     question: str | Sequence[str] | None = None,
     processor: Any = None,
-    positions: Positions = "compact",
+    positions: Positions | None = None,
     newlines: Newlines | None = None,
     narrow: AnyNarrow | None = None,
 ) -> Iterator[splice.Record]:
@@ -109,7 +109,7 @@ def dropping(
     request = request.on(model)
     record = splice.Record(
         lambda inputs: shorten(model, inputs, request),
-        original=positions == "original",
+        original=request.positions == "original",
         stage=stage_of(model, request),
     )
     with splice.installed(model, record):

@@ -38,6 +38,7 @@ class Here(NamedTuple):
     counts: Counts
     rank: Tensor  # (slots,) int64: which of the positions that the untouched model sends a slot of `grid.order` is; a
     # newline that it does not send has the number of the position before it
+    source: Tensor | None = None  # as in `Geometry`
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,9 @@ class Geometry:
     grid: Grid
     valid: Tensor  # (T, N) bool: patches that the untouched model sends
     role: Literal["crop", "window"] = "crop"  # of the local tiles
+    # (T * N,) int64: which row of what the encoder gives of this image stands in a cell, any where the cell is not valid;
+    # None = the cells are those rows, in order
+    source: Tensor | None = None
     _here: dict[torch.device, Here] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -72,6 +76,11 @@ class Geometry:
         return tuple(found)
 
     @cached_property
+    def encoded(self) -> int:
+        """How many rows the encoder gives of this image."""
+        return self.valid.numel() if self.source is None else int(self.source.max()) + 1
+
+    @cached_property
     def on_sent(self) -> Tensor:
         """Which slots of `grid.order` the untouched model sends: (slots,) bool."""
         return self.grid.on_slots(self.valid, self.grid.sent)
@@ -87,7 +96,13 @@ class Geometry:
         if here is None:
             grid, valid = self.grid, self.valid.to(device)
             moved = replace(grid, order=grid.order.to(device), row=grid.row.to(device), sent=grid.sent.to(device))
-            here = self._here[device] = Here(moved, valid, replace(self.counts, valid=valid), self.rank.to(device))
+            here = self._here[device] = Here(
+                moved,
+                valid,
+                replace(self.counts, valid=valid),
+                self.rank.to(device),
+                None if self.source is None else self.source.to(device),
+            )
         return here
 
 

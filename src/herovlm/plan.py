@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Plan:
     """Prompts and the geometry of their images, in prompt order; host only."""
 
-    inputs: Mapping[str, Any]  # as they came; image_sizes are on the host
+    inputs: Mapping[str, Any]  # as they came; what the family reads on the host is there
     prompt: Prompt
     images: tuple[Geometry, ...]
     rows: tuple[int, ...]  # the prompt that each image belongs to
@@ -79,9 +79,13 @@ def plan_of(family: Family, model: PreTrainedModel, inputs: Mapping[str, Any]) -
         InputsError: inputs that do not fit the model or each other.
         UnsupportedError: inputs that cannot be shortened rightly.
     """
-    checked = refuse.inputs(model, inputs)
-    images = family.layouts(model, checked) if checked.get("pixel_values") is not None else []
-    prompt, rows = positions.prompt_of(checked, model.config, [image.positions for image in images])
+    checked = refuse.inputs(inputs, family.media)
+    pictured = any(checked.get(name) is not None for name in family.media)
+    if pictured:
+        checked = family.checked(model, checked)
+    prompt = positions.prompt_of(checked, model.config)
+    images = family.layouts(model, checked, prompt) if pictured else []
+    rows = positions.rows_of(prompt, [image.positions for image in images])
     return Plan(checked, prompt, tuple(images), rows)
 
 
@@ -111,6 +115,7 @@ def token_count(config: Any, size: Sequence[int], request: Request, image: int =
     if request.inside is not None or not (request.method.exact or request.method.smaller):
         what = request.method if request.inside is None else request.inside
         raise UnsupportedError(f"how much {what} keeps is known only when it has been read; take an exact method")
+    smaller.offered(family, request.method)
     budget = min(request.budget.of(whole.positions, image), whole.positions)
     if not request.method.smaller or budget == whole.positions:
         return budget

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from herovlm.errors import BudgetError, MethodError, UnsupportedError
-from herovlm.families.base import VISION_INPUTS
 from herovlm.plan import Plan
 from herovlm.prompt import positions
 from herovlm.seams import refuse
@@ -21,15 +19,19 @@ from herovlm.types import Kept, Seen, Short
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from herovlm.families.base import Family
+
 
 class Source(NamedTuple):
     """Where the features of an image lie."""
 
-    features: Tensor  # (patches, D): of this image, or of all that were looked at with it
+    features: Tensor  # (cells, D): of this image, or of all that were looked at with it
     start: int  # which row is the first of this image
+    beside: tuple[Tensor, ...] = ()  # (cells, D) each: what else the language model reads of every position
 
 
 def rebuild(
+    family: Family,
     model: PreTrainedModel,
     plan: Plan,
     seen: Sequence[Seen],
@@ -50,19 +52,23 @@ def rebuild(
     if not seen:
         return Short(dict(plan.inputs), (), (), partial(_columns, plan, (), ()), prompt.image, whole=True)
     refuse.position_options(plan.inputs, prompt.full_positions, original)
-    rest = {name: value for name, value in plan.inputs.items() if name not in VISION_INPUTS}
+    rest = {name: value for name, value in plan.inputs.items() if name not in family.vision}
     places = _places(seen, kept)
-    pooled = _by_prompt(plan, _features(seen, kept, sources, places))
+    features, beside = _features(seen, kept, sources, places)
     whole = all(_whole(s, k) for s, k in zip(seen, kept, strict=True))
 
     true_columns = partial(_columns, plan, seen, places)
+    free = "compact" in family.positions  # whether a short prompt may be numbered anew
+    numbers = None
+    if original if free and not whole else not free:
+        numbers = rest.get("position_ids")
+        numbers = family.position_ids(model, plan.inputs, prompt, plan.images) if numbers is None else numbers
+        rest["position_ids"] = numbers.to(rest["input_ids"].device)
     if not whole:
         rest = _shorter(rest, plan, [k.positions for k in kept], true_columns, original)
-        if original:
+        if original and free:
             refuse.original_positions(model, prompt.length(plan.inputs))
-    # One tensor a prompt, not an image: generate() repeats the entries of this list for beams and return
-    # sequences, and transformers 5.18 would repeat image by image and so mix the images of one prompt.
-    rest["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
+    rest["mm_encoder_outputs"] = family.encoded(features, beside, plan.rows)
     return Short(rest, tuple(seen), tuple(kept), true_columns, prompt.image, whole)
 
 
@@ -119,9 +125,14 @@ def _places(seen: Sequence[Seen], kept: Sequence[Kept]) -> list[Places]:
 
 def _features(
     seen: Sequence[Seen], kept: Sequence[Kept], sources: Sequence[Source], places: Sequence[Places]
-) -> list[Tensor]:
-    """Gather embeddings for the LLM in slot order, (kept positions, D) an image; one gather for all of a source."""
+) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
+    """Gather embeddings for the LLM in slot order, (kept positions, D) an image; one gather for all of a source.
+
+    Returns:
+        The embeddings, and what else is read of each position.
+    """
     found: list[Tensor] = []
+    beside: list[tuple[Tensor, ...]] = []
     for run in _runs(sources):
         source, newline = sources[run[0]].features, seen[run[0]].newline
         counts = [len(places[i].order) for i in run]
@@ -134,12 +145,14 @@ def _features(
         if newline is not None:
             values = torch.where(order.lt(0)[:, None], newline.to(values), values)
         found += torch.split(values, counts)
+        others = [torch.split(other[rows], counts) for other in sources[run[0]].beside]
+        beside += [tuple(other[i] for other in others) for i in range(len(run))]
     for i, own in enumerate(kept):
         if own.features is not None:  # made by the method, in the order of the mask
             order = places[i].order
             rows = (own.mask.flatten().cumsum(0) - 1)[order.clamp(min=0)].clamp(min=0)
             found[i] = torch.where(order.lt(0)[:, None], found[i], own.features.to(found[i])[rows])
-    return found
+    return found, beside
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -155,14 +168,6 @@ def _runs(sources: Sequence[Source]) -> list[list[int]]:
         else:
             runs.append([i])
     return runs
-
-
-def _by_prompt(plan: Plan, features: Sequence[Tensor]) -> list[Tensor]:
-    """Put the embeddings of the images of one prompt behind each other."""
-    found: dict[int, list[Tensor]] = {}
-    for row, own in zip(plan.rows, features, strict=True):
-        found.setdefault(row, []).append(own)
-    return [_joined(parts) for parts in found.values()]
 
 
 def _whole(seen: Seen, kept: Kept) -> bool:
@@ -189,7 +194,7 @@ def _columns(plan: Plan, seen: Sequence[Seen], places: Sequence[Places]) -> list
 def _shorter(
     inputs: dict[str, Any], plan: Plan, counts: Sequence[int], true_columns: Callable[[], list[Tensor]], original: bool
 ) -> dict[str, Any]:
-    """Shorten everything that is as long as the prompt; `original` also gathers the positions."""
+    """Shorten everything that is as long as the prompt; `original` also the positions, else there are none."""
     prompt, short = plan.prompt, dict(inputs)
     ids = inputs["input_ids"]
     left = plan.short_columns(counts) if plan.alike else [stay.to(prompt.ids.device) for stay in true_columns()]
@@ -201,8 +206,7 @@ def _shorter(
         stay = true_columns()
         for name, fill in given.items():
             short[name] = positions.gather(inputs[name], stay, fill, prompt.left)
-    if original:
-        numbers = prompt.full_positions.to(ids.device) if numbers is None else numbers
+    if original and numbers is not None:
         short["position_ids"] = positions.gather(numbers, stay, 0, prompt.left)
         # Gaps in the positions look like packed sequences to transformers when there is no cache (a silently wrong
         # mask); the key also turns `generate(**short, use_cache=False)` into a TypeError.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from herovlm import auto, budget, spec
+from herovlm import auto, budget, registry, spec
 from herovlm.budget import Auto, Budget
 from herovlm.errors import UnsupportedError, UsageError
 from herovlm.methods.base import Method, resolve
@@ -38,7 +38,7 @@ class Request:
     budget: Budget
     question: str | Sequence[str] | None
     processor: Any
-    positions: Positions
+    positions: Positions | None  # None: the family's own, until `on` has looked it up
     newlines: Newlines | None
     narrow: tuple[float | int, float] | None = None  # block, share
 
@@ -50,7 +50,7 @@ class Request:
         tokens: Any = None,
         question: Any = None,
         processor: Any = None,
-        positions: Any = "compact",
+        positions: Any = None,
         newlines: Any = None,
         narrow: Any = None,
     ) -> Request:
@@ -60,7 +60,7 @@ class Request:
             HeroError: one of them cannot be, or two do not go together.
         """
         places, rows = positions, newlines  # of any type, until they are checked
-        if not isinstance(places, str) or places not in ("compact", "original"):
+        if not isinstance(places, str | None) or places not in (None, "compact", "original"):
             raise UsageError(f"positions={reprlib.repr(positions)} is unknown; use 'compact' or 'original'")
         if not isinstance(rows, str | None) or rows not in (None, "touched", "all", "none", "canvas"):
             raise UsageError(f"newlines={reprlib.repr(newlines)} is unknown; use 'touched', 'all', 'none' or 'canvas'")
@@ -100,15 +100,23 @@ class Request:
         return replace(needs, hidden=True) if isinstance(self.budget, Auto) else needs
 
     def on(self, model: PreTrainedModel) -> Request:
-        """Look up what depends on the model: the calibration that keep="auto" goes by.
+        """Look up what depends on the model: its positions, and the calibration that keep="auto" goes by.
 
         Raises:
             BudgetError: there is none for this model and method.
+            UnsupportedError: its language model cannot read such positions.
         """
+        family = registry.family(model)
+        places = self.positions or family.positions[0]
+        if places not in family.positions:
+            raise UnsupportedError(
+                f"positions={places!r} with {family.name}: {family.numbered}; use positions={family.positions[0]!r}"
+            )
+        here = self if places == self.positions else replace(self, positions=cast("Positions", places))
         if not isinstance(self.budget, Auto):
-            return self
+            return here
         asked = str(self.method) if self.inside is None else str(Chain(self.method, self.inside))
-        return replace(self, budget=auto.calibrated(self.budget, model, asked))
+        return replace(here, budget=auto.calibrated(self.budget, model, asked))
 
     def spend(self, image: int, seen: Seen) -> int:
         """Number of positions for an image of the call, counted from 0."""

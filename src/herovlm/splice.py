@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from herovlm import registry
 from herovlm.errors import UnsupportedError
 from herovlm.prompt.positions import GATHERED
 from herovlm.seams import compat, hooks, refuse, scope, seal
@@ -140,6 +141,7 @@ class Generate:
         if isinstance(self.covered, Generate):  # a shallow copy of a model brought it along
             self.covered = None
         self.inner = type(model).generate.__get__(model) if self.covered is None else self.covered
+        self.media = registry.family(model).media
         self.users, self.hooked, self.now = 0, ExitStack(), Now()
         update_wrapper(self, self.inner)
 
@@ -195,13 +197,13 @@ class Generate:
         """Shorten the inputs of a direct `model(...)`; inside generate() there are no pixels left to see."""
         self.now.end()
         context = scope.innermost(self.model)
-        if context is None or not (args or "pixel_values" in kwargs or "mm_encoder_outputs" in kwargs):
+        if context is None or not (args or {*self.media, "mm_encoder_outputs"} & {*kwargs}):
             return None
         signature = inspect.signature(type(module).forward)
         given = by_name(signature, "forward", (module, *args), kwargs)
         del given["self"]
         encoded = given.get("mm_encoder_outputs")
-        if given.get("pixel_values") is None:
+        if not self._pictured(given):
             if encoded and not isinstance(encoded, Encoded) and not self.now.known:
                 raise UnsupportedError(
                     "pictures reached the model inside herovlm.dropping() without passing model.generate(), so they "
@@ -232,9 +234,12 @@ class Generate:
             _seal(direct.context, direct.short, direct.passage, direct.given, output)
             self.now.end()
 
+    def _pictured(self, given: Mapping[str, Any]) -> bool:
+        return any(given.get(name) is not None for name in self.media)
+
     def _has_pictures(self, given: Mapping[str, Any]) -> bool:
         """Return whether there is something to drop; refuse to go on from the cache of a shortened prompt."""
-        if given.get("pixel_values") is not None:
+        if self._pictured(given):
             return True
         ids = given.get("input_ids")
         turn = isinstance(ids, Tensor) and bool((ids == self.model.config.image_token_id).any())

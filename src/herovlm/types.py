@@ -250,6 +250,11 @@ class Encoded(dict[str, Any]):
     """Encoder outputs of a shortened prompt: told from those of a whole one by their class."""
 
 
+def _fresh(value: Any) -> Any:
+    """Copy lists, also those within; tensors are not copied."""
+    return [_fresh(one) for one in value] if isinstance(value, list) else value
+
+
 @dataclass(frozen=True)
 class Short(Mapping[str, Any]):
     """Shorter model inputs: a mapping for `model.generate(**short)` or `model(**short)`, with its record beside it."""
@@ -290,7 +295,7 @@ class Short(Mapping[str, Any]):
         if name != "mm_encoder_outputs":
             return value
         # generate() repeats these features in place for beams: hand out a fresh output each time
-        return Encoded({kind: type(out)(pooler_output=list(out.pooler_output)) for kind, out in value.items()})
+        return Encoded({kind: type(out)(**{of: _fresh(x) for of, x in out.items()}) for kind, out in value.items()})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.inputs)

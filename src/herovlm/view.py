@@ -17,7 +17,8 @@ from torch import Tensor
 from herovlm import budget, choose, rebuild, registry
 from herovlm.errors import InputsError, MethodError, UnsupportedError, UsageError
 from herovlm.families import smaller
-from herovlm.families.base import Family, Look
+from herovlm.families.base import Family
+from herovlm.families.cells import Look
 from herovlm.plan import Plan, plan_of
 from herovlm.prompt import positions, words
 from herovlm.prompt import question as questions
@@ -29,8 +30,8 @@ from herovlm.types import Compared, Kept, Narrow, Needs, Relevance, Seen, Short
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from herovlm.methods.base import Method
     from herovlm.request import Request
-    from herovlm.towers.base import Tower
 
 DEPTH = 24  # of some tower; which signals a method needs does not hang on it
 
@@ -77,25 +78,36 @@ def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Famil
     refuse.model(model)
     depth = family.check(model)
     if request is not None:
-        settle(family.sees_through(model), request.needs(depth), f"this {family.name}", request.method)
+        smaller.offered(family, request.method)
+        settle(family, model, request.needs(depth), request.method)
         if request.cut(depth) is not None:
             family.sees_through(model).narrowable(family.tower(model))
     return family, depth
 
 
-def settle(tower: Tower, needs: Needs, who: str, what: object) -> None:
-    """Check that a tower offers what is needed of it: the one place where needs meet offers.
+def settle(family: Family, model: PreTrainedModel, needs: Needs, what: Method) -> None:
+    """Check that a family offers what is needed of its tower: the one place where needs meet offers.
 
     Raises:
-        UnsupportedError: it does not; names what is missing, and the methods that work there.
+        UnsupportedError: it does not; names what is missing, what to write instead, and the methods that work there.
     """
-    missing = needs.signals - tower.offers
+    offers = family.offers(model)
+    missing = needs.signals - offers
     if missing:
-        fine = [name for name in registry.methods() if registry.method(name)().needs(DEPTH).signals <= tower.offers]
+        instead = what.without(missing)
+        write = f"write '{instead}'; " if instead is not None and instead.needs(DEPTH).signals <= offers else ""
         raise UnsupportedError(
-            f"{who} sees through {tower.kind}, which offers {', '.join(sorted(tower.offers)) or 'features alone'}; "
-            f"{what} needs {', '.join(sorted(missing))}; methods that work there: {', '.join(fine)}"
+            f"this {family.name} sees through {family.sees_through(model).kind}, which offers "
+            f"{', '.join(sorted(offers)) or 'features alone'}; {what} needs {', '.join(sorted(missing))}; {write}"
+            f"methods that work there: {', '.join(working(family, offers))}"
         )
+
+
+def working(family: Family, offers: frozenset[str]) -> list[str]:
+    """List the methods that work, as they are by default, where a family offers some signals."""
+    every = {name: registry.method(name)() for name in registry.methods()}
+    fine = {name: one for name, one in every.items() if one.needs(DEPTH).signals <= offers}
+    return [name for name, one in fine.items() if family.shrinks or not one.smaller]
 
 
 def union(needs: Sequence[Needs]) -> Needs:
@@ -137,7 +149,10 @@ class Choice:
     def rebuild(self) -> Short:
         """Make the shorter inputs."""
         original = self.request.positions == "original"
-        return rebuild.rebuild(self.view.model, self.view.plan, self.seen, self.kept, self.sources, original=original)
+        view = self.view
+        return rebuild.rebuild(
+            view.family, view.model, view.plan, self.seen, self.kept, self.sources, original=original
+        )
 
 
 @torch.no_grad()
@@ -154,7 +169,8 @@ def together(prompts: Sequence[tuple[Choice, int]]) -> Short:
         [getattr(choice, name)[image] for choice, image in zip(chosen, images, strict=True)]
         for name in ("seen", "kept", "sources")
     )
-    return rebuild.rebuild(view.model, plan, seen, kept, sources, original=request.positions == "original")
+    original = request.positions == "original"
+    return rebuild.rebuild(view.family, view.model, plan, seen, kept, sources, original=original)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,11 +219,12 @@ class View:
         Raises:
             InputsError: placeholders and pictures do not fit.
         """
-        inputs = refuse.inputs(self.model, {"input_ids": ids, "attention_mask": mask})
+        inputs = refuse.inputs({"input_ids": ids, "attention_mask": mask}, self.family.media)
         if not all(type(one) is int and 0 <= one < len(self.looked_at.images) for one in pictures):
             raise InputsError(f"pictures={list(pictures)}: {len(self.looked_at.images)} were seen, counted from 0")
         images = tuple(self.looked_at.images[picture] for picture in pictures)
-        prompt, rows = positions.prompt_of(inputs, self.model.config, [image.positions for image in images])
+        prompt = positions.prompt_of(inputs, self.model.config)
+        rows = positions.rows_of(prompt, [image.positions for image in images])
         return replace(self, plan=Plan(inputs, prompt, images, rows), pictures=tuple(pictures))
 
     @torch.no_grad()
@@ -251,8 +268,7 @@ class View:
             return seen, [Source(one.features.flatten(0, 1), 0) for one in seen if one.features is not None]
         needs, cut = request.needs(self.depth), request.cut(self.depth)
         look = self._look(needs, cut)
-        flat, patches = look.features.flatten(0, 1), look.features.shape[1]
-        sources = [Source(flat, look.starts[picture] * patches) for picture in self.pictures]
+        sources = [Source(look.features, look.cells[picture], look.beside) for picture in self.pictures]
         return self.seen(needs, request.question, request.processor, cut), sources
 
     def _resized(self, request: Request) -> list[Seen]:
@@ -342,11 +358,12 @@ def compared(view: View, needs: Needs, look: Look, asked: Callable[[], Sequence[
     every = range(len(made))
     if needs.relevance is not None:  # a lone tile has nothing to be compared with
         several = [image for image in every if tiles[image].stop - tiles[image].start > 1]
-        source = look.states[:, 0]
-        if needs.relevance == "clip" and several:
-            source = offload.beside(view.family.tiles(view.model, view.looked_at.inputs), source.device)
-        compare("relevance", needs.relevance, several, source)
-    if needs.affinity:
+        if needs.relevance == "tower" and look.states is not None:
+            compare("relevance", "tower", several, look.states[:, 0])
+        elif several:
+            pixels = offload.beside(view.family.tiles(view.model, view.looked_at.inputs), look.features.device)
+            compare("relevance", "clip", several, pixels)
+    if needs.affinity and look.states is not None:
         compare("affinity", "tower", every, look.states[:, 1:])
     if needs.dots and look.hidden is not None:
         compare("dots", "dots", every, look.hidden)

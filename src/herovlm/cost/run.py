@@ -78,7 +78,7 @@ def ideal(model: PreTrainedModel, inputs: Mapping[str, Any], positions: int, new
     prompt = of_length(inputs, config.image_token_id, positions)
     width = config.get_text_config().hidden_size
     features = [torch.randn(positions, width).to(model.device, model.dtype) for _ in prompt["input_ids"]]
-    vision = {name: inputs[name] for name in ("pixel_values", "image_sizes") if name in inputs}
+    vision = {name: inputs[name] for name in registry.family(model).vision if name in inputs}
     look: Any = model.base_model
 
     @torch.no_grad()

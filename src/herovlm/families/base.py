@@ -1,4 +1,8 @@
-"""What every model family shares: geometry, and one look of the vision tower that records what methods need."""
+"""What every model family shares, with LLaVA's ways as the default: inputs, geometry, one look, and the way back.
+
+Host, before the tower runs: `checked`, `layouts`, `geometry`, `position_ids`.  Tower: `tower`, `encoder`, `projector`,
+`pooled`, `flat`, `beside`.  Back to the model: `encoded`.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +10,24 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from herovlm.errors import ModelError
+from herovlm.families import cells
+from herovlm.families.cells import Look
 from herovlm.geometry import Geometry
-from herovlm.seams import offload
+from herovlm.prompt.positions import Prompt
+from herovlm.seams import offload, refuse
 from herovlm.towers import recording, shortcut
 from herovlm.towers.base import Tower
 from herovlm.towers.clip import Clip
-from herovlm.types import Narrow, Needs, Seen
-
-VISION_INPUTS = ("pixel_values", "image_sizes", "vision_feature_layer", "vision_feature_select_strategy")
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """What one run of the vision tower gave: of all images at once, and of each, before any question is asked."""
-
-    seen: tuple[Seen, ...]  # one an image
-    starts: tuple[int, ...]  # which of all tiles is the first of each image
-    features: Tensor  # (sum of T, N, D) after the projector, zero where not valid
-    states: Tensor  # (sum of T, 1 + N, C) behind the last block, not normalised, CLS first; or CLS alone
-    hidden: Tensor | None  # (sum of T, N, C) before the projector, if wanted
+from herovlm.types import Narrow, Needs
 
 
 class Family(ABC):
@@ -44,8 +38,21 @@ class Family(ABC):
 
     name: ClassVar[str]  # the name people know
     model_types: ClassVar[tuple[str, ...]]  # config.model_type
-    alone_newlines: ClassVar[int] = 0  # that a picture of one tile ends in
     towers: ClassVar[tuple[type[Tower], ...]] = (Clip,)  # kinds of towers that it may see through
+    media: ClassVar[tuple[str, ...]] = (
+        "pixel_values",
+    )  # names of pixels in a call: with one there is something to see
+    vision: ClassVar[tuple[str, ...]] = (  # names of all in a call that belongs to the encoder, `media` among them
+        "pixel_values",
+        "image_sizes",
+        "vision_feature_layer",
+        "vision_feature_select_strategy",
+    )
+    withheld: ClassVar[frozenset[str]] = frozenset()  # of what its towers offer: signals that mean nothing here
+    positions: ClassVar[tuple[str, ...]] = ("compact", "original")  # that it may be asked for, its default first
+    numbered: ClassVar[str] = ""  # why one of the two is missing
+    shrinks: ClassVar[bool] = False  # whether `families.smaller` can make its pictures smaller
+    alone_newlines: ClassVar[int] = 0  # that a picture of one tile ends in
 
     def shell(self, config: Any) -> Any:
         """Return a stand-in for a model without weights, of which geometry can be asked."""
@@ -56,12 +63,39 @@ class Family(ABC):
         """Find where every visual position of pictures of some sizes (height, width) comes from; or of a shell."""
 
     @abstractmethod
-    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Geometry]:
-        """Find the geometry of every image of a call."""
+    def layouts(
+        self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt | None = None
+    ) -> list[Geometry]:
+        """Find the geometry of every image of a call, in prompt order.
 
-    @abstractmethod
+        Args:
+            model: the model.
+            inputs: of the call, as `checked` returned them.
+            prompt: its tokens, on the host: their placeholders say what the inputs of some models do not.
+        """
+
+    def checked(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Check what belongs to the encoder (names of `vision`); bring what is read on the host there.
+
+        Raises:
+            InputsError: the model's processor does not make such.
+            UnsupportedError: it would go silently wrong.
+        """
+        refuse.feature_layers(model, inputs)
+        side = model.config.vision_config.image_size
+        refuse.tiles(inputs["pixel_values"], side, side, axes=(4, 5))
+        return {**inputs, "image_sizes": refuse.sizes_of(inputs.get("image_sizes"))}
+
+    def position_ids(
+        self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt, images: Sequence[Geometry]
+    ) -> Tensor:
+        """Return the positions that generate() gives to the untouched prompt: (B, L), or (axes, B, L) for M-RoPE."""
+        return prompt.full_positions
+
     def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
         """Return the pixels of all real tiles of all images: (sum of T, 3, height, width)."""
+        pixels: Tensor = inputs["pixel_values"]
+        return pixels
 
     def newline(self, model: PreTrainedModel) -> Tensor | None:
         """Return the embedding that closes a row, (D,), or None for families that have none."""
@@ -91,6 +125,10 @@ class Family(ABC):
     def fits(self, model: PreTrainedModel, size: tuple[int, int]) -> dict[tuple[int, int], tuple[int, int]]:
         """List the sizes (height, width) at which a picture fills several tiles; how many, and the positions sent."""
         return {}
+
+    def offers(self, model: PreTrainedModel) -> frozenset[str]:
+        """Return which signals can be had (names of `Needs` fields): of its tower, and with a meaning here."""
+        return self.sees_through(model).offers - self.withheld
 
     def sees_through(self, model: PreTrainedModel) -> Tower:
         """Return how its vision tower is read.
@@ -130,7 +168,9 @@ class Family(ABC):
         return self.depth(model)
 
     def projector(self, model: PreTrainedModel) -> nn.Module:
-        """Return the module between the vision tower and the language model, applied patch by patch.
+        """Return the module between the vision tower and the language model, applied position by position.
+
+        A family whose projector mixes positions withholds "hidden" and "dots".
 
         Raises:
             ModelError: there is none.
@@ -144,6 +184,40 @@ class Family(ABC):
         """Count the patches on a side of one tile."""
         vision = model.config.vision_config
         return int(vision.image_size // vision.patch_size)
+
+    def feature_blocks(self, model: PreTrainedModel, inputs: Mapping[str, Any], depth: int) -> tuple[int, ...]:
+        """Count the blocks of the tower that each of the layers stands behind which features are taken from."""
+        return shortcut.feature_blocks(model, inputs, depth)
+
+    def pooled(self, model: PreTrainedModel, values: Tensor, axis: int) -> Tensor:
+        """Pool what has one value a patch, as the tower recorded it, to positions: n patches on an axis become fewer.
+
+        Positions come out in the order of the encoder's output; `Geometry.source` lays them out in cells.
+        """
+        return values
+
+    def flat(self, output: Any, projected: Sequence[Tensor]) -> Tensor:
+        """Return the features of all positions of all images, (t, n, D): of what the encoder and its projector gave."""
+        return torch.cat(list(projected))
+
+    def beside(self, output: Any) -> list[Tensor]:
+        """List what else the language model reads of every position, as `flat`: features for its first layers."""
+        return []
+
+    def encoded(
+        self, features: Sequence[Tensor], beside: Sequence[Sequence[Tensor]], rows: Sequence[int]
+    ) -> dict[str, Any]:
+        """Make what `forward` takes as mm_encoder_outputs.
+
+        One tensor a prompt, not an image: generate() repeats the entries of this list for beams and return sequences,
+        and transformers 5.18 would repeat image by image and so mix the images of one prompt.
+
+        Args:
+            features: of each image, (kept positions, D).
+            beside: of each image, what else is read of each of its positions.
+            rows: the prompt that each image belongs to.
+        """
+        return {"image": BaseModelOutputWithPooling(pooler_output=by_prompt(features, rows))}
 
     @torch.no_grad()
     def see(
@@ -167,10 +241,10 @@ class Family(ABC):
             UnsupportedError: a tower that cannot be watched.
         """
         kind, tower, projector = self.sees_through(model), self.tower(model), self.projector(model)
-        vision = {name: inputs[name] for name in VISION_INPUTS if inputs.get(name) is not None}
-        vision["pixel_values"] = offload.beside(vision["pixel_values"], offload.home(tower))
+        vision = {name: inputs[name] for name in self.vision if inputs.get(name) is not None}
+        vision |= {name: offload.beside(vision[name], offload.home(tower)) for name in self.media if name in vision}
         blocks = kind.blocks(tower)
-        features = shortcut.feature_blocks(model, inputs, len(blocks))
+        features = self.feature_blocks(model, inputs, len(blocks))
         valid = torch.cat([image.valid for image in images])
         with (
             kind.reading(tower, needs, max(features)) as found,
@@ -179,17 +253,33 @@ class Family(ABC):
             recording.outputs_of(projector) as projected,
             offload.brought(model.base_model),
         ):
-            states: Tensor = self.encoder(model).get_image_features(**vision, return_dict=True).last_hidden_state
+            output = self.encoder(model).get_image_features(**vision, return_dict=True)
             newline = self.newline(model)
+        asked = needs.cls or needs.affinity or needs.relevance is not None
+        states = kind.states(output, found) if asked else None
         before, recorded, through = torch.cat(hidden) if hidden else None, found, None
         if passed is not None:
-            states = passed.spread(states, cls=True) if needs.affinity else states
+            states = passed.spread(states, cls=True) if states is not None and needs.affinity else states
             before = None if before is None else passed.spread(before)
             recorded, through = passed.whole(found), passed.through
-        single = {"cls": states[:, 0].float() if needs.cls else None, "hidden": before, "through": through}
+        maps = {name: recorded[name] for name in cells.MAPS if name in recorded}
+        maps = {name: {b: self._positions(model, name, x) for b, x in maps[name].items()} for name in maps}
+        cls = states[:, 0].float() if states is not None and needs.cls else None
+        single = {"cls": cls, "hidden": before, "through": through}
         common = {"newline": newline, "depth": len(blocks), "heads": blocks[0].num_heads}
         common = {name: x.detach() if isinstance(x, Tensor) else x for name, x in common.items()}
-        return _told_apart(images, torch.cat(projected), states, single, recorded, common)
+        given = cells.Given(self.flat(output, projected), states, single, maps, self.beside(output))
+        return cells.laid_out(images, given, common)
+
+    def _positions(self, model: PreTrainedModel, name: str, values: Tensor) -> Tensor:
+        """Pool one recorded tensor, but for what it has of the CLS token."""
+        if name not in cells.AXIS:
+            return values
+        if name not in cells.AHEAD:
+            return self.pooled(model, values, cells.AXIS[name])
+        rest = values[:, 1:]
+        pooled = self.pooled(model, rest, cells.AXIS[name])
+        return values if pooled is rest else torch.cat((values[:, :1], pooled), 1)
 
     @torch.no_grad()
     def project(self, model: PreTrainedModel, hidden: Tensor) -> Tensor:
@@ -198,28 +288,9 @@ class Family(ABC):
         return projected
 
 
-def _told_apart(
-    images: Sequence[Geometry],
-    features: Tensor,
-    states: Tensor,
-    single: Mapping[str, Tensor | None],
-    maps: Mapping[str, Mapping[int, Tensor]],
-    common: Mapping[str, Any],
-) -> Look:
-    """Split what was recorded of all tiles into what belongs to each image."""
-    here = [image.on(features.device) for image in images]
-    counts = [len(one.valid) for one in here]
-    valid = here[0].valid if len(here) == 1 else torch.cat([one.valid for one in here])
-    features = features.masked_fill(~valid[..., None], 0)
-    parts = {
-        name: torch.split(offload.beside(x, features.device), counts) for name, x in single.items() if x is not None
-    }
-    parts["features"] = torch.split(features, counts)
-    of = {name: {b: torch.split(x, counts) for b, x in blocks.items()} for name, blocks in maps.items()}
-    seen = []
-    for i, (grid, valid, counted, _) in enumerate(here):
-        own: dict[str, Any] = {name: part[i] for name, part in parts.items()}
-        own |= {name: {b: x[i] for b, x in blocks.items()} for name, blocks in of.items()}
-        seen.append(Seen(grid, valid, counted=counted, **common, **own))
-    starts = [sum(counts[:i]) for i in range(len(counts))]
-    return Look(tuple(seen), tuple(starts), features, states, single["hidden"])
+def by_prompt(features: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
+    """Put the embeddings of the images of one prompt behind each other: one tensor a prompt that has images."""
+    found: dict[int, list[Tensor]] = {}
+    for row, own in zip(rows, features, strict=True):
+        found.setdefault(row, []).append(own)
+    return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in found.values()]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from herovlm.families.base import Family
 from herovlm.families.packing import plain
 from herovlm.geometry import Geometry, remembered
+from herovlm.prompt.positions import Prompt
 
 
 class Llava(Family):
@@ -18,8 +18,11 @@ class Llava(Family):
 
     name: ClassVar[str] = "LLaVA-1.5"
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
+    shrinks: ClassVar[bool] = True
 
-    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Geometry]:
+    def layouts(
+        self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt | None = None
+    ) -> list[Geometry]:
         """Every image is one tile."""
         return self.geometry(model, [(0, 0)] * len(inputs["pixel_values"]))
 
@@ -27,8 +30,3 @@ class Llava(Family):
         """Find one tile, whatever the size."""
         side = self.side(model)
         return [remembered(("one tile", side), lambda: plain(side)) for _ in sizes]
-
-    def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
-        """Return the images themselves."""
-        pixels: Tensor = inputs["pixel_values"]
-        return pixels

@@ -19,6 +19,7 @@ from herovlm.errors import InputsError
 from herovlm.families.base import Family
 from herovlm.families.packing import Packer, ask_packer
 from herovlm.geometry import Geometry, remembered
+from herovlm.prompt.positions import Prompt
 
 
 class LlavaNext(Family):
@@ -26,6 +27,7 @@ class LlavaNext(Family):
 
     name: ClassVar[str] = "LLaVA-NeXT"
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
+    shrinks: ClassVar[bool] = True
     alone_newlines: ClassVar[int] = 1
 
     def newline(self, model: PreTrainedModel) -> Tensor | None:
@@ -45,7 +47,9 @@ class LlavaNext(Family):
         network.base_model, network.pack_image_features = network, partial(LlavaNextModel.pack_image_features, network)
         return network
 
-    def layouts(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Geometry]:
+    def layouts(
+        self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt | None = None
+    ) -> list[Geometry]:
         """Find the geometry of every image of a call by its size."""
         return self.geometry(model, _sizes(inputs).tolist())
 
@@ -97,7 +101,10 @@ class LlavaNext(Family):
         before, now = (one.config.vision_config.image_size for one in (model, network))
         pinpoints = [[extent // before * now for extent in canvas] for canvas in model.config.image_grid_pinpoints]
         network.config.image_grid_pinpoints = pinpoints
-        return cast("PreTrainedModel", network)
+        packs = isinstance(
+            network, PreTrainedModel
+        )  # the packer of a shell is bound to the config that it was made with
+        return cast("PreTrainedModel", network if packs else self.shell(network.config))
 
     def fits(self, model: PreTrainedModel, size: tuple[int, int]) -> dict[tuple[int, int], tuple[int, int]]:
         """Fit the picture into every canvas; the model takes the one it likes best for that size, and packs nothing."""

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, PreTrainedModel
 
-from herovlm.errors import BudgetError, InputsError
+from herovlm.errors import BudgetError, InputsError, UnsupportedError
 from herovlm.families import packing
 from herovlm.geometry import Geometry
 from herovlm.seams import offload
@@ -43,6 +43,19 @@ class Version(NamedTuple):
     tiles: int
     side: int  # patches a side of a tile
     size: tuple[int, int] | None  # height and width of the picture; None is one tile, of the whole picture
+
+
+def offered(family: Family, method: Any) -> None:
+    """Check that pictures of a family can be made smaller, if that is what a method does.
+
+    Raises:
+        UnsupportedError: they cannot.
+    """
+    if method.smaller and not family.shrinks:
+        raise UnsupportedError(
+            f"{method} makes pictures smaller, which is not known for {family.name}; give its processor a smaller "
+            "picture, or take a method that drops"
+        )
 
 
 @torch.no_grad()
@@ -192,7 +205,7 @@ def _made(
     tiles: Tensor = given["pixel_values"].flatten(0, -4)[: version.tiles]
     if version.size is None:
         return tiles, packing.alone(version.side, newline=bool(family.alone_newlines))
-    (layout,) = family.layouts(network, {**given, "pixel_values": tiles})
+    (layout,) = family.geometry(network, given["image_sizes"].tolist())
     return tiles, layout
 
 
@@ -208,7 +221,7 @@ def _look(
     features = projector(torch.cat([states[layer][:, 1:] for layer in layers], -1))  # (sum of T, N, D)
     seen = []
     for own, (_, geometry) in zip(torch.split(features, [len(one) for one, _ in made]), made, strict=True):
-        grid, valid, counts, _ = geometry.on(own.device)
+        grid, valid, counts, *_ = geometry.on(own.device)
         own = own.masked_fill(~valid[..., None], 0)
         end = None if newline is None else newline.detach()
         common = {"newline": end, "depth": len(blocks), "heads": blocks[0].num_heads, "counted": counts}

@@ -39,7 +39,8 @@ class Prompts:
 
 def prompts_of(short: Short, config: Any) -> Prompts:
     """Read what reaches the language model off the record of a shorter prompt."""
-    prompt, rows_of = positions.prompt_of(short.inputs, config, [kept.positions for kept in short.kept])
+    prompt = positions.prompt_of(short.inputs, config)
+    rows_of = positions.rows_of(prompt, [kept.positions for kept in short.kept])
     counts: list[list[int]] = [[] for _ in prompt.ids]
     numbers = []
     for row, kept in zip(rows_of, short.kept, strict=True):

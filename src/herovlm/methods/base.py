@@ -45,6 +45,10 @@ class Method(Described):
     def needs(self, depth: int) -> Needs:
         """Return what to record of a vision tower with `depth` blocks."""
 
+    def without(self, signals: frozenset[str]) -> Method | None:
+        """Return what to write where a tower cannot offer some signals (names of `Needs` fields), if there is a way."""
+        return None
+
     @abstractmethod
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Choose `budget` positions, 0 < budget < seen.positions; newlines None: the method's own rule."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
@@ -88,6 +88,10 @@ class Hero(Method):
         """CLS rows of the named layers, the CLS state for saliency, and relevance unless alpha = 1."""
         layers = resolve((*self.low_layers, *self.high_layers), depth)
         return Needs(layers, cls=self.alpha > 0, relevance=self.rules.relevance if self.alpha < 1 else None)
+
+    def without(self, signals: frozenset[str]) -> Method | None:
+        """Without a text space the saliency weighs alone."""
+        return replace(self, alpha=1.0) if "relevance" in signals else None
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Score patches, weigh tiles, and spend the budget."""

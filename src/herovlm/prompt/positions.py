@@ -48,17 +48,15 @@ class Prompt:
         return int((self.full_positions if given is None else given).max()) + 1
 
 
-def prompt_of(inputs: Mapping[str, Any], config: Any, counts: Sequence[int]) -> tuple[Prompt, tuple[int, ...]]:
-    """Read ids, mask, padding side and padding token; and the row of the batch that each image belongs to.
+def prompt_of(inputs: Mapping[str, Any], config: Any) -> Prompt:
+    """Read ids, mask, padding side and padding token.
 
     Args:
         inputs: what the processor returned.
         config: of the model.
-        counts: visual positions of each image, in prompt order.
 
     Raises:
-        InputsError: a batch has padding tokens but no attention_mask, a prompt is hidden as a whole, or the
-            placeholders do not fit the images.
+        InputsError: a batch has padding tokens but no attention_mask, or a prompt is hidden as a whole.
     """
     ids, mask = _on_host(inputs["input_ids"], inputs.get("attention_mask"))
     image = config.image_token_id
@@ -70,8 +68,7 @@ def prompt_of(inputs: Mapping[str, Any], config: Any, counts: Sequence[int]) -> 
     if bool((mask == 0).all(-1).any()):
         raise InputsError("attention_mask hides a whole prompt of the batch")
     left = bool((mask[:, 0] == 0).any()) or not bool((mask[:, -1] == 0).any())
-    prompt = Prompt(ids, mask, image, pad, left)
-    return prompt, _rows(prompt, counts)
+    return Prompt(ids, mask, image, pad, left)
 
 
 def _on_host(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -92,8 +89,12 @@ def _pad_token(ids: Tensor, mask: Tensor | None, config: Any) -> int:
     return next(int(token) for token in candidates if token is not None and token != config.image_token_id)
 
 
-def _rows(prompt: Prompt, counts: Sequence[int]) -> tuple[int, ...]:
-    """Find the row of the batch that each image belongs to."""
+def rows_of(prompt: Prompt, counts: Sequence[int]) -> tuple[int, ...]:
+    """Find the row of the batch that each image belongs to, from the visual positions of each, in prompt order.
+
+    Raises:
+        InputsError: the placeholders do not fit the images.
+    """
     rows = prompt.placeholders[:, 0]
     if len(rows) and not counts:
         raise InputsError(f"input_ids hold {len(rows):,} image placeholders, but there are no pixel_values; pass both")
@@ -120,10 +121,10 @@ def columns(prompt: Prompt, rows: Sequence[int], visual: Sequence[Tensor]) -> li
 
 
 def gather(values: Tensor, stay: Sequence[Tensor], fill: int, left: bool) -> Tensor:
-    """Keep the given columns of each row of (B, L) and pad to the longest row, on the same side as before."""
+    """Keep the given columns of each row of (..., B, L) and pad to the longest row, on the same side as before."""
     length = max(len(cols) for cols in stay)
-    short = values.new_full((len(stay), length), fill)
+    short = values.new_full((*values.shape[:-2], len(stay), length), fill)
     for row, cols in enumerate(stay):
         span = slice(length - len(cols), length) if left else slice(0, len(cols))
-        short[row, span] = values[row, cols.to(values.device)]
+        short[..., row, span] = values[..., row, cols.to(values.device)]
     return short

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -136,8 +136,12 @@ def cached(given: Mapping[str, Any]) -> bool:
     return any(length is None or int(length()) > 0 for length in lengths)
 
 
-def inputs(network: PreTrainedModel, given: Any) -> dict[str, Any]:
-    """Check model inputs, as far as no value of the prompt has to be read; return them with image_sizes on the host.
+def inputs(given: Any, media: Sequence[str]) -> dict[str, Any]:
+    """Check model inputs but for the pictures, as far as no value of the prompt has to be read.
+
+    Args:
+        given: what the processor returned.
+        media: names of the pixels that the family takes.
 
     Raises:
         InputsError: they are no mapping, input_ids are missing, or a tensor has the wrong shape.
@@ -152,25 +156,24 @@ def inputs(network: PreTrainedModel, given: Any) -> dict[str, Any]:
         raise UnsupportedError("inputs_embeds hide which positions are visual; pass input_ids instead")
     if given.get("mm_encoder_outputs") is not None:
         raise UnsupportedError("mm_encoder_outputs: these inputs were encoded before; pass pixel_values alone")
-    if given.get("pixel_values_videos") is not None:
+    if given.get("pixel_values_videos") is not None and "pixel_values_videos" not in media:
         raise UnsupportedError("video inputs are not supported; pass images as pixel_values")
-    checked = dict(given)
-    if given.get("pixel_values") is not None:
-        _features(network, given)
-        _tokens(given)
-        checked["image_sizes"] = _pictures(network, given)
-    else:
-        _tokens(given)
+    _tokens(given)
     if cached(given):
         raise UnsupportedError(
             "the cache (past_key_values) already holds a prompt: generate() would cut the next prompt by the length of "
             "the short one; start each turn with the whole conversation and no cache"
         )
-    return checked
+    return dict(given)
 
 
-def _features(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
-    """Check which features of the tower are asked for."""
+def feature_layers(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
+    """Check which features of the tower are asked for, where a model can be told.
+
+    Raises:
+        InputsError: there is no such layer.
+        UnsupportedError: features of the CLS token among those of the patches.
+    """
     strategy = given.get("vision_feature_select_strategy")
     strategy = network.config.vision_feature_select_strategy if strategy is None else strategy
     if not isinstance(strategy, str) or strategy != "default":
@@ -193,11 +196,12 @@ def _tokens(given: Mapping[str, Any]) -> None:
         value = given.get(name)
         if value is None:
             continue
-        _legible(name, value)
+        legible(name, value)
         real = value.dtype.is_floating_point and name != "attention_mask"
         if real or value.dtype.is_complex or (name == "input_ids" and value.dtype is torch.bool):
             raise InputsError(f"{name} is of {value.dtype}; give the whole numbers that the processor made")
-        if tuple(value.shape) != tuple(ids.shape):
+        shape = value.shape[-2:] if name == "position_ids" else value.shape  # (3 or 4, B, L) of several axes
+        if tuple(shape) != tuple(ids.shape):
             raise InputsError(f"{name} has shape {tuple(value.shape)}, but input_ids have {tuple(ids.shape)}")
 
 
@@ -229,20 +233,30 @@ def original_positions(network: PreTrainedModel, length: int) -> None:
             )
 
 
-def _pictures(network: PreTrainedModel, given: Mapping[str, Any]) -> Tensor | None:
-    """Check pixels and sizes of pictures: what the processor of this model makes; bring the sizes to the host."""
-    pixels, sizes = given["pixel_values"], given.get("image_sizes")
-    _legible("pixel_values", pixels)
-    side = network.config.vision_config.image_size
-    if not pixels.dtype.is_floating_point or pixels.ndim not in (4, 5) or tuple(pixels.shape[-3:]) != (3, side, side):
+def tiles(pixels: Any, high: int, wide: int, axes: Sequence[int]) -> None:
+    """Check pixels that are tiles of one size (..., 3, high, wide), with one of several numbers of axes.
+
+    Raises:
+        InputsError: the processor of this model does not make such.
+    """
+    legible("pixel_values", pixels)
+    if not pixels.dtype.is_floating_point or pixels.ndim not in axes or tuple(pixels.shape[-3:]) != (3, high, wide):
         raise InputsError(
             f"pixel_values of shape {tuple(pixels.shape)} and {pixels.dtype} are not what this model sees: tiles of "
-            f"(3, {side}, {side}), floating; give what its own processor returned"
+            f"(3, {high}, {wide}), floating; give what its own processor returned"
         )
+
+
+def sizes_of(sizes: Any) -> Tensor | None:
+    """Check sizes of pictures, (images, 2) height and width, if there are any; bring them to the host.
+
+    Raises:
+        InputsError: they are none.
+    """
     if sizes is None:
         return None
     sizes = torch.tensor(sizes) if _is_table(sizes) else sizes
-    _legible("image_sizes", sizes)
+    legible("image_sizes", sizes)
     sizes = sizes.cpu()
     real = sizes.dtype.is_floating_point or sizes.dtype.is_complex or sizes.dtype is torch.bool
     if real or sizes.ndim != 2 or sizes.shape[-1] != 2 or bool((sizes < 1).any()):
@@ -259,8 +273,12 @@ def _is_table(sizes: Any) -> bool:
     return rows and all(type(one) is int and abs(one) < 2**62 for row in sizes for one in row)
 
 
-def _legible(name: str, value: Any) -> None:
-    """Refuse what is no tensor, or has no data."""
+def legible(name: str, value: Any) -> None:
+    """Check that an input is a tensor that has data.
+
+    Raises:
+        InputsError: it is not.
+    """
     if not isinstance(value, Tensor):
         raise InputsError(f"{name} must be one tensor: call the processor with return_tensors='pt'")
     if value.is_meta:

@@ -31,6 +31,8 @@ def attention_blocks(tower: nn.Module) -> list[Any]:
     return blocks
 
 
+Read = Callable[[Tensor, Tensor], None]  # what is called with queries (T, 1 + N, D) and keys (T, 1 + N, D)
+Watch = Callable[[Any, Read], Iterator[RemovableHandle]]  # hooks a block so that its queries and keys are read, once
 Signal = Callable[[Tensor, Tensor, int], Tensor]  # queries (T, 1 + N, D), keys (T, 1 + N, D), heads -> what is recorded
 
 
@@ -77,12 +79,28 @@ def wanted(needs: Needs) -> dict[str, tuple[int, ...]]:
     }
 
 
+def projections(attention: Any, read: Read) -> Iterator[RemovableHandle]:
+    """Watch blocks that attend by what their q_proj and k_proj give."""
+    return both(attention.q_proj, attention.k_proj, read)
+
+
 @contextmanager
-def recorded(tower: nn.Module, blocks_of: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, dict[int, Tensor]]]:
-    """Record the `SIGNALS` of the wanted blocks while the body runs the tower once, and of no other thread's run.
+def recorded(
+    tower: nn.Module,
+    blocks_of: Mapping[str, tuple[int, ...]],
+    watch: Watch = projections,
+    signals: Mapping[str, Signal] = SIGNALS,
+) -> Iterator[dict[str, dict[int, Tensor]]]:
+    """Record signals of the wanted blocks while the body runs the tower once, and of no other thread's run.
 
     A CLS row costs O(H * N) memory a block and tile: the attention of the other queries is never formed, so sdpa and
     FlashAttention stay in use.  Everything is float32.
+
+    Args:
+        tower: the vision tower, whose blocks `attention_blocks` finds.
+        blocks_of: name of a signal -> the blocks it is wanted of.
+        watch: how queries and keys of a block are read, behind all that is done to them before they meet.
+        signals: what is made of them.
 
     Yields:
         Dicts that fill while the tower runs: name -> block -> tensor.
@@ -95,7 +113,8 @@ def recorded(tower: nn.Module, blocks_of: Mapping[str, tuple[int, ...]]) -> Iter
     with ExitStack() as hooked:
         for block in sorted({block for blocks in blocks_of.values() for block in blocks}):
             names = [name for name, blocks in blocks_of.items() if block in blocks]
-            for handle in _watch(attention[block], block, {name: found[name] for name in names}):
+            into = {name: found[name] for name in names}
+            for handle in watch(attention[block], _reader(block, attention[block].num_heads, into, signals)):
                 hooked.callback(handle.remove)
         yield found
     missing = sorted({block for name, blocks in blocks_of.items() for block in blocks if block not in found[name]})
@@ -141,20 +160,29 @@ def outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
         yield seen
 
 
-def _watch(attention: Any, block: int, into: Mapping[str, dict[int, Tensor]]) -> Iterator[RemovableHandle]:
-    """Hook the query and key projections of one block and read what is wanted when both have been seen."""
+def both(query: nn.Module, key: nn.Module, read: Read) -> Iterator[RemovableHandle]:
+    """Hook the modules that give queries and keys, and read when both have been seen."""
     mine = hooks.this_thread()
     seen: dict[str, Tensor] = {}
 
     def put(side: str, output: Tensor) -> None:
         seen[side] = output
         if len(seen) == 2:
-            for name, blocks in into.items():
-                blocks[block] = SIGNALS[name](seen["q"], seen["k"], attention.num_heads)
+            read(seen["q"], seen["k"])
             seen.clear()
 
-    yield hooks.after(attention.q_proj, lambda _module, _args, output: put("q", output), mine)
-    yield hooks.after(attention.k_proj, lambda _module, _args, output: put("k", output), mine)
+    yield hooks.after(query, lambda _module, _args, output: put("q", output), mine)
+    yield hooks.after(key, lambda _module, _args, output: put("k", output), mine)
+
+
+def _reader(block: int, heads: int, into: Mapping[str, dict[int, Tensor]], signals: Mapping[str, Signal]) -> Read:
+    """Make what keeps the wanted signals of one block."""
+
+    def read(queries: Tensor, keys: Tensor) -> None:
+        for name, blocks in into.items():
+            blocks[block] = signals[name](queries, keys, heads)
+
+    return read
 
 
 def _heads(projected: Tensor, heads: int) -> Tensor:
