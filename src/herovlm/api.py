@@ -49,7 +49,7 @@ def drop(
         tokens: instead: whole number of positions an image (who has fewer keeps all), or a list with one an image.
         question: the user's words, one for all or one a prompt; None reads them from input_ids.
         processor: a processor or tokenizer to read the question with; None takes the one beside the model's weights.
-        positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's; None: the family.
+        positions: "compact" numbers the short prompt 0, 1, ...; "original" keeps the untouched prompt's; None: as fits.
         newlines: which newlines to keep; None is the method's own rule.
         narrow: share of each tile's patches that goes on behind a middle block of the vision tower, or (block, share),
             the block a number or a relative depth: faster, and results change (see `herovlm.towers.narrow`).  The
