@@ -48,9 +48,8 @@ class Geometry:
     grid: Grid
     valid: Tensor  # (T, N) bool: patches that the untouched model sends
     role: Literal["crop", "window"] = "crop"  # of the local tiles
-    # (T * N,) int64: which row of what the encoder gives of this image stands in a cell, any where the cell is not valid;
-    # None = the cells are those rows, in order
-    source: Tensor | None = None
+    source: Tensor | None = None  # (T * N,) int64: which row of what the encoder gives of this image stands in a cell,
+    # any where the cell is not valid; None = the cells are those rows, in order
     _here: dict[torch.device, Here] = field(default_factory=dict, repr=False)
 
     @cached_property
