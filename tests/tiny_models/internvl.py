@@ -61,7 +61,7 @@ def build(seed: int = 0, **vision: Any) -> tuple[Any, Any]:
     processor = InternVLProcessor(
         GotOcr2ImageProcessorPil(size={"height": TILE, "width": TILE}, max_patches=6),
         tokens,
-        videos("InternVLVideoProcessor", InternVLConfig, size={"height": TILE, "width": TILE}),
+        videos("InternVLVideoProcessor", size={"height": TILE, "width": TILE}),
         image_seq_length=positions,
         chat_template=CHATML % (IMAGE + "\\n"),
     )
