@@ -8,14 +8,23 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-CHATML = (  # how Qwen and those who follow it write a chat; %s is what shows an image
-    "{%% for message in messages %%}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{%% if message['content'] is string %%}{{ message['content'] }}{%% else %%}"
-    "{%% for part in message['content'] %%}"
-    "{%% if part['type'] == 'image' %%}{{ '%s' }}{%% elif part['type'] == 'text' %%}{{ part['text'] }}{%% endif %%}"
-    "{%% endfor %%}{%% endif %%}{{ '<|im_end|>\n' }}{%% endfor %%}"
-    "{%% if add_generation_prompt %%}{{ '<|im_start|>assistant\n' }}{%% endif %%}"
-)
+QWEN = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"]
+QWEN += ["<|image_pad|>", "<|video_pad|>"]
+
+
+def chatml(image: str, system: str = "") -> str:
+    """How Qwen and those who follow it write a chat: `image` shows an image, `system` opens a chat that has no opening."""
+    opening = f"<|im_start|>system\\n{system}<|im_end|>\\n" if system else ""
+    return (
+        "{% for message in messages %}"
+        "{% if loop.first and message['role'] != 'system' %}{{ '" + opening + "' }}{% endif %}"
+        "{{ '<|im_start|>' + message['role'] + '\n' }}"
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}{{ '" + image + "' }}"
+        "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+        "{{ '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
 
 
 def words(special: list[str], pad: str, eos: str, bos: str | None = None, **named: str) -> PreTrainedTokenizerFast:
@@ -62,9 +71,8 @@ def spread(model: Any, seed: int) -> Any:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=g)
-            kind = name.rsplit(".", 2)[-2:]
-            if any("norm" in part for part in kind) or "lambda" in kind[-1]:
-                weight.copy_(1 + 0.1 * noise if kind[-1] != "bias" else 0.1 * noise)
+            if weight.ndim == 1 and ("norm" in name or "lambda" in name):  # ones, or zeros where one is added
+                weight.add_(0.1 * noise + ("q_norm" in name or "k_norm" in name))
             elif "embed" in name and "patch" not in name:  # of tokens and of places
                 weight.copy_(noise)
             elif weight.ndim >= 2:

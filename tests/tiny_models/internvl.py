@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import GotOcr2ImageProcessorPil, InternVLConfig, InternVLForConditionalGeneration, InternVLProcessor
 
-from tiny_models._parts import CHATML, spread, text, words
+from tiny_models._parts import chatml, spread, text, words
 from tiny_models._videos import videos
 
 CLASS = "InternVLForConditionalGeneration"
@@ -63,6 +63,6 @@ def build(seed: int = 0, **vision: Any) -> tuple[Any, Any]:
         tokens,
         videos("InternVLVideoProcessor", size={"height": TILE, "width": TILE}),
         image_seq_length=positions,
-        chat_template=CHATML % (IMAGE + "\\n"),
+        chat_template=chatml(IMAGE + r"\n"),
     )
     return spread(InternVLForConditionalGeneration(config), seed), processor
