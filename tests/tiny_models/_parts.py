@@ -12,8 +12,8 @@ QWEN = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vi
 QWEN += ["<|image_pad|>", "<|video_pad|>"]
 
 
-def chatml(image: str, system: str = "") -> str:
-    """How Qwen and those who follow it write a chat: `image` shows an image, `system` opens a chat that has no opening."""
+def chatml(image: str, system: str = "", answer: str = "") -> str:
+    """How Qwen and those who follow it write a chat: what shows an image, what opens the chat and an answer."""
     opening = f"<|im_start|>system\\n{system}<|im_end|>\\n" if system else ""
     return (
         "{% for message in messages %}"
@@ -23,7 +23,7 @@ def chatml(image: str, system: str = "") -> str:
         "{% if part['type'] == 'image' %}{{ '" + image + "' }}"
         "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
         "{{ '<|im_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n" + answer + "' }}{% endif %}"
     )
 
 
@@ -73,10 +73,13 @@ def spread(model: Any, seed: int) -> Any:
             noise = torch.randn(weight.shape, generator=g)
             if weight.ndim == 1 and ("norm" in name or "lambda" in name):  # ones, or zeros where one is added
                 weight.add_(0.1 * noise + ("q_norm" in name or "k_norm" in name))
+            elif name.endswith("A_log"):  # linear attention forgets slowly
+                weight.copy_(noise - 3)
             elif "embed" in name and "patch" not in name:  # of tokens and of places
                 weight.copy_(noise)
             elif weight.ndim >= 2:
-                weight.copy_(noise * 2 / weight[0].numel() ** 0.5)
+                inner = weight.shape[-1] if "experts" in name else weight[0].numel()
+                weight.copy_(noise * 2 / inner**0.5)
             else:
                 weight.copy_(0.1 * noise)
     return model.eval()

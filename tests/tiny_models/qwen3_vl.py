@@ -29,8 +29,13 @@ TOKENS = {
 }
 
 
-def build(seed: int = 0, name: str = "Qwen3VL", writes: dict[str, Any] | None = None, **vision: Any) -> tuple[Any, Any]:
-    """Make the model and its processor; `vision` changes the tower, `writes` the language model of another `name`."""
+def build(seed: int = 0, **vision: Any) -> tuple[Any, Any]:
+    """Make the model and its processor; `vision` changes the tower."""
+    return make(seed, "Qwen3VL", {}, {"deepstack_visual_indexes": [0, 2], **vision})
+
+
+def make(seed: int, name: str, language: dict[str, Any], vision: dict[str, Any], answer: str = "") -> tuple[Any, Any]:
+    """Make any model that reads pictures as this one does; `name` is what its classes begin with."""
     tokens = words(QWEN, pad="<|endoftext|>", eos="<|im_end|>", image_token=IMAGE, video_token="<|video_pad|>")
     tower = {
         "depth": 4,
@@ -41,12 +46,11 @@ def build(seed: int = 0, name: str = "Qwen3VL", writes: dict[str, Any] | None = 
         "spatial_merge_size": MERGED,
         "num_position_embeddings": 64,
         "out_hidden_size": 32,
-        "deepstack_visual_indexes": [0, 2],
     }
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 5e6}
     config = getattr(transformers, f"{name}Config")(
         vision_config=tower | vision,
-        text_config=text(tokens, head_dim=16, rope_parameters=rope, num_hidden_layers=3) | (writes or {}),
+        text_config=text(tokens, head_dim=16, rope_parameters=rope, num_hidden_layers=3) | language,
         image_token_id=tokens.convert_tokens_to_ids(IMAGE),
         video_token_id=tokens.convert_tokens_to_ids("<|video_pad|>"),
         vision_start_token_id=tokens.convert_tokens_to_ids("<|vision_start|>"),
@@ -58,6 +62,6 @@ def build(seed: int = 0, name: str = "Qwen3VL", writes: dict[str, Any] | None = 
         Qwen2VLImageProcessorPil(**how, image_mean=[0.5] * 3, image_std=[0.5] * 3),
         tokens,
         videos("Qwen3VLVideoProcessor", **how),
-        chat_template=chatml(f"<|vision_start|>{IMAGE}<|vision_end|>"),
+        chat_template=chatml(f"<|vision_start|>{IMAGE}<|vision_end|>", answer=answer),
     )
     return spread(getattr(transformers, f"{name}ForConditionalGeneration")(config), seed), processor
