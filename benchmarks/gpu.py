@@ -152,7 +152,7 @@ def stalls(model: Any, batch: int) -> dict[str, dict[str, int]]:
 def choosing(model: Any, name: str, rounds: int) -> dict[str, Any]:
     """Time choosing and rebuilding alone."""
     way = selecting(model, shapes.prompt(model), record.asked(name, KEEP))
-    return {"selection": spread(race({name: way}, rounds)[name]["seconds"])}
+    return {"selection": spread(race({name: way}, rounds, warmup=2)[name]["seconds"])}  # its loops are graphs by then
 
 
 def answers(model: Any, batch: int, how: str, lengths: Sequence[int]) -> dict[str, Any]:

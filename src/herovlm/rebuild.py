@@ -13,7 +13,7 @@ from torch import Tensor
 from herovlm.errors import BudgetError, MethodError, UnsupportedError
 from herovlm.plan import Plan
 from herovlm.prompt import positions
-from herovlm.seams import refuse
+from herovlm.seams import offload, refuse
 from herovlm.types import Kept, Seen, Short
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _features(
         rows = order  # a newline is negative: some row or other, which is replaced
         if any(sources[i].start for i in run):
             starts = torch.tensor([sources[i].start for i in run]).repeat_interleave(torch.tensor(counts))
-            rows = rows + starts.to(rows.device)
+            rows = rows + offload.beside(starts, rows.device)
         values = source[rows]
         if newline is not None:
             values = torch.where(order.lt(0)[:, None], newline.to(values), values)
@@ -198,8 +198,8 @@ def _shorter(
     prompt, short = plan.prompt, dict(inputs)
     ids = inputs["input_ids"]
     left = plan.short_columns(counts) if plan.alike else [stay.to(prompt.ids.device) for stay in true_columns()]
-    short["input_ids"] = positions.gather(prompt.ids, left, prompt.pad, prompt.left).to(ids.device)
-    short["attention_mask"] = positions.gather(prompt.mask, left, 0, prompt.left).to(ids.device)
+    for name, values, fill in (("input_ids", prompt.ids, prompt.pad), ("attention_mask", prompt.mask, 0)):
+        short[name] = offload.beside(positions.gather(values, left, fill, prompt.left), ids.device)
     given = {name: fill for name, fill in positions.GATHERED.items() if isinstance(inputs.get(name), Tensor)}
     numbers = short.pop("position_ids", None)
     if given or original:

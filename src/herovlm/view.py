@@ -23,7 +23,7 @@ from herovlm.plan import Plan, plan_of
 from herovlm.prompt import positions, words
 from herovlm.prompt import question as questions
 from herovlm.rebuild import Source
-from herovlm.seams import offload, refuse
+from herovlm.seams import offload, parts, refuse
 from herovlm.towers import narrow, relevance
 from herovlm.types import Compared, Kept, Narrow, Needs, Relevance, Seen, Short
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 DEPTH = 24  # of some tower; which signals a method needs does not hang on it
 
 
+@parts.once()
 def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request, needs: Needs | None = None) -> View:
     """Run the vision tower once over the pictures of a call, and record what all the requests need.
 

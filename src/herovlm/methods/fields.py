@@ -9,6 +9,7 @@ import math
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -28,7 +29,7 @@ class Described(ABC):
 
     def __post_init__(self) -> None:
         """Check the type of every field (subclasses add ranges and call this first)."""
-        hints = get_type_hints(type(self))
+        hints = _hints(type(self))
         for f in fields(self):
             value = getattr(self, f.name)
             if not fits(value, hints[f.name]):
@@ -39,6 +40,11 @@ class Described(ABC):
         shown = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         told = [f"{k}={v!r}" for k, v in shown.items() if repr(v) != repr(type(self).__dataclass_fields__[k].default)]
         return f"{self.name}({', '.join(told)})" if told else self.name
+
+
+@cache
+def _hints(kind: type[Described]) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def within(method: Described, low: float, high: float, *names: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from herovlm.ops.replay import replayed
 from herovlm.ops.select import Scope
 from herovlm.types import Seen
 
@@ -126,7 +127,7 @@ def operation(schema: str, *, apart: bool = False) -> Callable[[Callable[..., Te
     def register(loop: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def run(*given: Any) -> Tensor:
             if not (apart and given[0].is_cpu):
-                return loop(*given)
+                return replayed(loop, given)
             own = [one.chunk(len(one)) if isinstance(one, Tensor) else [one] * len(given[0]) for one in given]
             return torch.cat([loop(*contest) for contest in zip(*own, strict=True)])
 

@@ -24,8 +24,13 @@ def home(module: nn.Module) -> torch.device:
 
 
 def beside(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a tensor on a device; one that is there already is handed on untouched."""
-    return tensor if tensor.device == device else tensor.to(device)
+    """Return a tensor on a device; one that is there already is handed on untouched.
+
+    The host does not wait for what it sends to CUDA, which has its own queue and has copied the memory by then.
+    """
+    if tensor.device == device:
+        return tensor
+    return tensor.to(device, non_blocking=tensor.device.type == "cpu" and device.type == "cuda")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,11 +21,16 @@ def model(given: PreTrainedModel) -> None:
     Raises:
         ModelError: its own forward takes no mm_encoder_outputs.
     """
-    if "mm_encoder_outputs" not in inspect.signature(type(given).forward).parameters:
+    if not _takes_features(type(given).forward):
         raise ModelError(
             f"the forward of {type(given).__name__} takes no mm_encoder_outputs; pass the transformers model itself "
             "(PEFT: model.get_base_model(), torch.compile: the model before it) with transformers >= 5.18"
         )
+
+
+@cache
+def _takes_features(forward: Callable[..., Any]) -> bool:
+    return "mm_encoder_outputs" in inspect.signature(forward).parameters
 
 
 VERIFIED = ("llama", "mistral", "qwen2")  # language models that inside methods were verified on

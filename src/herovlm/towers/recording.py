@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from herovlm.errors import ModelError, UnsupportedError
-from herovlm.seams import hooks
+from herovlm.seams import hooks, parts
 from herovlm.types import Needs
 
 
@@ -21,8 +21,7 @@ def attention_blocks(tower: nn.Module) -> list[Any]:
     Raises:
         ModelError: the tower has no blocks with separate q_proj and k_proj (CLIP has).
     """
-    parts = {"q_proj", "k_proj"}  # looked up by name: that is cheap, most modules have neither, and this is asked often
-    blocks = [m for m in tower.modules() if parts <= m._modules.keys() and hasattr(m, "num_heads")]
+    blocks = parts.those(tower, _attends)
     if not blocks:
         raise ModelError(
             f"{type(tower).__name__} has no attention blocks with q_proj and k_proj; "
@@ -31,22 +30,23 @@ def attention_blocks(tower: nn.Module) -> list[Any]:
     return blocks
 
 
+def _attends(module: nn.Module) -> bool:
+    own = module._modules  # looked up by name: that is cheap, and most modules have neither
+    return "q_proj" in own and "k_proj" in own and hasattr(module, "num_heads")
+
+
 Read = Callable[[Tensor, Tensor], None]  # what is called with queries (T, 1 + N, D) and keys (T, 1 + N, D)
 Watch = Callable[[Any, Read], Iterator[RemovableHandle]]  # hooks a block so that its queries and keys are read, once
 Signal = Callable[[Tensor, Tensor, int], Tensor]  # queries (T, 1 + N, D), keys (T, 1 + N, D), heads -> what is recorded
 
 
 def cls_row(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """Softmax row of the CLS query over all keys, CLS key dropped and not renormalised: (T, H, N) float32.
-
-    The query of each head stands in a column of its own, zero outside its channels, so that one product with the keys
-    as they are gives all heads, and no copy of the keys is made.
-    """
-    width = queries.shape[-1] // heads
-    own = torch.eye(heads, dtype=queries.dtype, device=queries.device).repeat_interleave(width, 0) * width**-0.5
-    columns = queries[:, 0, :, None].detach() * own  # (T, D, H)
-    logits = torch.bmm(keys.detach(), columns)  # (T, 1 + N, H)
-    return logits.softmax(1, dtype=torch.float32)[:, 1:].transpose(1, 2)
+    """Softmax row of the CLS query over all keys, CLS key dropped and not renormalised: (T, H, N) float32."""
+    tiles, count, channels = keys.shape
+    split = keys.detach().view(tiles, count, heads, -1).permute(0, 2, 3, 1)  # (T, H, D / H, 1 + N)
+    query = queries[:, 0].detach().view(tiles, heads, 1, -1) * (channels // heads) ** -0.5
+    logits: Tensor = (query @ split)[:, :, 0]  # (T, H, 1 + N)
+    return logits.softmax(-1, dtype=torch.float32)[..., 1:]
 
 
 def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
 
 from herovlm.errors import InputsError, TextTowerError, UnsupportedError
+from herovlm.seams import parts
 from herovlm.types import Compared, Relevance
 
 # (hidden_size, blocks, image_size, patch_size) of a vision tower -> the CLIP checkpoint it was made from
@@ -157,13 +158,12 @@ def _read(clip: CLIPModel, spelled: Sequence[tuple[int, ...]], device: torch.dev
 
 def _state(clip: CLIPModel) -> Any:
     """Return what changes whenever a weight of the text tower is written to or replaced."""
-    weights = (*clip.text_model.parameters(), *clip.text_projection.parameters())
-    return tuple((id(one), one.data_ptr(), _version(one)) for one in weights)
-
-
-def _version(weight: Tensor) -> int | object:
-    """Count how often a tensor was written to; one that does not count is never the same."""
-    return object() if weight.is_inference() else weight._version
+    own = parts.weights(clip.text_model) + parts.weights(clip.text_projection)
+    try:
+        written = [one._version for one in own]
+    except RuntimeError:  # of an inference tensor, which does not count: never the same
+        return object()
+    return tuple(map(id, own)), tuple(map(Tensor.data_ptr, own)), tuple(written)
 
 
 def _project(clip: CLIPModel, cls: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
+from herovlm.seams import parts
 from herovlm.seams.hooks import Change, changing
 from herovlm.towers.recording import attention_blocks
 from herovlm.types import Needs
@@ -45,8 +46,12 @@ def taken(tower: nn.Module, features: int, needs: Needs) -> Iterator[None]:
 
 def clip_layers(tower: nn.Module) -> list[Any]:
     """List the blocks of a tower if all of them are exactly CLIP's, whose way of calling their parts is known."""
-    layers = [module for module in tower.modules() if type(module) is CLIPEncoderLayer]
+    layers = parts.those(tower, _is_clip_layer)
     return layers if len(layers) == len(attention_blocks(tower)) else []
+
+
+def _is_clip_layer(module: nn.Module) -> bool:
+    return type(module) is CLIPEncoderLayer
 
 
 def cls_alone(states: Tensor) -> Tensor:
