@@ -60,6 +60,7 @@ INSIDE = {  # methods that prune between the layers of the language model
     "sparsevlm": "herovlm.methods.inside.sparsevlm:SparseVlm",
     "sparsevlm_plus": "herovlm.methods.inside.sparsevlm_plus:SparseVlmPlus",
 }
+TESTED = ("5.18.0", "5.20.2", "5.24.0")  # releases of transformers that all tests of models run on
 FAMILIES = {
     "llava_next": "herovlm.families.llava_next:LlavaNext",
     "llava": "herovlm.families.llava:Llava",

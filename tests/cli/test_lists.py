@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from saved import Cli
 
 from herovlm import ModelError, registry
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_methods_come_with_paper_and_fidelity(cli: Cli) -> None:
@@ -45,7 +48,32 @@ def test_a_broken_package_of_others_does_not_hide_the_rest(cli: Cli, monkeypatch
 def test_models_are_the_families(cli: Cli) -> None:
     listed = json.loads(cli("models", "--json").stdout)
     assert {x["model_type"] for x in listed} == set(registry.families())
-    assert any("--model demo" in x["use"] for x in listed)
+    assert any("--model demo" in x["for example"] for x in listed)
+    printed = cli("models").stdout
+    assert all(registry.outline(where)["example"] in printed for where in registry.FAMILIES.values())
+
+
+@pytest.mark.parametrize("kind", registry.families())
+def test_a_family_in_full_says_of_every_method_whether_it_works(cli: Cli, kind: str) -> None:
+    one = json.loads(cli("models", kind, "--json").stdout)
+    groups = (set(one["methods"]), set(one["written as"]), set(one["refused"]))
+    assert set.union(*groups) == set(registry.methods())
+    assert sum(map(len, groups)) == len(registry.methods())
+    assert all(one[what] for what in ("family", "for example", "sees through", "offers", "positions"))
+    assert cli("models", kind).stdout.count("\n") > 8
+
+
+def test_an_unknown_family_is_one_clear_error(cli: Cli) -> None:
+    result = cli("models", "lava")
+    assert result.exit_code == 2
+    assert "did you mean 'llava'?" in result.stderr
+
+
+def test_releases_said_to_be_tested_are_those_that_are() -> None:
+    *older, newest = registry.TESTED
+    run = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert f"for version in {' '.join(older)}; do" in run
+    assert f"transformers=={newest}\n" in (ROOT / "constraints.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize("command", ["methods", "models"])

@@ -1,30 +1,100 @@
-"""`herovlm models`: which models can be used."""
+"""`herovlm models`: which models can be used, and with which methods."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Annotated, Any
+
+import typer
 
 from herovlm import registry
 from herovlm.cli import options, show
 from herovlm.cli.load import DEMO
 from herovlm.cli.tidy import tidy
 
+COLUMNS = ["family", "model_type", "for example"]
+SPELLED = {  # fields of `Needs`, for a person
+    "attention": "CLS rows",
+    "cls": "CLS state",
+    "probe": "rows of the pooling head",
+    "relevance": "question against tiles",
+    "affinity": "question against patches",
+    "dots": "question against patches, not normalised",
+    "keys": "keys",
+    "received": "attention received",
+    "hidden": "states before the projector",
+}
+Kind = Annotated[
+    str | None, typer.Argument(metavar="[MODEL_TYPE]", help="One family in full, by its config.model_type.")
+]
+
 
 @tidy
-def models(json: options.Json = False) -> None:
-    """List the model families, and the demo model that comes with the package."""
+def models(kind: Kind = None, json: options.Json = False) -> None:
+    """List the model families with an example of each; or, with MODEL_TYPE, what one offers and what works on it."""
+    if kind is not None:
+        one = about(kind)
+        show.as_json(one) if json else show.table(["", kind], [[name, _line(value)] for name, value in one.items()])
+        return
     rows = [["LLaVA-NeXT", "llava_next", f"the demo model in this package: --model {DEMO}"]]
-    for kind in registry.families():
-        rows.append([_family(kind), kind, "any checkpoint of it: --model FOLDER or the name on the hub"])
-    columns = ["family", "model_type", "use"]
+    rows += [[_said(one, "name"), one, _said(one, "example") or "any checkpoint of it"] for one in registry.families()]
     if json:
-        show.as_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        show.table(columns, rows)
+        show.as_json([dict(zip(COLUMNS, row, strict=True)) for row in rows])
+        return
+    show.table(COLUMNS, rows)
+    typer.echo(
+        "\nAny checkpoint of a family: --model FOLDER, or its name on the hub.  One in full: herovlm models TYPE"
+    )
 
 
-def _family(kind: str) -> str:
-    """Name a family: ours from its source, without importing it, another package's from its class."""
+def about(kind: str) -> dict[str, Any]:
+    """Describe a family: what its towers offer, which methods work as they are, what to write for others, what not.
+
+    Raises:
+        ModelError: no such family.
+    """
+    from herovlm.view import DEPTH, working
+
+    family = registry.family(SimpleNamespace(config=SimpleNamespace(model_type=kind)))
+    offers = frozenset(signal for tower in family.towers for signal in tower.offers) - family.withheld
+    fine = working(family, offers)
+    written, refused = {}, {}
+    for name in registry.methods():
+        method = registry.method(name)()
+        missing = method.needs(DEPTH).signals - offers
+        instead = method.without(missing) if missing else None
+        if instead is not None and instead.needs(DEPTH).signals <= offers:
+            written[name] = str(instead)
+        elif name not in fine:
+            refused[name] = "needs " + ", ".join(_spelled(missing)) if missing else "makes pictures smaller"
+    return {
+        "family": family.name,
+        "model_type": kind,
+        "for example": family.example,
+        "sees through": [tower.kind for tower in family.towers],
+        "offers": _spelled(offers),
+        "positions": list(family.positions),
+        "methods": fine,
+        "written as": written,
+        "refused": refused,
+        "tested with transformers": list(registry.TESTED),
+    }
+
+
+def _spelled(signals: frozenset[str]) -> list[str]:
+    return [words for name, words in SPELLED.items() if name in signals] + sorted(signals - SPELLED.keys())
+
+
+def _line(value: Any) -> str:
+    """Put a value on a line."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {one}" for name, one in value.items()) or "none"
+    return value if isinstance(value, str) else ", ".join(value) or "none"
+
+
+def _said(kind: str, what: str) -> str:
+    """Return what a family says of itself: ours from its source, without importing it, another package's from its class."""
     if kind in registry.FAMILIES:
-        return registry.outline(registry.FAMILIES[kind])["name"]
-    return registry.family(SimpleNamespace(config=SimpleNamespace(model_type=kind))).name
+        return registry.outline(registry.FAMILIES[kind]).get(what, "")
+    family = registry.family(SimpleNamespace(config=SimpleNamespace(model_type=kind)))
+    return str(getattr(family, what))

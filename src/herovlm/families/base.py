@@ -38,6 +38,7 @@ class Family(ABC):
 
     name: ClassVar[str]  # the name people know
     model_types: ClassVar[tuple[str, ...]]  # config.model_type
+    example: ClassVar[str] = ""  # name of a checkpoint that people know
     towers: ClassVar[tuple[type[Tower], ...]] = (Clip,)  # kinds of towers that it may see through
     media: ClassVar[tuple[str, ...]] = (
         "pixel_values",

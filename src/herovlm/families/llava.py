@@ -18,6 +18,7 @@ class Llava(Family):
 
     name: ClassVar[str] = "LLaVA-1.5"
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
+    example: ClassVar[str] = "llava-hf/llava-1.5-7b-hf"
     shrinks: ClassVar[bool] = True
 
     def layouts(

@@ -27,6 +27,7 @@ class LlavaNext(Family):
 
     name: ClassVar[str] = "LLaVA-NeXT"
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
+    example: ClassVar[str] = "llava-hf/llava-v1.6-mistral-7b-hf"
     shrinks: ClassVar[bool] = True
     alone_newlines: ClassVar[int] = 1
 
