@@ -93,7 +93,7 @@ def _line(value: Any) -> str:
 
 
 def _said(kind: str, what: str) -> str:
-    """Return what a family says of itself: ours from its source, without importing it, another package's from its class."""
+    """Return what a family says of itself: ours from its source, unimported; others' from their class."""
     if kind in registry.FAMILIES:
         return registry.outline(registry.FAMILIES[kind]).get(what, "")
     family = registry.family(SimpleNamespace(config=SimpleNamespace(model_type=kind)))
