@@ -84,6 +84,7 @@ def make_seen(
         words={kind: draw(5, channels) for kind in needs.words},
         newline=draw(channels) if newlines else None,
         dots=4 * draw(tiles, patches) if needs.dots else None,
+        probe=(2 * draw(tiles, heads, patches)).softmax(-1) if needs.probe else None,
         depth=depth,
         heads=heads,
     )

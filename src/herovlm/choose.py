@@ -18,7 +18,16 @@ from herovlm.types import Kept, Newlines, Seen
 if TYPE_CHECKING:
     from herovlm.request import Request
 
-SIGNALS = ("features", "cls", "relevance", "affinity", "dots", "hidden", "through")  # tensors of their own an image
+SIGNALS = (
+    "features",
+    "cls",
+    "relevance",
+    "affinity",
+    "dots",
+    "probe",
+    "hidden",
+    "through",
+)  # tensors of their own an image
 MAPS = ("attention", "keys", "queries", "received", "words")
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ast
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from herovlm import registry
 from herovlm.errors import MethodError
+from herovlm.methods.fields import fits
 
 if TYPE_CHECKING:
     from herovlm.methods.base import Method
@@ -22,7 +23,7 @@ _LOOKS = 'a spec looks like "hero", "hero(alpha=0.3, low_layers=(2, 3))" or "her
 def parse(spec: str | Method | Inside | Chain) -> Method | Chain:
     """Turn a spec into a method, or into a chain if a method inside the LLM is in it; objects are themselves.
 
-    Nothing is evaluated: values are Python literals.
+    Nothing is evaluated: values are Python literals, or a choice as it is: hero(signal=received).
 
     Raises:
         MethodError: broken spec, unknown method or field, wrong type or range.
@@ -64,7 +65,7 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _made(name: str, values: dict[str, Any]) -> Method | Inside:
+def _made(name: str, values: dict[str, ast.expr]) -> Method | Inside:
     """Make a method of a name and its fields."""
     inside = name in registry.INSIDE or (name not in registry.METHODS and name in registry.insides())
     kind = registry.inside(name) if inside else registry.method(name)
@@ -74,7 +75,20 @@ def _made(name: str, values: dict[str, Any]) -> Method | Inside:
             raise MethodError(f"method {name!r} has no field {field!r} any more; write {kind.moved[field]}")
         if field not in known:
             raise MethodError(f"method {name!r} has no field {field!r}{registry.did_you_mean(field, known)}")
-    return kind(**values)
+    hints = get_type_hints(kind)
+    return kind(**{field: _value(field, value, hints[field]) for field, value in values.items()})
+
+
+def _value(field: str, given: ast.expr, hint: Any) -> Any:
+    """Read the value of a field; the name of one of its choices needs no quotes."""
+    if isinstance(given, ast.Name) and fits(given.id, hint):
+        return given.id
+    try:
+        value = ast.literal_eval(given)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        told = ast.unparse(given)
+        raise MethodError(f"{field}={told} is not a plain value; text needs quotes; {_LOOKS}") from None
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _parts(spec: str) -> list[ast.expr | None]:
@@ -90,7 +104,7 @@ def _parts(spec: str) -> list[ast.expr | None]:
     return [tree, *reversed(parts)]
 
 
-def _read(tree: ast.expr | None, spec: str) -> tuple[str, dict[str, Any]]:
+def _read(tree: ast.expr | None, spec: str) -> tuple[str, dict[str, ast.expr]]:
     """Split a part of a spec into the name and the field values."""
     if isinstance(tree, ast.Name):
         return tree.id, {}
@@ -100,16 +114,11 @@ def _read(tree: ast.expr | None, spec: str) -> tuple[str, dict[str, Any]]:
         raise MethodError(f"{_short(spec)} cannot be read; {_LOOKS}")
     if tree.args or any(word.arg is None for word in tree.keywords):
         raise MethodError(f"{_short(spec)}: fields are given by name; {_LOOKS}")
-    values = {}
+    values: dict[str, ast.expr] = {}
     for word in tree.keywords:
-        try:
-            value = ast.literal_eval(word.value)
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-            given = ast.unparse(word.value)
-            raise MethodError(f"{word.arg}={given} is not a plain value; text needs quotes; {_LOOKS}") from None
         if word.arg in values:
             raise MethodError(f"{_short(spec)} gives {word.arg} twice")
-        values[str(word.arg)] = tuple(value) if isinstance(value, list) else value
+        values[str(word.arg)] = word.value
     return tree.func.id, values
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 Newlines = Literal["touched", "all", "none", "canvas"]
 Relevance = Literal["tower", "clip"]
 Words = Literal["keywords", "all"]  # of the question
+Signal = Literal["cls", "received", "probe"]  # whose attention patches are scored by
 Compared = Literal["tower", "clip", "dots"]  # how picture and question are: a cosine of either kind, or a plain product
 
 
@@ -141,11 +142,12 @@ class Needs:
     dots: bool = False  # patch-question product, of what the projector reads of the tower
     keys: tuple[int, ...] = ()  # blocks whose key projections and CLS query are wanted
     received: tuple[int, ...] = ()  # blocks whose attention received by each patch is wanted (forms N x N maps)
+    probe: bool = False  # attention that the pooling head behind the last block pays, where a tower has one
     hidden: bool = False  # states of the patches before the projector, for methods that merge there
     words: tuple[Words, ...] = ()  # which words of the question are wanted as the language model reads them
 
     ALL: ClassVar[frozenset[str]] = frozenset(
-        {"attention", "cls", "relevance", "affinity", "dots", "keys", "received", "hidden"}
+        {"attention", "cls", "relevance", "affinity", "dots", "keys", "received", "probe", "hidden"}
     )  # names of what a tower may be asked for; features and words come from elsewhere
 
     @property
@@ -182,6 +184,7 @@ class Seen:
     keys: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, 1 + N, C) key projections, CLS first
     queries: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, C) query projection of the CLS token
     received: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, N) attention from all patches
+    probe: Tensor | None = None  # (T, H, N) float32 rows of the pooling head's query, behind the last block
     hidden: Tensor | None = None  # (T, N, C) before the projector
     words: Mapping[Words, Tensor] = field(default_factory=dict)  # kind -> (m, D) input embeddings of the LLM
     newline: Tensor | None = None  # (D,) embedding that closes a row, as the LLM reads it; None where there is none

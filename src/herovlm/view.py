@@ -125,6 +125,7 @@ def union(needs: Sequence[Needs]) -> Needs:
         dots=any(need.dots for need in needs),
         keys=blocks("keys"),
         received=blocks("received"),
+        probe=any(need.probe for need in needs),
         hidden=any(need.hidden for need in needs),
         words=tuple(dict.fromkeys(kind for need in needs for kind in need.words)),
     )

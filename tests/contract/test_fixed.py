@@ -16,7 +16,7 @@ from herovlm.methods.base import Method
 from herovlm.types import Kept, Seen
 
 DEPTH = 6
-SINGLE = ("features", "cls", "relevance", "affinity", "dots", "hidden")
+SINGLE = ("features", "cls", "relevance", "affinity", "dots", "probe", "hidden")
 MAPS = ("attention", "received", "keys", "queries", "words")
 SPECS = [
     *registry.METHODS,
@@ -35,13 +35,18 @@ SPECS = [
     'cdpruner(scope="image")',
     'mmtok(scope="image")',
     'visionzip(merge="mean")',
+    "hero(signal=received)",
+    "hero_plus(signal=probe)",
+    "globalcom2(signal=probe)",
+    "todre(signal=received)",
 ]
 FIXED = [text for text in SPECS if spec.parse(text).traceable]
-SHAPES = [(2, 2, 4, (1, 0)), (0, 0, 5, (0, 0)), (1, 2, 3, (2, 0))]  # the last: no local patch is valid
+SHAPES: list[Any] = [(2, 2, 4, (1, 0)), (0, 0, 5, (0, 0)), (1, 2, 3, (2, 0))]  # the last: no local patch is valid
+SHAPES += [(2, 2, 4, (0, 0), ((4, 2), (4, 3)), False, False), (2, 2, 4, (0, 0), ((3, 3), (3, 2)), False, False)]
 READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "equal.default", "bincount")
 
 
-def looks(method: Method, shape: tuple[int, int, int, tuple[int, int]], images: int) -> list[Seen]:
+def looks(method: Method, shape: Any, images: int) -> list[Seen]:
     """Pictures of one geometry: the same grid and the same valid, counted."""
     seen = [make_seen(*shape, seed=seed, needs=method.needs(DEPTH), depth=DEPTH) for seed in range(images)]
     common = {"grid": seen[0].grid, "valid": seen[0].valid, "counted": seen[0].counts}
@@ -102,7 +107,12 @@ def test_many_images_at_once_are_chosen_for_as_each_alone(text: str, shape: Any)
 @pytest.mark.parametrize("text", FIXED)
 def test_it_is_one_graph(text: str) -> None:
     method = spec.parse(text)
-    (seen,) = looks(method, SHAPES[0], 1)
+    for shape in (SHAPES[0], SHAPES[-1]):
+        (seen,) = looks(method, shape, 1)
+        assert_one_graph(method, seen)
+
+
+def assert_one_graph(method: Method, seen: Seen) -> None:
     budget = seen.positions // 3
 
     def keep(own: dict[str, Any]) -> dict[str, Any]:
@@ -116,12 +126,13 @@ def test_it_is_one_graph(text: str) -> None:
 @pytest.mark.parametrize("text", FIXED)
 def test_the_host_reads_nothing(text: str) -> None:
     method = spec.parse(text)
-    (seen,) = looks(method, SHAPES[0], 1)
-    method.keep(seen, seen.positions // 3)  # what may be remembered is
-    with Reads() as reads:
-        kept = method.keep(seen, seen.positions // 3)
-        assert kept.positions == seen.positions // 3
-    assert not reads.found
+    for shape in (SHAPES[0], *SHAPES[3:]):
+        (seen,) = looks(method, shape, 1)
+        method.keep(seen, seen.positions // 3)  # what may be remembered is
+        with Reads() as reads:
+            kept = method.keep(seen, seen.positions // 3)
+            assert kept.positions == seen.positions // 3
+        assert not reads.found
 
 
 def test_every_exact_method_is_a_fixed_graph() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -50,8 +51,25 @@ SPECS = [
     'mmtok(padding="covered")',
     'tops(scope="tile", scale="minmax")',
     'vitcop(variant="official")',
+    "hero(signal=received)",
+    "hero(signal=probe, alpha=0.5)",
+    "hero_plus(signal=probe)",
+    "hero_plus(signal=received, novelty=0)",
+    "cls_topk(signal=received)",
+    "fastervlm(signal=probe)",
+    "vtc_cls(signal=received)",
+    "vispruner(signal=probe)",
+    "scope(signal=received)",
+    "todre(signal=probe)",
+    "vscan(signal=received)",
+    "hired(signal=received)",
+    "globalcom2(signal=probe)",
+    "visionzip(signal=received)",
+    "vitcop(signal=received)",
+    "thumbnail(signal=probe)",
+    "fopru(significance=probe)",
 ]
-# rows, columns, side, padding (top and bottom, left and right)
+# rows, columns, side, padding (top and bottom, left and right); heights and widths of tiles, the overview, newlines
 SHAPES = [
     (2, 2, 6, (2, 0)),
     (1, 3, 5, (0, 4)),
@@ -59,9 +77,15 @@ SHAPES = [
     (2, 2, 3, (0, 0)),
     (0, 0, 6, (0, 0)),  # one tile: LLaVA-1.5
     (1, 2, 4, (2, 0)),  # all padding but the thumbnail: a picture of 1000 x 10
+    (2, 2, 4, (0, 0), None, (2, 3)),  # an overview smaller than the tiles
+    (1, 1, 6, (0, 0), None, False, False),  # one window: a picture that was seen as a whole
+    (2, 3, 3, (0, 0), None, False, False),
+    (2, 3, 4, (0, 0), ((4, 2), (4, 4, 1)), False, False),  # the last row and column of windows are not full
+    (2, 2, 4, (0, 0), ((3, 3), (3, 2)), False),  # windows about as large, none of them full, and newlines
 ]
+Shape = Any  # what `make_seen` takes
 MAPS = ("attention", "received", "keys", "queries", "words")
-TENSORS = ("features", "cls", "relevance", "affinity", "dots", "hidden", "newline")
+TENSORS = ("features", "cls", "relevance", "affinity", "dots", "probe", "hidden", "newline")
 RULES: list[Newlines] = ["touched", "all", "none"]  # a method's own, None, is one of them
 
 
@@ -71,11 +95,17 @@ def method(request: pytest.FixtureRequest) -> Method:
 
 
 @pytest.fixture(params=SHAPES, ids=str)
-def shape(request: pytest.FixtureRequest) -> tuple[int, int, int, tuple[int, int]]:
+def shape(request: pytest.FixtureRequest, method: Method) -> Shape:
+    if made_of_the_overview(method) and request.param[5:6] == (False,):
+        pytest.skip("refused: test_what_is_made_of_the_overview_is_refused_without_one")
     return request.param
 
 
-def look(method: Method, shape: tuple[int, int, int, tuple[int, int]], seed: int = 0) -> Seen:
+def made_of_the_overview(method: Method) -> bool:
+    return method.name == "thumbnail" or (method.name in ("hired", "globalcom2") and not method.exact)
+
+
+def look(method: Method, shape: Shape, seed: int = 0) -> Seen:
     """What was asked for, and nothing else: a method that reads more than it declared fails."""
     return make_seen(*shape, seed=seed, needs=method.needs(DEPTH), depth=DEPTH)
 
@@ -120,8 +150,9 @@ def test_the_budget_is_spent_exactly(method: Method, shape) -> None:  # type: ig
         try:
             kept = method.keep(seen, budget, rule)
         except BudgetError:
-            assert rule == "all" or not method.exact
-            assert budget <= seen.grid.sent.sum() or not method.exact
+            alone = bool((seen.valid & (seen.grid.row < 0)).any())  # a patch that touches no newline
+            assert rule == "all" or not method.exact or (rule == "touched" and not alone)
+            assert budget <= (seen.grid.sent.sum() if rule == "all" else 1) or not method.exact
             continue
         if method.exact:
             assert kept.positions == budget, rule
@@ -130,6 +161,24 @@ def test_the_budget_is_spent_exactly(method: Method, shape) -> None:  # type: ig
         assert kept.newlines.shape == seen.grid.sent.shape
         assert not (kept.mask & ~seen.valid).any(), "padding is never kept"
         assert (kept.granted <= seen.valid.sum(1)).all()
+
+
+def test_what_is_in_padding_does_not_matter(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
+    if not method.exact or any(own in str(method) for own in ("official", "double_softmax", "covered")):
+        pytest.skip("the authors' code reads padding")
+    seen = look(method, shape)
+    other = elsewhere(seen)
+    for budget in usual(seen):
+        assert method.keep(seen, budget).mask.equal(method.keep(other, budget).mask)
+
+
+def test_what_is_made_of_the_overview_is_refused_without_one(method: Method) -> None:
+    seen = look(method, SHAPES[-1])
+    if made_of_the_overview(method):
+        with pytest.raises(MethodError, match=r"made of the overview.*without one; use \w+"):
+            method.keep(seen, seen.positions // 2)
+    else:
+        assert method.keep(seen, seen.positions // 2).mask.any()
 
 
 def test_keeping_all_positions_keeps_everything(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
@@ -249,6 +298,7 @@ def test_signals_that_are_missing_are_named(method: Method) -> None:
         "relevance": None,
         "affinity": None,
         "dots": None,
+        "probe": None,
         "hidden": None,
         "words": {},
     }
@@ -256,6 +306,28 @@ def test_signals_that_are_missing_are_named(method: Method) -> None:
         if getattr(needs, field):
             with pytest.raises(MethodError):
                 method.keep(dataclasses.replace(seen, **{field: without[field]}), seen.positions // 2)
+
+
+def elsewhere(seen: Seen) -> Seen:
+    """The same but for what stands in padding: attention of other patches there, other states."""
+    valid, g = seen.valid, torch.Generator().manual_seed(1)
+
+    def other(own: torch.Tensor, *places: torch.Tensor) -> torch.Tensor:
+        (where,) = places or (valid,)
+        shape = (*where.shape, *[1] * (own.ndim - where.ndim)) if own.ndim >= where.ndim else where.shape
+        return torch.where(where.view(shape), own, torch.rand(own.shape, generator=g) / 9)
+
+    keys = torch.cat([valid[:, :1] | True, valid], 1)
+    made = {
+        name: other(own)
+        for name in ("features", "hidden", "affinity", "dots")
+        if (own := getattr(seen, name)) is not None
+    }
+    made |= {"received": {b: other(own) for b, own in seen.received.items()}}
+    made |= {"keys": {b: other(own, keys) for b, own in seen.keys.items()}}
+    made |= {"attention": {b: other(own, valid[:, None].expand(own.shape)) for b, own in seen.attention.items()}}
+    made |= {} if seen.probe is None else {"probe": other(seen.probe, valid[:, None].expand(seen.probe.shape))}
+    return dataclasses.replace(seen, **made)
 
 
 def tensors(seen: Seen) -> list[torch.Tensor]:

@@ -24,7 +24,7 @@ def one_tile(scores: Tensor, valid: Tensor | None = None) -> Seen:
 def test_it_asks_for_the_attention_it_reads() -> None:
     assert FoPru().needs(24) == Needs(received=(22,))
     assert FoPru(significance="cls").needs(24) == Needs((22,))
-    with pytest.raises(MethodError, match="received in block 4"):
+    with pytest.raises(MethodError, match=r"received in blocks \[4\]"):
         FoPru(layer=4).keep(dataclasses.replace(make_seen(0, 0, 4), received={}), 5)
 
 

@@ -7,7 +7,8 @@ import torch
 from grids import make_seen
 
 from herovlm.errors import MethodError
-from herovlm.methods.globalcom2 import GlobalCom2, stretched
+from herovlm.methods.globalcom2 import GlobalCom2
+from herovlm.ops.overview import stretched
 from herovlm.types import Needs, Seen
 
 COM = GlobalCom2(newlines="none")

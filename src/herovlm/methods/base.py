@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from herovlm.errors import BudgetError, MethodError
 from herovlm.methods.fields import Described
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 Layer = int | float  # a block counted from 0 (negative: from the end), or a relative depth in [0, 1]
 
@@ -98,3 +98,20 @@ def resolve(layers: Sequence[Layer], depth: int) -> tuple[int, ...]:
             )
         blocks.append(block)
     return tuple(dict.fromkeys(blocks))
+
+
+def read(signal: Signal, blocks: tuple[int, ...], **others: Any) -> Needs:
+    """Return what `ops.score.rows` needs of some blocks, and other needs; the pooling head stands behind all blocks."""
+    if signal == "probe":
+        return Needs(probe=True, **others)
+    return Needs(received=blocks, **others) if signal == "received" else Needs(blocks, **others)
+
+
+def overview_of(method: Method, seen: Seen, instead: str) -> None:
+    """Refuse what is made of the overview where there is none.
+
+    Raises:
+        MethodError: no tile shows the whole picture; says what to use instead.
+    """
+    if not seen.grid.overview:
+        raise MethodError(f"{method} is made of the overview, and this model sees a picture without one; use {instead}")

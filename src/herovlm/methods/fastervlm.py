@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, read, resolve
 from herovlm.ops import score, select
 from herovlm.ops.fit import fit
 from herovlm.ops.select import Scope
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class FasterVlm(Method):
     """
 
     layer: Layer = -2  # block whose CLS rows rank the patches: the one before the last
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
     scope: Scope = "tile"  # "image": one ranking over all tiles
 
     name = "fastervlm"
@@ -35,10 +36,10 @@ class FasterVlm(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block."""
-        return Needs(resolve((self.layer,), depth))
+        return read(self.signal, resolve((self.layer,), depth))
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Take the best."""
-        scores = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth))  # (T, N)
+        scores = score.rows(seen, self.signal, resolve((self.layer,), seen.depth))  # (T, N)
         patches = select.by_score(scores, seen, self.scope)
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})

@@ -7,12 +7,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, read, resolve
 from herovlm.ops import score, select
 from herovlm.ops.fit import fit
 from herovlm.ops.select import Scope
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,9 @@ class FoPru(Method):
     """
 
     strategy: Literal["rank", "row"] = "rank"  # single patches, or rows of a tile
-    significance: Literal["received", "cls"] = "received"  # attention from all patches, or from the CLS token alone
+    significance: Signal = (
+        "received"  # attention from all patches, the CLS token's ("cls") or the pooling head's ("probe")
+    )
     layer: Layer = -2  # block whose attention counts: the one before the last
     scope: Scope = "tile"  # "image": one ranking over all tiles
 
@@ -37,24 +38,14 @@ class FoPru(Method):
 
     def needs(self, depth: int) -> Needs:
         """Attention received, or CLS rows, of one block."""
-        block = resolve((self.layer,), depth)
-        return Needs(block) if self.significance == "cls" else Needs(received=block)
+        return read(self.significance, resolve((self.layer,), depth))
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Rank patches, or rows and then the patches of a row."""
-        scores = self.weigh(seen)  # (T, N)
+        scores = score.rows(seen, self.significance, resolve((self.layer,), seen.depth))  # (T, N)
         order = scores if self.strategy == "rank" else -self.by_row(scores, seen).float()
         patches = select.by_score(order, seen, self.scope)
         return Kept(*fit(patches, seen, order, budget, newlines), why={"score": scores})
-
-    def weigh(self, seen: Seen) -> Tensor:
-        """Look up the significance of each patch, (T, N)."""
-        block = resolve((self.layer,), seen.depth)
-        if self.significance == "cls":
-            return score.cls_rows(seen.attention, block)
-        if block[0] not in seen.received:
-            raise MethodError(f"fopru reads the attention received in block {block[0]}, which was not recorded")
-        return seen.received[block[0]].float().clone()
 
     def by_row(self, scores: Tensor, seen: Seen) -> Tensor:
         """Place of each patch when rows go one after the other: (T, N) int64, 0 is the first."""

@@ -9,13 +9,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, overview_of, read, resolve
 from herovlm.methods.fields import within
-from herovlm.ops import allocate, keys, select, spread
+from herovlm.ops import allocate, keys, score, select
 from herovlm.ops.fit import closed_by, fit
-from herovlm.types import Grid, Kept, Needs, Newlines, Seen
+from herovlm.ops.overview import parts, stretched
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 GUARD = 1e-8  # in the authors' softmax; kept because a floor can hang on it
+FAINT = 1e-6  # attention that counts as none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +30,14 @@ class GlobalCom2(Method):
     before the softmax and can be negative.  `variant="official"` is the authors' code on LLaVA-NeXT index for index:
     it rounds `share` for itself, loses what floor and clip cut off and puts newlines outside, so its total is not the
     budget; the default spends the budget exactly, the thumbnail getting its share of the valid patches.
+
+    Another `signal` gives logarithms of its attention, less their mean over the tile, for logits.  Without an overview
+    the tiles' own logits are summed, a patch scores by them alone, and `variant="official"` is refused.
     """
 
     variant: Literal["herovlm", "official"] = "herovlm"  # the exact budget, or the authors' rounding and newlines
     layer: Layer = -1  # block whose CLS query and keys make the logits
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
     temperature: float = 10.0  # of the softmax over summed logits: smaller is sharper
 
     name = "globalcom2"
@@ -56,55 +62,56 @@ class GlobalCom2(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS query and keys of the layer."""
-        return Needs(keys=resolve((self.layer,), depth))
+        blocks = resolve((self.layer,), depth)
+        return Needs(keys=blocks) if self.signal == "cls" else read(self.signal, blocks)
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Scale the tiles, score the patches, and spend the budget."""
-        valid, (block,) = seen.valid, resolve((self.layer,), seen.depth)
-        logits = keys.cls_products(seen.keys, seen.queries, block)[:, 1:]  # (T, N), times `unit`
-        unit = (seen.keys[block].shape[-1] / seen.heads) ** 0.5 * seen.heads
-        scale = self.scale(logits[0], unit, seen.grid)
-        both = torch.cat([logits * valid, stretched(logits[0], seen)]).view(2, *valid.shape)
-        scores = torch.nn.functional.normalize(both, dim=-1).sum(0)
+        valid, grid = seen.valid, seen.grid
+        logits, unit = self.logits(seen)  # (T, N), times `unit`
+        scale, both = self.scale(logits, unit, seen), [logits * valid]
+        if grid.overview:
+            both.append(stretched(logits[0], seen))
+        scores = torch.nn.functional.normalize(torch.cat(both).view(-1, *valid.shape), dim=-1).sum(0)
         why = {"score": scores, "scale": (share * scale).clamp(max=1)}
         ranks, room = select.ranks(scores, valid), valid.sum(1)
         if not self.exact:
+            overview_of(self, seen, "globalcom2")
             granted = (room * why["scale"]).floor().to(torch.int64)
             mask = select.top(ranks, granted, valid)
             return Kept(mask, closed_by(seen.grid, mask, newlines or "canvas"), why=why)
-        weight, (whole, *local) = (room * scale)[1:], seen.counts.room
+        weight, shares = grid.local(room * scale), [sum(of(seen.counts.room)) for of in (grid.whole, grid.local)]
 
         def patches(n: int) -> Tensor:
-            return ranks < allocate.nested((whole, sum(local)), weight, n, seen.counts)[:, None]
+            return ranks < allocate.nested(shares, weight, n, seen.counts)[:, None]
 
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)
 
-    def scale(self, thumbnail: Tensor, unit: float, grid: Grid) -> Tensor:
-        """Scale each tile's share by the thumbnail's logits (N,): (T,) float64, 1 on average over the local tiles."""
-        (rows, cols), side = grid.tiles, grid.side
-        whole = torch.ones(1 + rows * cols, dtype=torch.float64, device=thumbnail.device)
-        if not rows * cols:
-            return whole
-        place = torch.arange(side, device=thumbnail.device)
-        part = (place * rows // side * cols)[:, None] + place * cols // side  # (side, side): local tile of each cell
-        of = (part.flatten() == torch.arange(-1, rows * cols, device=place.device)[:, None]).double()  # (T, N)
-        size = of.sum(1, keepdim=True)  # as if all parts were equal; the thumbnail's own row has none and no say
-        of = of / size.clamp(min=1) * (side * side / (rows * cols) / self.temperature / unit)
+    def logits(self, seen: Seen) -> tuple[Tensor, float]:
+        """Logits of every patch, (T, N), and what they have been multiplied by."""
+        blocks, valid = resolve((self.layer,), seen.depth), seen.valid
+        if self.signal != "cls":
+            logs = score.rows(seen, self.signal, blocks).clamp(min=FAINT).log() * valid
+            return logs - logs.sum() / valid.sum(), 1.0
+        products = keys.cls_products(seen.keys, seen.queries, blocks[0])[:, 1:]
+        return products, (seen.keys[blocks[0]].shape[-1] / seen.heads) ** 0.5 * seen.heads
+
+    def scale(self, logits: Tensor, unit: float, seen: Seen) -> Tensor:
+        """Scale each tile's share by logits (T, N): (T,) float64, 1 on average over the local tiles."""
+        tiles = len(seen.grid.local(seen.counts.room))
+        if not tiles:
+            return torch.ones(len(logits), dtype=torch.float64, device=logits.device)
+        each = logits.shape[1] / tiles / self.temperature / unit  # as if all parts were equal
+        if not seen.grid.overview:
+            means = (logits * seen.valid).double().sum(1) / seen.valid.sum(1).clamp(min=1)
+            return (means * each).softmax(0) + 1 - 1 / tiles
+        of = parts(seen).double()  # (T, N)
+        size = of.sum(1, keepdim=True)  # the thumbnail's own row has none and no say
+        of = of / size.clamp(min=1) * each
         local = torch.zeros_like(size[:, 0]).masked_fill(size[:, 0] == 0, -torch.inf)
-        s = torch.addmv(local, of, thumbnail.double()).softmax(0)
-        mean: float | Tensor = 1 / (rows * cols)
+        s = torch.addmv(local, of, logits[0].double()).softmax(0)
+        mean: float | Tensor = 1 / tiles
         if not self.exact:
             s = s / (1 + GUARD * s.amax())
             mean = s.sum() * mean
         return s + torch.where(local == 0, 1 - mean, 1)
-
-
-def stretched(thumbnail: Tensor, seen: Seen) -> Tensor:
-    """Stretch the thumbnail's logits (N,) over what is not padding of the canvas: (T, N), itself for tile 0."""
-    grid, (rows, columns) = seen.grid, (seen.counts.rows, seen.counts.columns)
-    whole, (height, width) = thumbnail[None], (grid.side * n for n in grid.tiles)
-    if not rows or not columns:  # one tile, or a picture so thin that un-padding leaves nothing of the canvas
-        return torch.nn.functional.pad(whole, (0, 0, 0, len(seen.valid) - 1))
-    square = thumbnail.view(1, 1, grid.side, grid.side)
-    picture = torch.nn.functional.interpolate(square, (len(rows), len(columns)), mode="bilinear")[0, 0]
-    return torch.cat([whole, grid.cut(spread.laid(picture, rows, columns, (height, width)))])

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, read, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import allocate, select
 from herovlm.ops.fit import closed_by, fit
-from herovlm.ops.hero import tile_weights, two_stages
-from herovlm.types import Kept, Needs, Newlines, Relevance, Seen
+from herovlm.ops.hero import STATE, balance, parts, tile_weights, two_stages
+from herovlm.types import Kept, Needs, Newlines, Relevance, Seen, Signal
 
 Allocation = Literal["exact", "floored"]
 
@@ -42,12 +42,17 @@ class Hero(Method):
     that is not padding, s saliency, r relevance.  Without local tiles the thumbnail gets everything.  The paper's
     layers, alpha and temperatures were never published; the defaults are this library's, chosen on development scenes
     of its demo model.  What this library adds to the rules is the method `hero_plus`.
+
+    On towers without a CLS token `signal` says whose attention stands in for its rows; the patches' states before the
+    projector, summed by it, stand in for the CLS states; nothing does for the relevance, which alpha < 1 still asks.
+    Without an overview all tiles are local, and the mean of their states stands in for its own.
     """
 
     variant: Literal["paper", "official"] = "paper"  # the rules as printed, or the authors' code
     low_layers: tuple[Layer, ...] = (0.64, 0.73)  # for local tiles; 5 is block 5, 0.25 a quarter of the way up
     high_layers: tuple[Layer, ...] = (0.95,)  # for the thumbnail
-    alpha: float = 0.25  # saliency against relevance; 1 needs no question
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
+    alpha: float | None = None  # saliency against relevance; None = 0.25, or 1, without a question, by another signal
     t_cls: float = 0.1  # temperature of the saliency, T_cls
     t_clip: float = 0.03  # temperature of the relevance, T_clip
     density: float = 0.2  # weight of d
@@ -70,6 +75,8 @@ class Hero(Method):
         super().__post_init__()
         within(self, 0, 1, "alpha", "density", "thumbnail")
         within(self, 1e-6, math.inf, "t_cls", "t_clip")
+        if self.signal != "cls" and self.rules.double_softmax:
+            raise MethodError(f"{self}: a second softmax is the authors' over CLS rows; use variant='paper'")
         if self.exact and self.rules.newlines == "canvas":
             raise MethodError('newlines="canvas" stand outside the budget: only with allocation="floored"')
 
@@ -87,7 +94,8 @@ class Hero(Method):
     def needs(self, depth: int) -> Needs:
         """CLS rows of the named layers, the CLS state for saliency, and relevance unless alpha = 1."""
         layers = resolve((*self.low_layers, *self.high_layers), depth)
-        return Needs(layers, cls=self.alpha > 0, relevance=self.rules.relevance if self.alpha < 1 else None)
+        alpha, relevance = balance(self.alpha, self.signal), self.rules.relevance
+        return read(self.signal, layers, relevance=relevance if alpha < 1 else None, **{STATE[self.signal]: alpha > 0})
 
     def without(self, signals: frozenset[str]) -> Method | None:
         """Without a text space the saliency weighs alone."""
@@ -95,23 +103,22 @@ class Hero(Method):
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Score patches, weigh tiles, and spend the budget."""
-        valid, rule, (whole, *local) = seen.valid, newlines or self.rules.newlines, seen.counts.room
+        valid, rule, grid = seen.valid, newlines or self.rules.newlines, seen.grid
         high, low = (resolve(layers, seen.depth) for layers in (self.high_layers, self.low_layers))
-        scores = two_stages(seen, high, low, again=self.rules.double_softmax)  # (T, N)
-        why = self.weigh(seen)
-        why["score"], weight, ranks = scores, why["weight"][1:], select.ranks(scores, valid)  # weight (K,)
+        scores = two_stages(seen, high, low, signal=self.signal, again=self.rules.double_softmax)
+        why = self.weigh(seen, scores)  # scores (T, N)
+        why["score"], weight, ranks = scores, grid.local(why["weight"]), select.ranks(scores, valid)  # weight (K,)
         if not self.exact:
-            cells = valid.shape[1]
-            granted = allocate.floored(weight, int(len(local) * cells * share), valid[1:].sum(1))
-            mask = select.top(ranks, pad(granted, (1, 0), value=int(cells * share)), valid)
+            granted = allocate.floored(weight, int(grid.local(valid).numel() * share), grid.local(valid).sum(1))
+            mask = select.top(ranks, pad(granted, (grid.lead, 0), value=int(valid.shape[1] * share)), valid)
             return Kept(mask, closed_by(seen.grid, mask, rule), why=why)
-        parts = (whole, sum(local)) if self.thumbnail is None else (self.thumbnail, 1 - self.thumbnail)
 
         def patches(n: int) -> Tensor:
-            return ranks < allocate.nested(parts, weight, n, seen.counts)[:, None]
+            return ranks < allocate.nested(parts(seen, self.thumbnail), weight, n, seen.counts)[:, None]
 
         return Kept(*fit(patches, seen, scores, budget, rule), why=why)
 
-    def weigh(self, seen: Seen) -> dict[str, Tensor]:
-        """Weigh the local tiles: each term and the weight, (T,) with 0 for the thumbnail."""
-        return tile_weights(seen, alpha=self.alpha, density=self.density, t_cls=self.t_cls, t_clip=self.t_clip)
+    def weigh(self, seen: Seen, scores: Tensor | None = None) -> dict[str, Tensor]:
+        """Weigh the local tiles: each term and the weight, (T,) with 0 for the thumbnail; CLS rows need no scores."""
+        alpha, heat = balance(self.alpha, self.signal), {"t_cls": self.t_cls, "t_clip": self.t_clip}
+        return tile_weights(seen, scores, signal=self.signal, alpha=alpha, density=self.density, **heat)

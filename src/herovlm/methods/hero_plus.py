@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, read, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import allocate, select
 from herovlm.ops.fit import fit
-from herovlm.ops.hero import tile_weights, two_stages
+from herovlm.ops.hero import STATE, balance, parts, tile_weights, two_stages
 from herovlm.ops.novelty import novelty
-from herovlm.types import Kept, Needs, Newlines, Relevance, Seen
+from herovlm.types import Kept, Needs, Newlines, Relevance, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,15 @@ class HeroPlus(Method):
     novelty: 1 minus the largest cosine of its state with that of a better patch of its tile.  And of the budget the
     thumbnail (the overview) gets `overview * keep` times what its share of the valid patches is: little when little is
     kept, much when much is.  Neither rule is in the paper; both were chosen on development scenes of the demo model.
+    What stands in for CLS rows by another `signal`, and for the overview where there is none, is as in `hero`.
     """
 
     novelty: float = 1.0  # power of a patch's novelty on its score; 0 = the score alone, as in `hero`
     overview: float = 10.0  # the thumbnail's valid patches count `overview * keep` times; 0 = once, as in `hero`
     low_layers: tuple[Layer, ...] = (0.64, 0.73)  # for local tiles; 5 is block 5, 0.25 a quarter of the way up
     high_layers: tuple[Layer, ...] = (0.95,)  # for the thumbnail
-    alpha: float = 0.25  # saliency against relevance; 1 needs no question
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
+    alpha: float | None = None  # saliency against relevance; None = 0.25, or 1, without a question, by another signal
     t_cls: float = 0.1  # temperature of the saliency
     t_clip: float = 0.03  # temperature of the relevance
     density: float = 0.2  # weight of d, a tile's share that is not padding
@@ -53,27 +55,28 @@ class HeroPlus(Method):
     def needs(self, depth: int) -> Needs:
         """What `hero` needs, and the states of the patches to compare them by."""
         layers = resolve((*self.low_layers, *self.high_layers), depth)
-        relevance = self.relevance if self.alpha < 1 else None
-        return Needs(layers, cls=self.alpha > 0, relevance=relevance, hidden=self.novelty > 0)
+        alpha = balance(self.alpha, self.signal)
+        states = {"hidden": self.novelty > 0} | ({STATE[self.signal]: True} if alpha > 0 else {})
+        return read(self.signal, layers, relevance=self.relevance if alpha < 1 else None, **states)
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Score patches, weigh tiles, and spend the budget."""
-        valid, (whole, *local) = seen.valid, seen.counts.room
+        valid = seen.valid
         high, low = (resolve(layers, seen.depth) for layers in (self.high_layers, self.low_layers))
-        scores = two_stages(seen, high, low)  # (T, N)
-        why = tile_weights(seen, alpha=self.alpha, density=self.density, t_cls=self.t_cls, t_clip=self.t_clip)
-        why["score"], weight = scores, why["weight"][1:]  # weight (K,)
+        scores = two_stages(seen, high, low, signal=self.signal)  # (T, N)
+        alpha, heat = balance(self.alpha, self.signal), {"t_cls": self.t_cls, "t_clip": self.t_clip}
+        why = tile_weights(seen, scores, signal=self.signal, alpha=alpha, density=self.density, **heat)
+        why["score"], weight = scores, seen.grid.local(why["weight"])  # weight (K,)
         if self.novelty:
             if seen.hidden is None:
                 raise MethodError(f"hero_plus(novelty={self.novelty}) compares states of patches: none were recorded")
             why["novelty"] = novelty(seen.hidden, select.ranks(scores, valid))
             scores = scores * why["novelty"] ** self.novelty
-        parts = ((self.overview * budget / seen.positions if self.overview else 1) * whole, float(sum(local)))
-        if self.thumbnail is not None:
-            parts = self.thumbnail, 1 - self.thumbnail
+        times = self.overview * budget / seen.positions if self.overview else 1
+        both = parts(seen, self.thumbnail, times)
         ranks = select.ranks(scores, valid)
 
         def patches(n: int) -> Tensor:
-            return ranks < allocate.nested(parts, weight, n, seen.counts)[:, None]
+            return ranks < allocate.nested(both, weight, n, seen.counts)[:, None]
 
         return Kept(*fit(patches, seen, scores, budget, newlines), why=why)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, overview_of, read, resolve
 from herovlm.methods.fields import within
-from herovlm.ops import allocate, score, select, spread
+from herovlm.ops import allocate, score, select
 from herovlm.ops.fit import closed_by, fit
-from herovlm.types import Grid, Kept, Needs, Newlines, Seen
+from herovlm.ops.overview import cover
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,15 @@ class Hired(Method):
     each tile the patches with the highest late CLS attention stay.  Made for tiled models; without local tiles the
     thumbnail gets everything.  `variant="paper"` takes the canvas for the picture and rounds down, `"official"` is the
     authors' code index for index.  These two spend a share of all patches, padding included, lose what falls on
-    padding or is rounded off, and keep no newlines: their total is not the budget.
+    padding or is rounded off, and keep no newlines: their total is not the budget.  Without an overview a tile weighs
+    as much as its own early attention, and these two are refused.
     """
 
     variant: Literal["herovlm", "paper", "official"] = "herovlm"  # the exact budget, or the shares of paper or code
     alpha: float = 0.5  # share of the patches for the thumbnail
     content_layer: Layer = 0  # block whose CLS row of the thumbnail weighs the tiles
     token_layer: Layer = -2  # block whose CLS rows rank the patches: the one before the last
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
 
     name = "hired"
     paper = "arXiv 2408.10945"
@@ -55,14 +57,15 @@ class Hired(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of an early and a late block."""
-        return Needs(resolve((self.content_layer, self.token_layer), depth))
+        return read(self.signal, resolve((self.content_layer, self.token_layer), depth))
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Weigh the tiles, spend the budget, and take each tile's best."""
         valid, weight = seen.valid, self.weigh(seen)
-        scores = score.cls_rows(seen.attention, resolve((self.token_layer,), seen.depth))  # (T, N)
-        why = {"score": scores, "weight": torch.cat([weight.new_zeros(1), weight])}
+        scores = score.rows(seen, self.signal, resolve((self.token_layer,), seen.depth))  # (T, N)
+        why = {"score": scores, "weight": torch.cat([weight.new_zeros(seen.grid.lead), weight])}
         if not self.exact:
+            overview_of(self, seen, "hired")
             mask = self.floored(scores, weight, share) & valid
             return Kept(mask, closed_by(seen.grid, mask, newlines or "none"), why=why)
         ranks, parts = select.ranks(scores, valid), (self.alpha, 1 - self.alpha)  # thumbnail, all local tiles
@@ -74,8 +77,11 @@ class Hired(Method):
 
     def weigh(self, seen: Seen) -> Tensor:
         """Share of the thumbnail's early attention that each local tile covers, (K,)."""
-        content = score.cls_rows(seen.attention, resolve((self.content_layer,), seen.depth))[0]  # (N,)
-        tiles, cells = len(seen.valid) - 1, len(content)
+        early = score.rows(seen, self.signal, resolve((self.content_layer,), seen.depth))  # (T, N)
+        if not seen.grid.overview:
+            weight = (early * seen.valid).sum(1)
+            return weight / weight.sum().clamp(min=1e-12)
+        content, (cells, tiles) = early[0], (early.shape[1], len(early) - 1)  # (N,)
         if not tiles:
             return content.new_zeros(0)
         if self.variant == "official":
@@ -83,9 +89,8 @@ class Hired(Method):
             content = (best < int(cells * (1 - self.alpha))).float()
             owner = torch.arange(cells, device=content.device) * tiles // cells
         else:
-            whole = [range(seen.grid.side * n) for n in seen.grid.tiles]
-            rows, columns = (seen.counts.rows, seen.counts.columns) if self.exact else whole
-            owner = cover(seen.grid, rows, columns, content.device)
+            rows, columns = (range(seen.grid.side * n) for n in seen.grid.tiles)
+            owner = cover(seen, (seen.counts.rows, seen.counts.columns) if self.exact else (rows, columns))
         weight = (content * (owner == torch.arange(tiles, device=content.device)[:, None])).sum(1)
         return weight / weight.sum().clamp(min=1e-12)
 
@@ -97,11 +102,3 @@ class Hired(Method):
         rest = allocate.floored(weight, min(total - first, (tiles - 1) * cells), torch.full_like(weight, cells).long())
         everywhere = torch.ones_like(scores, dtype=torch.bool)
         return select.top(select.ranks(scores, everywhere), torch.cat([rest.new_tensor([first]), rest]), everywhere)
-
-
-def cover(grid: Grid, rows: Sequence[int], columns: Sequence[int], device: torch.device) -> Tensor:
-    """Find the local tile of each cell of the overview; the picture fills these lines of the canvas.  (N,) int64."""
-    middle = 2 * torch.arange(grid.side, device=device) + 1  # of a cell, in halves of a cell
-    lines = (spread.at(line, middle * len(line) // (2 * grid.side)) // grid.side for line in (rows, columns))
-    y, x = lines  # each (side,)
-    return (y[:, None] * grid.tiles[1] + x).flatten()

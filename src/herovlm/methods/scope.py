@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, read, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import coverage, diversity, score, select
 from herovlm.ops.coverage import Combine
 from herovlm.ops.fit import fit
 from herovlm.ops.greedy import Contests
 from herovlm.ops.select import Scope
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class ScopePrune(Method):
     alpha: float = 1.0  # exponent of the attention: 0 is coverage alone
     combine: Combine = "product"  # attention times gain, or attention plus gain
     layer: Layer = -2  # block whose CLS rows weigh the patches: the one whose states are compared
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
     scope: Scope = "tile"  # "image": one contest over all tiles
 
     name = "scope"
@@ -49,13 +50,13 @@ class ScopePrune(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block, and the states before the projector, which are compared."""
-        return Needs(resolve((self.layer,), depth), hidden=True)
+        return read(self.signal, resolve((self.layer,), depth), hidden=True)
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Order the patches by what they add and take the first."""
         if seen.hidden is None:
             raise MethodError("method 'scope' compares patches before the projector, which were not recorded")
-        attention = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth)) * seen.heads  # (T, N), the sum
+        attention = score.rows(seen, self.signal, resolve((self.layer,), seen.depth)) * seen.heads  # (T, N), the sum
         contests = Contests.of(seen, self.scope, budget)
         cover = coverage.among(diversity.cosines(contests.take(seen.hidden)), contests.inside)
         weight = contests.take(attention**self.alpha)

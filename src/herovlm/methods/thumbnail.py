@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, overview_of, read, resolve
 from herovlm.ops import score, select
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +17,11 @@ class Thumbnail(Method):
     """Keep the thumbnail's patches with the highest deep CLS attention, and nothing else.
 
     It keeps fewer positions than asked where the thumbnail has no more (`exact` is False); a budget of all positions
-    is the untouched model, as for every method.
+    is the untouched model, as for every method.  It is refused where there is no overview.
     """
 
     layers: tuple[Layer, ...] = (0.95,)  # whose CLS attention is averaged; 5 is block 5, 0.25 a quarter of the way up
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
 
     name = "thumbnail"
     paper = "baseline"
@@ -34,13 +35,14 @@ class Thumbnail(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of the named layers."""
-        return Needs(resolve(self.layers, depth))
+        return read(self.signal, resolve(self.layers, depth))
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Take the best of tile 0."""
+        overview_of(self, seen, "uniform, pool or cls_topk")
         if bool((seen.valid[0] & (seen.grid.row[0] >= 0)).any()):
             raise MethodError("method 'thumbnail' needs tile 0 to be a thumbnail, which stands outside the canvas")
-        scores = score.cls_rows(seen.attention, resolve(self.layers, seen.depth))  # (T, N)
+        scores = score.rows(seen, self.signal, resolve(self.layers, seen.depth))  # (T, N)
         granted = torch.zeros_like(seen.valid.sum(1))
         granted[0] = budget
         mask = select.top(select.ranks(scores, seen.valid), granted, seen.valid)

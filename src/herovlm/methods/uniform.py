@@ -37,13 +37,13 @@ class Uniform(Method):
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Divide the budget between thumbnail and canvas, and lay a grid over each."""
         grid, counts = seen.grid, seen.counts
-        room = counts.room[0], sum(counts.room[1:])  # of thumbnail and canvas, as are the others
-        ok = seen.valid[0].view(grid.side, grid.side), grid.canvas(seen.valid[1:])
-        frames = (range(grid.side), range(grid.side)), (counts.rows, counts.columns)
+        room = sum(grid.whole(counts.room)), sum(grid.local(counts.room))  # of thumbnail and canvas, as are the others
+        ok = grid.whole(seen.valid).view(-1, grid.side), grid.canvas(grid.local(seen.valid))
+        frames = counts.overview, (counts.rows, counts.columns)
 
         def patches(n: int) -> Tensor:
             whole, canvas = map(spread.lattice, ok, room, frames, allocate.shares(room, n, room))
-            return torch.cat([whole.view(1, -1), grid.cut(canvas)])
+            return torch.cat([whole.view(grid.lead, grid.side**2), grid.cut(canvas)])
 
         scores = torch.zeros(seen.valid.shape, device=seen.valid.device)  # what is left goes to the first patch
         return Kept(*fit(patches, seen, scores, budget, newlines))

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, read, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import allocate, keys, merge, score, select, spread
 from herovlm.ops.fit import closed_by, divided, fit
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class VisionZip(Method):
     """
 
     layer: Layer = -2  # block whose CLS attention and keys are read; -2: whose states LLaVA's projector reads
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
     contextual: float = 10 / 64  # share of a tile's tokens that are contextual (the paper's 10 of 64), or a count
     dominant: int | None = None  # dominant patches of each tile; `contextual` is a count then.  None: by the budget
     merge: Literal["centre + mean", "mean"] = "centre + mean"  # mean of the others as the authors do, or of all
@@ -65,13 +66,12 @@ class VisionZip(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS rows and keys of the layer, and the states before the projector."""
-        blocks = resolve((self.layer,), depth)
-        return Needs(blocks, keys=blocks, hidden=True)
+        return read(self.signal, blocks := resolve((self.layer,), depth), keys=blocks, hidden=True)
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Choose dominant patches and centres, then merge the others into the centres."""
         blocks, valid, room = resolve((self.layer,), seen.depth), seen.valid, seen.valid.sum(1)
-        scores = score.cls_rows(seen.attention, blocks)  # (T, N)
+        scores = score.rows(seen, self.signal, blocks)  # (T, N)
         by_head = keys.of(seen.keys, blocks[0])[:, 1:].reshape(*valid.shape, seen.heads, -1)  # (T, N, H, C / H)
         if seen.hidden is None:
             raise MethodError("method 'visionzip' merges the states before the projector, which were not recorded")

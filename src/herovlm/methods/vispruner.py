@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, read, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import allocate, removal, score, select
 from herovlm.ops.diversity import cosines
 from herovlm.ops.fit import fit
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class VisPruner(Method):
     important: float = 0.5  # share of a tile's kept patches that go by attention; 1 is `fastervlm`
     step: int = 8  # near-duplicates removed a round
     layer: Layer = -2  # block whose CLS rows rank the patches: the one before the last
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
 
     name = "vispruner"
     fixed = True
@@ -47,14 +48,14 @@ class VisPruner(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block, and the states before the projector, whose cosine counts."""
-        return Needs(resolve((self.layer,), depth), hidden=True)
+        return read(self.signal, resolve((self.layer,), depth), hidden=True)
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Choose in each tile its own, the same share of the valid patches."""
         if seen.hidden is None:
             raise MethodError("method 'vispruner' compares patches before the projector, which were not recorded")
         room = seen.counts.room
-        scores = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth))  # (T, N)
+        scores = score.rows(seen, self.signal, resolve((self.layer,), seen.depth))  # (T, N)
         order = select.order(scores, seen.valid)  # (T, N) the best first
         alike = cosines(seen.hidden.gather(1, order[..., None].expand_as(seen.hidden)))  # (T, N, N)
         known: dict[tuple[int, ...], Tensor] = {}  # `fit` may ask for many counts that differ by one or two

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, read, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import merge, score, select
 from herovlm.ops.cluster import density_peaks
 from herovlm.ops.fit import divided, fit
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class VitCop(Method):
 
     variant: Literal["herovlm", "official"] = "herovlm"  # "official": patches of equal density may lead in a circle
     layer: Layer = -2  # block of the attention and of the keys
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
     centres: float = 0.18  # clusters, as a share of the tile's kept patches
     cutoff: float = 8.0  # distance of keys at which density fades
     near: float = 0.6  # how far away a patch may be that another follows, in sides of the tile
@@ -52,14 +53,14 @@ class VitCop(Method):
     def needs(self, depth: int) -> Needs:
         """CLS rows and keys of one block."""
         blocks = resolve((self.layer,), depth)
-        return Needs(blocks, keys=blocks)
+        return read(self.signal, blocks, keys=blocks)
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Keep by CLS attention, then cluster what was kept."""
         (block,) = resolve((self.layer,), seen.depth)
         if block not in seen.keys:
             raise MethodError(f"method 'vitcop' clusters the keys of block {block}, which were not recorded")
-        scores = score.cls_rows(seen.attention, (block,))  # (T, N): of the heads' mean, whose order is that of the sum
+        scores = score.rows(seen, self.signal, (block,))  # (T, N): of the heads' mean, whose order is that of the sum
         patches = select.by_score(scores, seen, "tile")
         mask, rows = fit(patches, seen, scores, budget, newlines)
         granted = divided(seen, mask, budget, newlines)

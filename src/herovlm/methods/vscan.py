@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, read, resolve
 from herovlm.methods.fields import within
 from herovlm.ops import allocate, merge, score, select
 from herovlm.ops.fit import closed_by, divided, fit
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class VScan(Method):
     variant: Literal["herovlm", "official"] = "herovlm"  # the exact budget, or the authors' rounding and newlines
     local: float = 0.5  # share of a tile's kept patches that the windows choose
     windows: int = 4  # windows on a side of a tile
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
     shallow: Layer = 0.22  # block whose CLS row chooses in the windows: 5 of 24, counted from 0
     deep: Layer = -2  # block whose CLS row chooses in the whole tile
 
@@ -59,14 +60,15 @@ class VScan(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of two blocks."""
-        return Needs(resolve((self.shallow, self.deep), depth))
+        return read(self.signal, resolve((self.shallow, self.deep), depth))
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Choose in the windows, then in the whole tile, then merge."""
         if seen.features is None:
             raise MethodError("method 'vscan' merges features, and none were recorded")
         valid = seen.valid
-        near, far = (score.cls_rows(seen.attention, resolve((b,), seen.depth)) for b in (self.shallow, self.deep))
+        blocks = [resolve((block,), seen.depth) for block in (self.shallow, self.deep)]
+        near, far = (score.rows(seen, self.signal, block) for block in blocks)
         inside = valid[:, None] & windows(seen.grid.side, self.windows).to(valid.device)  # (T, W, N)
         ranks = select.ranks(near[:, None].expand(inside.shape).flatten(0, 1), inside.flatten(0, 1))
 

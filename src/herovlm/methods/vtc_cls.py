@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.base import Layer, Method, read, resolve
 from herovlm.ops import score, select
 from herovlm.ops.fit import fit
 from herovlm.ops.select import Scope
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,7 @@ class VtcCls(Method):
 
     first: Layer = 0.7  # first block of the run: 16 of 24
     last: Layer = -2  # last block of the run: the one before the last, where LLaVA takes its features
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
     scope: Scope = "tile"  # "image": one ranking over all tiles
 
     name = "vtc_cls"
@@ -37,11 +38,11 @@ class VtcCls(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of the run."""
-        return Needs(self.blocks(depth))
+        return read(self.signal, self.blocks(depth))
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Sum the rows and take the best."""
         blocks = self.blocks(seen.depth)
-        scores = score.cls_rows(seen.attention, blocks) * len(blocks)  # (T, N), the sum
+        scores = score.rows(seen, self.signal, blocks) * len(blocks)  # (T, N), the sum
         patches = select.by_score(scores, seen, self.scope)
         return Kept(*fit(patches, seen, scores, budget, newlines), why={"score": scores})

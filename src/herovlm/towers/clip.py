@@ -17,7 +17,7 @@ class Clip(Tower):
     """CLIPVisionModel of transformers."""
 
     kind: ClassVar[str] = "clip_vision_model"
-    offers: ClassVar[frozenset[str]] = Needs.ALL
+    offers: ClassVar[frozenset[str]] = Needs.ALL - {"probe"}  # no pooling head: its CLS token is one
 
     def blocks(self, vision: nn.Module) -> Sequence[Any]:
         """List its self-attention modules."""

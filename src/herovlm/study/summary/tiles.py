@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from herovlm.eval.records import Record
+from herovlm.ops.hero import balance
 from herovlm.study.measure.tiles import HERO
 from herovlm.study.summary import numbers, verdict
 from herovlm.study.summary.numbers import Floats, Number
@@ -33,7 +34,7 @@ def summarise(lines: Sequence[Record]) -> dict[str, Any]:
         "questions": len(lines),
         "chance": _mean(lines, lambda line: 1 / len(line["weight"])),
         "scores": scores,
-        "alpha": HERO.alpha,
+        "alpha": balance(HERO.alpha, HERO.signal),
         "sweep": sweep,
         "best_signal": best,
         "gain": gain,
