@@ -95,8 +95,8 @@ def settle(family: Family, model: PreTrainedModel, needs: Needs, what: Method) -
     offers = family.offers(model)
     missing = needs.signals - offers
     if missing:
-        instead = what.without(missing)
-        write = f"write '{instead}'; " if instead is not None and instead.needs(DEPTH).signals <= offers else ""
+        instead = [str(one) for one in what.without(missing) if one.needs(DEPTH).signals <= offers]
+        write = f"write '{instead[0]}'; " if instead else ""
         raise UnsupportedError(
             f"this {family.name} sees through {family.sees_through(model).kind}, which offers "
             f"{', '.join(sorted(offers)) or 'features alone'}; {what} needs {', '.join(sorted(missing))}; {write}"

@@ -116,3 +116,20 @@ def test_uniform_lays_one_grid_over_all_windows() -> None:
     canvas = seen.grid.canvas(mask)
     lines = torch.tensor(seen.counts.rows)
     assert canvas[lines][:, lines].nonzero().tolist() == [[y, x] for y in (0, 2, 4) for x in (0, 2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "missing", "instead"),
+    [
+        ("hero", {"relevance"}, ["hero(alpha=1.0)"]),
+        ("hero", {"attention", "cls", "relevance"}, ["hero(signal='received')", "hero(signal='probe')"]),
+        ("hero(alpha=0.5)", {"attention", "relevance"}, ["hero(signal='received', alpha=1.0)"]),
+        ("globalcom2", {"keys"}, ["globalcom2(signal='received')", "globalcom2(signal='probe')"]),
+        ("hero(variant='official')", {"attention"}, []),
+        ("divprune", {"attention"}, []),
+    ],
+)
+def test_a_method_says_what_to_write_where_a_signal_is_missing(text: str, missing: Any, instead: list[str]) -> None:
+    told = [str(one) for one in parse(text).without(frozenset(missing))]
+    assert told[: len(instead)] == instead
+    assert bool(told) == bool(instead)

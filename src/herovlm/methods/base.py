@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from herovlm.errors import BudgetError, MethodError
@@ -45,9 +46,21 @@ class Method(Described):
     def needs(self, depth: int) -> Needs:
         """Return what to record of a vision tower with `depth` blocks."""
 
-    def without(self, signals: frozenset[str]) -> Method | None:
-        """Return what to write where a tower cannot offer some signals (names of `Needs` fields), if there is a way."""
-        return None
+    def without(self, signals: frozenset[str]) -> tuple[Method, ...]:
+        """Return what could be written where a tower cannot offer some signals (names of `Needs` fields), best first.
+
+        Saliency weighs alone where there is no text space; another signal stands in for CLS rows.
+        """
+        known = {f.name for f in fields(self)}
+        alone: dict[str, Any] = {"alpha": 1.0} if "relevance" in signals and {"alpha", "relevance"} <= known else {}
+        if "signal" not in known or not signals & {"attention", "cls", "keys"}:
+            return (replace(self, **alone),) if alone else ()
+        found = []
+        for signal in ("received", "probe"):
+            changed = {**({} if getattr(self, "alpha", None) is None else alone), "signal": signal}
+            with suppress(MethodError):  # the authors' variants read CLS rows and nothing else
+                found.append(replace(self, **changed))
+        return tuple(found)
 
     @abstractmethod
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
@@ -96,10 +96,6 @@ class Hero(Method):
         layers = resolve((*self.low_layers, *self.high_layers), depth)
         alpha, relevance = balance(self.alpha, self.signal), self.rules.relevance
         return read(self.signal, layers, relevance=relevance if alpha < 1 else None, **{STATE[self.signal]: alpha > 0})
-
-    def without(self, signals: frozenset[str]) -> Method | None:
-        """Without a text space the saliency weighs alone."""
-        return replace(self, alpha=1.0) if "relevance" in signals else None
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Score patches, weigh tiles, and spend the budget."""
