@@ -62,9 +62,9 @@ def about(kind: str) -> dict[str, Any]:
     for name in registry.methods():
         method = registry.method(name)()
         missing = method.needs(DEPTH).signals - offers
-        instead = method.without(missing) if missing else None
-        if instead is not None and instead.needs(DEPTH).signals <= offers:
-            written[name] = str(instead)
+        instead = [one for one in method.without(missing) if one.needs(DEPTH).signals <= offers]
+        if instead:
+            written[name] = str(instead[0])
         elif name not in fine:
             refused[name] = "needs " + ", ".join(_spelled(missing)) if missing else "makes pictures smaller"
     return {

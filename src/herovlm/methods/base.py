@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from herovlm.errors import BudgetError, MethodError
 from herovlm.methods.fields import Described
-from herovlm.types import Kept, Needs, Newlines, Seen, Signal
+from herovlm.methods.signals import instead_of
+from herovlm.types import Kept, Needs, Newlines, Seen
 
 Layer = int | float  # a block counted from 0 (negative: from the end), or a relative depth in [0, 1]
 
@@ -47,20 +47,8 @@ class Method(Described):
         """Return what to record of a vision tower with `depth` blocks."""
 
     def without(self, signals: frozenset[str]) -> tuple[Method, ...]:
-        """Return what could be written where a tower cannot offer some signals (names of `Needs` fields), best first.
-
-        Saliency weighs alone where there is no text space; another signal stands in for CLS rows.
-        """
-        known = {f.name for f in fields(self)}
-        alone: dict[str, Any] = {"alpha": 1.0} if "relevance" in signals and {"alpha", "relevance"} <= known else {}
-        if "signal" not in known or not signals & {"attention", "cls", "keys"}:
-            return (replace(self, **alone),) if alone else ()
-        found = []
-        for signal in ("received", "probe"):
-            changed = {**({} if getattr(self, "alpha", None) is None else alone), "signal": signal}
-            with suppress(MethodError):  # the authors' variants read CLS rows and nothing else
-                found.append(replace(self, **changed))
-        return tuple(found)
+        """Return what could be written where some signals (names of `Needs` fields) are not offered, best first."""
+        return instead_of(self, signals)
 
     @abstractmethod
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
@@ -111,13 +99,6 @@ def resolve(layers: Sequence[Layer], depth: int) -> tuple[int, ...]:
             )
         blocks.append(block)
     return tuple(dict.fromkeys(blocks))
-
-
-def read(signal: Signal, blocks: tuple[int, ...], **others: Any) -> Needs:
-    """Return what `ops.score.rows` needs of some blocks, and other needs; the pooling head stands behind all blocks."""
-    if signal == "probe":
-        return Needs(probe=True, **others)
-    return Needs(received=blocks, **others) if signal == "received" else Needs(blocks, **others)
 
 
 def overview_of(method: Method, seen: Seen, instead: str) -> None:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from herovlm.methods.base import Layer, Method, read, resolve
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.signals import read
 from herovlm.ops import score, select
 from herovlm.ops.fit import fit
 from herovlm.ops.select import Scope

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, read, resolve
+from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
+from herovlm.methods.signals import read
 from herovlm.ops import allocate, select
 from herovlm.ops.fit import closed_by, fit
 from herovlm.ops.hero import STATE, balance, parts, tile_weights, two_stages
@@ -43,9 +44,8 @@ class Hero(Method):
     layers, alpha and temperatures were never published; the defaults are this library's, chosen on development scenes
     of its demo model.  What this library adds to the rules is the method `hero_plus`.
 
-    On towers without a CLS token `signal` says whose attention stands in for its rows; the patches' states before the
-    projector, summed by it, stand in for the CLS states; nothing does for the relevance, which alpha < 1 still asks.
-    Without an overview all tiles are local, and the mean of their states stands in for its own.
+    Without CLS rows `signal` says whose attention stands in; the patches' states before the projector, summed by it,
+    stand in for the CLS states; nothing for relevance.  Without an overview the mean of the tiles' states is its state.
     """
 
     variant: Literal["paper", "official"] = "paper"  # the rules as printed, or the authors' code

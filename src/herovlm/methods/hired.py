@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from herovlm.methods.base import Layer, Method, overview_of, read, resolve
+from herovlm.methods.base import Layer, Method, overview_of, resolve
 from herovlm.methods.fields import within
+from herovlm.methods.signals import read
 from herovlm.ops import allocate, score, select
 from herovlm.ops.fit import closed_by, fit
 from herovlm.ops.overview import cover

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, read, resolve
+from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
+from herovlm.methods.signals import read
 from herovlm.ops import coverage, diversity, score, select
 from herovlm.ops.coverage import Combine
 from herovlm.ops.fit import fit

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, overview_of, read, resolve
+from herovlm.methods.base import Layer, Method, overview_of, resolve
+from herovlm.methods.signals import read
 from herovlm.ops import score, select
 from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, read, resolve
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.signals import read
 from herovlm.ops import diversity, score, select
 from herovlm.ops.fit import fit
 from herovlm.ops.greedy import Contests

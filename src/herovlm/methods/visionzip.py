@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, read, resolve
+from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
+from herovlm.methods.signals import read
 from herovlm.ops import allocate, keys, merge, score, select, spread
 from herovlm.ops.fit import closed_by, divided, fit
 from herovlm.types import Kept, Needs, Newlines, Seen, Signal
@@ -55,9 +56,7 @@ class VisionZip(Method):
         within(self, 1, math.inf, "dominant")
         within(self, 0, 1 if self.exact else math.inf, "contextual")
         if not self.exact and self.contextual % 1:
-            raise MethodError(
-                f"{self}: two counts or none; with dominant=, contextual is a whole number of patches too"
-            )
+            raise MethodError(f"{self}: two counts or none; with dominant=, contextual is a whole number too")
 
     @property
     def exact(self) -> bool:

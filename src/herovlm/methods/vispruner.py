@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, read, resolve
+from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
+from herovlm.methods.signals import read
 from herovlm.ops import allocate, removal, score, select
 from herovlm.ops.diversity import cosines
 from herovlm.ops.fit import fit

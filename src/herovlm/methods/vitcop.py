@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from herovlm.errors import MethodError
-from herovlm.methods.base import Layer, Method, read, resolve
+from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
+from herovlm.methods.signals import read
 from herovlm.ops import merge, score, select
 from herovlm.ops.cluster import density_peaks
 from herovlm.ops.fit import divided, fit

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from herovlm.methods.base import Layer, Method, read, resolve
+from herovlm.methods.base import Layer, Method, resolve
+from herovlm.methods.signals import read
 from herovlm.ops import score, select
 from herovlm.ops.fit import fit
 from herovlm.ops.select import Scope
