@@ -64,6 +64,7 @@ TESTED = ("5.18.0", "5.20.2", "5.24.0")  # releases of transformers that all tes
 FAMILIES = {
     "llava_next": "herovlm.families.llava_next:LlavaNext",
     "llava": "herovlm.families.llava:Llava",
+    "internvl": "herovlm.families.internvl:InternVL",
 }
 
 

@@ -49,6 +49,26 @@ def alone(side: int, newline: bool) -> Geometry:
     return _geometry(1, side, packed, packed)
 
 
+def crops(rows: int, columns: int, side: int) -> Geometry:
+    """Return the geometry of square crops, row by row, and behind them the thumbnail, unless one tile is all there is.
+
+    There are no newlines and no padding: the picture was stretched.
+    """
+    tiles, patches = rows * columns + (rows * columns > 1), side * side
+    cells = torch.arange(tiles * patches).view(tiles, patches)  # the thumbnail first, as in every grid
+    order = cells.roll(-1, 0).flatten() if tiles > 1 else cells.flatten()
+    grid = Grid(
+        tiles=(rows, columns) if tiles > 1 else (0, 0),
+        side=side,
+        order=order,
+        row=torch.full((tiles, patches), -1),
+        sent=torch.zeros(0, dtype=torch.bool),
+        squeezed=True,
+    )
+    source = cells.roll(1, 0).flatten() if tiles > 1 else None
+    return Geometry(grid, torch.ones(tiles, patches, dtype=torch.bool), source=source)
+
+
 def _geometry(tiles: int, side: int, sent: Tensor, full: Tensor) -> Geometry:
     """Read one geometry out of the packed index maps of the real image (`sent`) and of its canvas (`full`)."""
     patches = side * side

@@ -1,0 +1,21 @@
+"""LLaVA-1.5: one tile of 16 positions, whatever the picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tiny
+
+from tiny_models import SIZES
+from tiny_models._parts import CHATML, spread
+
+CLASS = "LlavaForConditionalGeneration"
+IMAGE = "<image>"
+TOKENS = dict.fromkeys(SIZES, 16)
+
+
+def build(seed: int = 0) -> tuple[Any, Any]:
+    """Make the model and its processor, without the CLIP that its question would be scored by."""
+    made = tiny.make("llava", seed=seed)
+    made.processor.chat_template = CHATML % (IMAGE + "\\n")
+    return spread(made.model, seed + 1), made.processor

@@ -1,0 +1,33 @@
+"""LLaVA-NeXT: a thumbnail and local tiles of 16 positions each, un-padded, and a newline behind each row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tiny
+
+from tiny_models._parts import CHATML, spread
+
+CLASS = "LlavaNextForConditionalGeneration"
+IMAGE = "<image>"
+TOKENS = {
+    (32, 32): 88,
+    (64, 64): 88,
+    (100, 64): 70,
+    (64, 100): 72,
+    (300, 40): 42,
+    (40, 300): 52,
+    (9, 7): 44,
+    (1000, 800): 70,
+    (61, 33): 52,
+    (33, 61): 56,
+    (128, 97): 70,
+    (97, 101): 88,
+}
+
+
+def build(seed: int = 0) -> tuple[Any, Any]:
+    """Make the model and its processor, without the CLIP that its question would be scored by."""
+    made = tiny.make("llava_next", seed=seed)
+    made.processor.chat_template = CHATML % (IMAGE + "\\n")
+    return spread(made.model, seed), made.processor
