@@ -40,7 +40,7 @@ def drop(
     `model.generate(**short)` and `model(**short)` take the result.  Features carry no gradient.
 
     Args:
-        model: a LLaVA-NeXT or LLaVA-1.5 of transformers >= 5.18, any language model behind it.
+        model: of a supported family (`herovlm models`), transformers >= 5.18, any language model behind it.
         inputs: what the model's processor returned (a batch of mixed sizes and several images a prompt are fine).
         method: a method object, or its spec: "hero", "hero(alpha=0.3)"; "hero + fastv" needs `dropping`.
         keep: share in (0, 1] of the visual positions that the untouched model sends for an image, newlines counted, or

@@ -135,7 +135,7 @@ MORE = (
 
 
 @many
-@given(data=st.data(), family=st.sampled_from(sorted(registry.FAMILIES)))
+@given(data=st.data(), family=st.sampled_from(sorted(tiny.FAMILIES)))
 def test_inputs(models: Any, data: Any, family: str) -> None:
     """Some of the inputs are missing, or something else, or of another shape, dtype or device."""
     made = models(family)

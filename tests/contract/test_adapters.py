@@ -1,4 +1,4 @@
-"""What every family must do, whatever the method: every family x every property."""
+"""What the LLaVA families must do besides (`test_families`): with a CLIP, newlines, and any language model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from transformers.generation import utils as generation
 
 import herovlm
-from herovlm import registry
 from herovlm.towers import relevance
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False}
@@ -32,11 +31,6 @@ def batch(small: tiny.Tiny, side: str = "left") -> Any:
 
 def new_tokens(model: Any, inputs: Any, **options: Any) -> torch.Tensor:
     return model.generate(**inputs, **(GREEDY | options))[:, inputs["input_ids"].shape[1] :]
-
-
-def test_every_registered_family_is_tested_here(family: str) -> None:
-    assert family in registry.FAMILIES
-    assert set(tiny.FAMILIES) == set(registry.FAMILIES)
 
 
 @pytest.mark.parametrize("method", ["hero", "hero(variant='official')", "pool"])

@@ -20,7 +20,6 @@ LINES = [line[1:] for block in blocks(GUIDE) if block.language == "diff" for lin
 TABLES = [
     ("src/herovlm/registry.py", "METHODS"),
     ("src/herovlm/registry.py", "FAMILIES"),
-    ("tests/tiny.py", "FAMILIES"),
 ]
 OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
 

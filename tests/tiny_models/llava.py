@@ -7,7 +7,7 @@ from typing import Any
 import tiny
 
 from tiny_models import SIZES
-from tiny_models._parts import CHATML, spread
+from tiny_models._parts import chatml, spread
 
 CLASS = "LlavaForConditionalGeneration"
 IMAGE = "<image>"
@@ -17,5 +17,5 @@ TOKENS = dict.fromkeys(SIZES, 16)
 def build(seed: int = 0) -> tuple[Any, Any]:
     """Make the model and its processor, without the CLIP that its question would be scored by."""
     made = tiny.make("llava", seed=seed)
-    made.processor.chat_template = CHATML % (IMAGE + "\\n")
+    made.processor.chat_template = chatml(IMAGE + r"\n")
     return spread(made.model, seed + 1), made.processor

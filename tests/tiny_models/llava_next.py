@@ -6,7 +6,7 @@ from typing import Any
 
 import tiny
 
-from tiny_models._parts import CHATML, spread
+from tiny_models._parts import chatml, spread
 
 CLASS = "LlavaNextForConditionalGeneration"
 IMAGE = "<image>"
@@ -29,5 +29,5 @@ TOKENS = {
 def build(seed: int = 0) -> tuple[Any, Any]:
     """Make the model and its processor, without the CLIP that its question would be scored by."""
     made = tiny.make("llava_next", seed=seed)
-    made.processor.chat_template = CHATML % (IMAGE + "\\n")
+    made.processor.chat_template = chatml(IMAGE + r"\n")
     return spread(made.model, seed), made.processor
