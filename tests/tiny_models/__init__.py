@@ -10,6 +10,7 @@ A file `<model_type>.py` exposes
     IMAGE    what stands for an image in a prompt, before the processor replaces it
     TOKENS   (width, height) of a picture -> how many positions the language model gives it
     build    seed -> (model, processor), made in memory
+    finish   model -> None, where something belongs to a model that is not saved with it (the CLIP of a LLaVA)
 
 and is found by lying here; `_parts.py` and `_videos.py` are what the files share.
 """
@@ -123,6 +124,7 @@ def load(name: str, seed: int = 0) -> Made:
     """Save a tiny model and load it back, each once in a run of the tests; who changes it makes a copy."""
     folder = save(name, _root() / f"{name}-{seed}", seed)
     model = AutoModelForImageTextToText.from_pretrained(folder)
+    getattr(family(name), "finish", lambda _: None)(model)
     return Made(name, folder, model.eval(), AutoProcessor.from_pretrained(folder))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import tiny
 
+from herovlm.towers import relevance
 from tiny_models import SIZES
 from tiny_models._parts import chatml, spread
 
@@ -15,7 +16,12 @@ TOKENS = dict.fromkeys(SIZES, 16)
 
 
 def build(seed: int = 0) -> tuple[Any, Any]:
-    """Make the model and its processor, without the CLIP that its question would be scored by."""
+    """Make the model and its processor."""
     made = tiny.make("llava", seed=seed)
     made.processor.chat_template = chatml(IMAGE + r"\n")
     return spread(made.model, seed + 1), made.processor
+
+
+def finish(model: Any) -> None:
+    """Attach the CLIP that its question is scored by; it shares the weights of the tower."""
+    relevance.attach(model, tiny.make_clip(model.model.vision_tower), tiny.clip_tokenizer())

@@ -39,6 +39,7 @@ class InternVL(Family):
 
     name: ClassVar[str] = "InternVL"
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
+    example: ClassVar[str] = "OpenGVLab/InternVL3-8B-hf"
     towers: ClassVar[tuple[type[Tower], ...]] = (InternVit,)
     vision: ClassVar[tuple[str, ...]] = ("pixel_values", "vision_feature_layer", "vision_feature_select_strategy")
 
