@@ -106,7 +106,7 @@ def test_the_canvas_of_crops_is_the_picture(made: tiny_models.Made) -> None:
 
 def test_hero_is_told_what_to_write(made: tiny_models.Made) -> None:
     inputs = made.inputs([[tiny.picture(100, 64)]])
-    with pytest.raises(herovlm.UnsupportedError, match=r"needs relevance; write 'hero\(alpha=1\)'"):
+    with pytest.raises(herovlm.UnsupportedError, match=r"needs relevance; write 'hero\(alpha=1.0\)'"):
         herovlm.drop(made.model, inputs, keep=0.2)
     (kept,) = herovlm.drop(made.model, inputs, method="hero(alpha=1)", keep=0.2).kept
     assert kept.positions == round(0.2 * 7 * SIDE**2)
