@@ -67,8 +67,9 @@ def _card(picture: Image.Image, answer: Answer, full: Answer | None, fit: Fit) -
     ((seen, kept),) = answer.views
     share = units.share(answer.positions, answer.of)
     *tiles, whole = overlay.draw(picture, seen, kept, height=HEIGHT, fit=fit)
-    counts = kept.granted.tolist()
-    told = ", ".join(str(count) for count in counts[1:])
+    grid, counts, room = seen.grid, kept.granted.tolist(), seen.counts.room
+    local, first = grid.local(counts), grid.lead or len(counts)  # without an overview all tiles are the whole picture
+    told = ", ".join(str(count) for count in local)
     return {
         "method": answer.method,
         "whole": answer.positions == answer.of,
@@ -77,10 +78,10 @@ def _card(picture: Image.Image, answer: Answer, full: Answer | None, fit: Fit) -
         "long": len(answer.text) > LONG,
         "same": None if full is None or answer is full else answer.text == full.text,
         "untouched": answer is full,
-        "tiles": _uri(overlay.counted(tiles[0], seen.grid.tiles, counts[1:])) if tiles else "",
+        "tiles": _uri(overlay.counted(tiles[0], grid.tiles, local)) if tiles else "",
         "thumbnail": _uri(whole),
         "alt": f"The picture with {share} of it lit" + (f"; pieces kept of each tile: {told}" if told else ""),
-        "kept": f"{counts[0]:,} of {int(seen.valid[0].sum()):,}",
+        "kept": f"{sum(counts[:first]):,} of {sum(room[:first]):,}",
         "costs": costs(answer, full),
     }
 

@@ -57,10 +57,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """The local tiles (None for models that have only the thumbnail) and the thumbnail."""
+    """The local tiles and the thumbnail; None for models that have only the other."""
 
     local: Panel | None
-    thumbnail: Panel
+    thumbnail: Panel | None
     positions: int
     of: int
     newlines: int
@@ -70,12 +70,12 @@ class Figure:
     @property
     def panels(self) -> tuple[Panel, ...]:
         """The local tiles first, as they are drawn."""
-        return (self.local, self.thumbnail) if self.local else (self.thumbnail,)
+        return tuple(panel for panel in (self.local, self.thumbnail) if panel is not None)
 
     @property
     def labels(self) -> tuple[Label, ...]:
         """All tiles, the thumbnail first."""
-        return self.thumbnail.labels + (self.local.labels if self.local else ())
+        return tuple(label for panel in reversed(self.panels) for label in panel.labels)
 
     @property
     def tile_scores(self) -> tuple[str, ...]:
@@ -85,8 +85,9 @@ class Figure:
     def says(self, view: str, who: str) -> str:
         """Describe what a view shows: "kept patches", "picture" or a score."""
         if view == PICTURE:
-            count = len(self.labels) - 1
-            return f"the picture in {count} local tiles, and whole as the thumbnail" if count else "the picture"
+            count = len(self.local.labels) if self.local else 0
+            whole = ", and whole as the thumbnail" if self.thumbnail else ""
+            return f"the picture in {count} local tiles{whole}" if count else "the picture"
         if view == KEPT:
             tiles = "; ".join(f"{x.name} gets {x.kept} of {x.valid} patches" for x in self.labels)
             ends = f"; {self.newlines} row ends" if self.newlines else ""
@@ -127,14 +128,17 @@ def figure(size: Size, seen: Seen, kept: Kept, fit: Fit = "squeeze") -> Figure:
         for name, score in why.items()
     }
     maps = {name: (_spread(score.float(), valid), scores[name]) for name, score in why.items()}
-    labels = _labels(grid.tiles, grid.side, mask, valid, why)
+    labels = _labels(grid, mask, valid, why)
     lines = kept.newlines.nonzero().flatten().tolist() if grid.rows == rows * grid.side else []
     parts = (mask, valid, grid)
-    local = None
+    local = thumbnail = None
     if rows * cols:
-        local = _panel(geometry.on_canvas(size, grid), geometry.canvas, parts, maps, labels[1:], tuple(lines))
+        place = geometry.on_canvas(size, grid, seen.counts)
+        local = _panel(place, geometry.canvas, parts, maps, labels[grid.lead :], tuple(lines))
         maps = {name: pair for name, pair in maps.items() if pair[1] != "tile"}  # tiles are weighed among themselves
-    thumbnail = _panel(geometry.on_thumbnail(size, grid, fit), geometry.thumbnail, parts, maps, labels[:1], ())
+    if grid.overview:
+        place = geometry.on_thumbnail(size, grid, fit, seen.counts)
+        thumbnail = _panel(place, geometry.thumbnail, parts, maps, labels[:1], ())
     counts = (kept.positions, seen.positions, int(kept.newlines.sum()))
     return Figure(local, thumbnail, *counts, scores, resized=seen.resized is not None)
 
@@ -152,16 +156,15 @@ def _panel(
     return Panel(grid.side, picture, mask, valid, newlines, maps, labels)
 
 
-def _labels(
-    tiles: tuple[int, int], side: int, mask: Tensor, valid: Tensor, why: Mapping[str, Tensor]
-) -> tuple[Label, ...]:
+def _labels(grid: Grid, mask: Tensor, valid: Tensor, why: Mapping[str, Tensor]) -> tuple[Label, ...]:
     written = {name: units.alike(score.tolist()) for name, score in why.items() if score.ndim == 1}
     found = []
     for t in range(len(mask)):
-        row, col = divmod(t - 1, tiles[1]) if t else (0, 0)
-        name = f"tile {t} (row {row + 1}, column {col + 1})" if t else "thumbnail"
-        scores = {name: values[t] for name, values in written.items()} if t or not tiles[1] else {}
-        found.append(Label(col * side, row * side, name, int(mask[t].sum()), int(valid[t].sum()), scores))
+        local = t >= grid.lead
+        row, col = divmod(t - grid.lead, grid.tiles[1]) if local else (0, 0)
+        name = f"tile {t + 1 - grid.lead} (row {row + 1}, column {col + 1})" if local else "thumbnail"
+        scores = {name: values[t] for name, values in written.items()} if local or not grid.tiles[1] else {}
+        found.append(Label(col * grid.side, row * grid.side, name, int(mask[t].sum()), int(valid[t].sum()), scores))
     return tuple(found)
 
 

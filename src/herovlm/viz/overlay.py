@@ -19,7 +19,7 @@ DIM = 0.74  # how dark a dropped patch is
 def draw(
     picture: Image.Image, seen: Seen, kept: Kept, *, height: int = 768, fit: Fit = "squeeze"
 ) -> tuple[Image.Image, ...]:
-    """Draw the local tiles, `height` pixels high or a little less, and the thumbnail; it comes last, or alone.
+    """Draw the local tiles, `height` pixels high or a little less, and the thumbnail behind them; or what there is.
 
     Kept patches are lit, dropped ones dark, padding is plain.
 
@@ -30,14 +30,15 @@ def draw(
     rows, cols = grid.tiles
     cell = max(1, height // (grid.side * max(rows, 1)))  # pixels a patch
     parts = (kept.mask.cpu(), seen.valid.cpu())
-    masks = [geometry.thumbnail(part, grid) for part in parts]
-    thumbnail = _panel(picture, geometry.on_thumbnail(size, grid, fit), masks, cell)
-    if not rows * cols:
-        return (thumbnail,)
-    masks = [geometry.canvas(part, grid) for part in parts]
-    local = _panel(picture, geometry.on_canvas(size, grid), masks, cell)
-    _part(local, grid.tiles)
-    return local, thumbnail
+    panels = []
+    if rows * cols:
+        masks = [geometry.canvas(part, grid) for part in parts]
+        panels.append(_panel(picture, geometry.on_canvas(size, grid, seen.counts), masks, cell))
+        _part(panels[0], grid.tiles)
+    if grid.overview:
+        masks = [geometry.thumbnail(part, grid) for part in parts]
+        panels.append(_panel(picture, geometry.on_thumbnail(size, grid, fit, seen.counts), masks, cell))
+    return tuple(panels)
 
 
 def counted(panel: Image.Image, tiles: tuple[int, int], counts: Sequence[int]) -> Image.Image:

@@ -125,7 +125,7 @@ def show(
         label = f"{method}, {budget.label(keep)}" if keep is not None else method
         for p, ((_, picture), seen, kept) in enumerate(zip(pictures, one.seen, one.kept, strict=True)):
             geometry.check(picture.size, seen)
-            how: Fit = fit or ("squeeze" if any(seen.grid.tiles) else "crop")
+            how: Fit = fit or ("squeeze" if any(seen.grid.tiles) or seen.grid.squeezed else "crop")
             whole = kept.positions == seen.positions
             drawn = figure(picture.size, seen, kept, how)
             plates.append(Plate(drawn, p, label, method, None if keep is None or whole else str(keep)))

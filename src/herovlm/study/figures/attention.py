@@ -24,9 +24,7 @@ def maps(found: Numbers, pictures: Mapping[str, Image.Image], folder: Path) -> D
     """Draw the CLS attention of every block (or of twelve of them) on the example pictures."""
     examples = [one for one in found["maps"] if one["picture"] in pictures]
     blocks = [round(b) for b in np.linspace(0, found["depth"] - 1, min(SHOWN, found["depth"]))]
-    rows = [
-        (one, part) for one in examples for part in ("thumbnail", "local") if part == "thumbnail" or any(one["grid"])
-    ]
+    rows = [(one, part) for one in examples for part in _parts(one)]
 
     def paint(figure: Any) -> None:
         heights = [one["grid"][0] / one["grid"][1] if part == "local" else 1 for one, part in rows]
@@ -113,6 +111,12 @@ def _stages(axes: Any, found: Numbers) -> None:
         axes.plot(at, [0.02] * len(at), "^", color=colour, markersize=7, clip_on=False)
 
 
+def _parts(one: Numbers) -> list[str]:
+    """List what there is to draw of a picture: the thumbnail, the local tiles, or both."""
+    local = int(np.prod(one["grid"]))
+    return ["thumbnail"] * (len(one["valid"]) > local) + ["local"] * (local > 0)
+
+
 def _laid(one: Numbers, block: int, part: str) -> Any:
     """Lay the maps of a block out as the tiles lie, 0..1; padding is nan."""
     rows, side = np.array(one["rows"][block], dtype=np.float64) / 255, one["side"]
@@ -120,7 +124,7 @@ def _laid(one: Numbers, block: int, part: str) -> Any:
     if part == "thumbnail":
         return rows[0].reshape(side, side)
     down, across = one["grid"]
-    return rows[1:].reshape(down, across, side, side).swapaxes(1, 2).reshape(down * side, across * side)
+    return rows[-down * across :].reshape(down, across, side, side).swapaxes(1, 2).reshape(down * side, across * side)
 
 
 def _photo(image: Image.Image, grid: Sequence[int], part: str) -> Image.Image:

@@ -41,7 +41,8 @@ def measure(seen: Seen, foreground: Tensor | None = None) -> dict[str, Any]:
     """
     found = measures(shares(seen), norm_ranks(seen), seen.valid, foreground)
     some = seen.valid.any(1)
-    parts = {"thumbnail": some & (torch.arange(len(some)) == 0), "local": some & (torch.arange(len(some)) > 0)}
+    first = torch.arange(len(some), device=some.device) < seen.grid.lead
+    parts = {"thumbnail": some & first, "local": some & ~first}
     means: dict[str, Any] = {}
     for part, where in parts.items():
         if where.any():
@@ -103,10 +104,9 @@ def measures(attention: Tensor, norms: Tensor, valid: Tensor, foreground: Tensor
 
 def maps(seen: Seen) -> list[Any]:
     """Attention shares as whole numbers to be drawn, 255 the largest of thumbnail or local tiles: L x T x N."""
-    rows = shares(seen)
-    parts = [
-        part / part.amax((1, 2), keepdim=True).clamp(min=1e-9) for part in (rows[:, :1], rows[:, 1:]) if part.numel()
-    ]
+    rows, lead = shares(seen), seen.grid.lead
+    both = (rows[:, :lead], rows[:, lead:])
+    parts = [part / part.amax((1, 2), keepdim=True).clamp(min=1e-9) for part in both if part.numel()]
     return list((torch.cat(parts, 1) * LEVELS).round().int().tolist())
 
 

@@ -50,7 +50,7 @@ def of(asked: Asked, picture: Picture, grid: Grid) -> Shown | None:
 
 def shown(scene: scenes.Scene, grid: Grid) -> Shown:
     """Return what stands in the patches of a scene as a model cuts it."""
-    tiles, patches = 1 + grid.tiles[0] * grid.tiles[1], grid.side * grid.side
+    tiles, patches = grid.lead + grid.tiles[0] * grid.tiles[1], grid.side * grid.side
     shape = torch.full((tiles, patches), NOTHING)
     digit = shape.clone()
     for tile in range(tiles):

@@ -85,7 +85,14 @@ def _rows(seen: Seen, shown: Shown, mask: Tensor, number: int) -> tuple[Floats, 
     states = torch.empty(*mask.shape, 0) if seen.hidden is None else seen.hidden.float().cpu()
     tile = mask.nonzero()[:, 0]
     one = torch.ones_like(tile)
-    parts = (states[mask], one * number, tile > 0, shown.shape[mask], shown.digit[mask], one * shown.count)
+    parts = (
+        states[mask],
+        one * number,
+        tile >= seen.grid.lead,
+        shown.shape[mask],
+        shown.digit[mask],
+        one * shown.count,
+    )
     return tuple(part.numpy() for part in parts)
 
 

@@ -46,7 +46,7 @@ def measure(reader: Reader, image: Image.Image, samples: Sequence[Sample]) -> li
     for row in sheet.rows:
         seen = row.choice.seen[row.question]
         everything = Kept(seen.valid, seen.grid.sent)
-        for kept in [everything, *(without(seen, tile) for tile in range(1, len(seen.valid)))]:
+        for kept in [everything, *(without(seen, tile) for tile in range(seen.grid.lead, len(seen.valid)))]:
             all_kept = tuple(kept if i == row.question else own for i, own in enumerate(row.choice.kept))
             length = row.length - row.positions[0] + kept.positions
             rows.append(Row(row.config, row.question, replace(row.choice, kept=all_kept), length, 0.0))
@@ -74,14 +74,14 @@ def without(seen: Seen, tile: int) -> Kept:
 
 def scores(seen: Seen) -> dict[str, list[float]]:
     """Score the local tiles, K numbers each: both cosines, the share that is not padding, and HERO's weight of all."""
-    density = seen.valid[1:].float().mean(1)
+    grid, room = seen.grid, seen.valid.float().mean(1)
     if seen.cls is None or seen.relevance is None:
         raise InputsError("the scores of tiles need what Hero() needs: CLS states and relevance")
     found = {
-        "saliency": score.saliency(seen.cls)[1:],
-        "relevance": seen.relevance[1:].float(),
-        "density": density,
-        "weight": HERO.weigh(seen)["weight"][1:],
+        "saliency": grid.local(score.saliency(seen.cls, None if grid.overview else room)),
+        "relevance": grid.local(seen.relevance).float(),
+        "density": grid.local(room),
+        "weight": grid.local(HERO.weigh(seen)["weight"]),
     }
     return {name: _listed(values) for name, values in found.items()}
 
