@@ -42,7 +42,9 @@ class Grid:
     row: Tensor  # (T, N) int64: newline row that a patch stands in, -1 = none (overview)
     sent: Tensor  # (R,) bool
     overview: bool = True  # whether tile 0 shows the whole picture, and the local tiles come behind it
-    squeezed: bool = False  # whether the picture fills what is valid of the canvas; else it is centred, its aspect kept
+    squeezed: bool = (
+        False  # whether the picture fills what is valid, its aspect not kept; else it is centred on the canvas
+    )
 
     @property
     def lead(self) -> int:
@@ -181,7 +183,7 @@ class Seen:
     affinity: Tensor | None = None  # (T, N) cosine of each patch's last state and the question in CLIP space
     dots: Tensor | None = None  # (T, N) product of patch and question in CLIP space, of the states in `hidden` and with
     # neither normalised
-    keys: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, 1 + N, C) key projections, CLS first
+    keys: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, 1 + N, C) key projections, CLS (or 0) first
     queries: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, C) query projection of the CLS token
     received: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, N) attention from all patches
     probe: Tensor | None = None  # (T, H, N) float32 rows of the pooling head's query, behind the last block

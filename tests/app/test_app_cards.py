@@ -119,3 +119,10 @@ def test_papers_are_links_and_baselines_are_not() -> None:
 def test_the_study_is_linked_where_there_is_one() -> None:
     assert 'href="study"' in cards.foot("a model", True)
     assert 'href="study"' not in cards.foot("a model", False)
+
+
+def test_windows_without_an_overview_are_one_picture() -> None:
+    seen = make_seen(2, 3, 4, (0, 0), ((4, 2), (4, 4, 1)), False, False)
+    html = cards.cards(PHOTO, Asked("how many?", (an_answer(seen, "hero", "seven"),)), "squeeze")
+    assert len(overlays(html)) == 1
+    assert f"of {6 * 9}" in html

@@ -94,3 +94,10 @@ def test_what_has_no_overview_is_told_without_one() -> None:
     assert [label.name for label in drawn.labels][::5] == ["tile 1 (row 1, column 1)", "tile 6 (row 2, column 3)"]
     assert drawn.says(PICTURE, "x") == "the picture in 6 local tiles"
     assert "thumbnail" not in drawn.says(KEPT, "hero")
+
+
+def test_a_squeezed_picture_fills_its_overview_whatever_the_processor_is_thought_to_do() -> None:
+    one = make_seen(0, 0, 6)
+    grid = dataclasses.replace(one.grid, squeezed=True)
+    assert geometry.on_thumbnail((300, 100), grid, "crop", one.counts) == geometry.Box(0, 0, 6, 6)
+    assert geometry.on_thumbnail((300, 100), one.grid, "crop", one.counts).width == 18

@@ -43,7 +43,7 @@ def on_canvas(size: Size, grid: Grid, counts: Counts | None = None) -> Box:
 
 def on_thumbnail(size: Size, grid: Grid, fit: Fit = "squeeze", counts: Counts | None = None) -> Box:
     """Where a picture of `size` lies on the thumbnail, in patches; a cropped picture hangs over its edges."""
-    if fit == "squeeze":
+    if fit == "squeeze" or grid.squeezed:
         return _filled(*(counts.overview if counts else (range(grid.side), range(grid.side))))
     return _inside(size, grid.side, grid.side, min if fit == "pad" else max)
 
