@@ -88,7 +88,7 @@ class Made:
     ) -> Any:
         """Process a batch; `pictures` lists the images of each prompt, `texts` are chats where not given."""
         prompts = [self.chat(len(some)) for some in pictures] if texts is None else list(texts)
-        images = [list(some) for some in pictures if some] or None  # a list for each prompt that has some
+        images = [list(some) for some in pictures] if any(pictures) else None  # a list for each prompt
         return self.processor(images=images, text=prompts, return_tensors="pt", padding=True, padding_side=side)
 
     def count(self, inputs: Any) -> list[int]:
