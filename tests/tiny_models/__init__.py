@@ -11,8 +11,9 @@ A file `<model_type>.py` exposes
     TOKENS   (width, height) of a picture -> how many positions the language model gives it
     build    seed -> (model, processor), made in memory
     finish   model -> None, where something belongs to a model that is not saved with it (the CLIP of a LLaVA)
+    CALL     what its processor is told each time, if anything
 
-and is found by lying here; `_parts.py` and `_videos.py` are what the files share.
+and is found by lying here; `_parts.py` and `_torchvision.py` are what the files share.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ class Made:
         """Process a batch; `pictures` lists the images of each prompt, `texts` are chats where not given."""
         prompts = [self.chat(len(some)) for some in pictures] if texts is None else list(texts)
         images = [list(some) for some in pictures] if any(pictures) else None  # a list for each prompt
-        return self.processor(images=images, text=prompts, return_tensors="pt", padding=True, padding_side=side)
+        how = {"return_tensors": "pt", "padding": True, "padding_side": side}
+        return self.processor(images=images, text=prompts, **how, **getattr(family(self.name), "CALL", {}))
 
     def count(self, inputs: Any) -> list[int]:
         """Positions that stand for images, prompt by prompt."""

@@ -1,4 +1,4 @@
-"""Idefics3: SigLIP, tiles of 16 pixels, patches of 2 shuffled 2x2, markers of rows and columns; the whole comes last."""
+"""Idefics3: SigLIP, tiles of 16 pixels, patches of 2 shuffled 2x2; rows and columns are marked, the whole is last."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import GotOcr2ImageProcessorPil, InternVLConfig, InternVLForConditionalGeneration, InternVLProcessor
 
 from tiny_models._parts import chatml, spread, text, words
-from tiny_models._videos import videos
+from tiny_models._torchvision import videos
 
 CLASS = "InternVLForConditionalGeneration"
 IMAGE = "<IMG_CONTEXT>"

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from tiny_models._parts import spread, text, words
-from tiny_models._videos import videos
+from tiny_models._torchvision import videos
 
 CLASS = "LlavaOnevisionForConditionalGeneration"
 IMAGE = "<image>"

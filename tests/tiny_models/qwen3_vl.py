@@ -8,7 +8,7 @@ import transformers
 from transformers import Qwen2VLImageProcessorPil, Qwen3VLProcessor
 
 from tiny_models._parts import QWEN, chatml, spread, text, words
-from tiny_models._videos import videos
+from tiny_models._torchvision import videos
 
 CLASS = "Qwen3VLForConditionalGeneration"
 IMAGE = "<|image_pad|>"

@@ -8,7 +8,7 @@ from transformers import SmolVLMImageProcessorPil, SmolVLMProcessor
 
 from tiny_models import idefics3
 from tiny_models._parts import words
-from tiny_models._videos import videos
+from tiny_models._torchvision import videos
 
 CLASS = "SmolVLMForConditionalGeneration"
 IMAGE = idefics3.IMAGE

@@ -1,10 +1,12 @@
-"""A stand-in for video processors where torchvision is not installed: the real ones ask for it, pictures do not.
+"""Processors that ask for torchvision though they read pictures without it, for where it is not installed.
 
-With torchvision the real class is taken, and nothing here runs.
+With torchvision the real classes are taken as they are, and nothing here changes anything.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any
 
 import transformers
@@ -31,3 +33,16 @@ def videos(name: str, **settings: Any) -> Any:
             setattr(transformers, base, getattr(real, base))
     transformers.Stills = Stills  # where a saved processor looks for the class that its folder names
     return Stills(**settings)
+
+
+def processor(model_type: str, name: str) -> Any:
+    """The class of a processor that transformers hides for want of torchvision."""
+    package = importlib.import_module(f"transformers.models.{model_type}")
+    if not is_torchvision_available():
+        backend = f"{package.__name__}.image_processing_{model_type}"  # it is imported for what the other has, too
+        sys.modules[backend] = importlib.import_module(f"{package.__name__}.image_processing_pil_{model_type}")
+        hidden = getattr(importlib.import_module(f"{package.__name__}.processing_{model_type}"), name)
+        del sys.modules[backend]
+        setattr(package, name, hidden)  # where AutoProcessor looks
+        setattr(transformers, name, hidden)
+    return getattr(package, name)
