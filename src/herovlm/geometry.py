@@ -50,6 +50,10 @@ class Geometry:
     role: Literal["crop", "window"] = "crop"  # of the local tiles
     source: Tensor | None = None  # (T * N,) int64: which row of what the encoder gives of this image stands in a cell,
     # any where the cell is not valid; None = the cells are those rows, in order
+    mixed: Callable[[Tensor], Tensor] | None = (
+        None  # makes what stands in the cells (T * N, ...) of what belongs to the
+    )
+    # patches of the tiles (T * N, ...), where a position is a mixture of several; None = cells are patches
     _here: dict[torch.device, Here] = field(default_factory=dict, repr=False)
 
     @cached_property

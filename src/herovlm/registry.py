@@ -65,6 +65,7 @@ FAMILIES = {
     "llava_next": "herovlm.families.llava_next:LlavaNext",
     "llava": "herovlm.families.llava:Llava",
     "internvl": "herovlm.families.internvl:InternVL",
+    "llava_onevision": "herovlm.families.llava_onevision:LlavaOnevision",
 }
 
 

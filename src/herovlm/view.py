@@ -95,13 +95,20 @@ def settle(family: Family, model: PreTrainedModel, needs: Needs, what: Method) -
     offers = family.offers(model)
     missing = needs.signals - offers
     if missing:
-        instead = [str(one) for one in what.without(missing) if one.needs(DEPTH).signals <= offers]
-        write = f"write '{instead[0]}'; " if instead else ""
+        tower = family.sees_through(model)
+        lacks = [why for name, why in tower.lacks(model.config.vision_config).items() if name in missing]
+        found = [f"'{one}'" for one in instead(what, missing, offers)]
+        write = f"write {' or '.join(found)}; " if found else ""
         raise UnsupportedError(
-            f"this {family.name} sees through {family.sees_through(model).kind}, which offers "
-            f"{', '.join(sorted(offers)) or 'features alone'}; {what} needs {', '.join(sorted(missing))}; {write}"
-            f"methods that work there: {', '.join(working(family, offers))}"
+            f"this {family.name} sees through {tower.kind}, which offers "
+            f"{', '.join(sorted(offers)) or 'features alone'}; {'; '.join([*lacks, ''])}{what} needs "
+            f"{', '.join(sorted(missing))}; {write}methods that work there: {', '.join(working(family, offers))}"
         )
+
+
+def instead(what: Method, missing: frozenset[str], offers: frozenset[str]) -> list[str]:
+    """List specs to write where some of what a method needs is missing; the names of choices need no quotes."""
+    return [str(one).replace("'", "") for one in what.without(missing) if one.needs(DEPTH).signals <= offers]
 
 
 def working(family: Family, offers: frozenset[str]) -> list[str]:

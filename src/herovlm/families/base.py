@@ -129,7 +129,8 @@ class Family(ABC):
 
     def offers(self, model: PreTrainedModel) -> frozenset[str]:
         """Return which signals can be had (names of `Needs` fields): of its tower, and with a meaning here."""
-        return self.sees_through(model).offers - self.withheld
+        tower = self.sees_through(model)
+        return tower.offers - self.withheld - tower.lacks(model.config.vision_config).keys()
 
     def sees_through(self, model: PreTrainedModel) -> Tower:
         """Return how its vision tower is read.
@@ -266,7 +267,8 @@ class Family(ABC):
         maps = {name: recorded[name] for name in cells.MAPS if name in recorded}
         maps = {name: {b: self._positions(model, name, x) for b, x in maps[name].items()} for name in maps}
         cls = states[:, 0].float() if states is not None and needs.cls else None
-        single = {"cls": cls, "hidden": before, "through": through}
+        probe = next((self._positions(model, "probe", rows) for rows in found.get("probe", {}).values()), None)
+        single = {"cls": cls, "hidden": before, "through": through, "probe": probe}
         common = {"newline": newline, "depth": len(blocks), "heads": blocks[0].num_heads}
         common = {name: x.detach() if isinstance(x, Tensor) else x for name, x in common.items()}
         given = cells.Given(self.flat(output, projected), states, single, maps, self.beside(output))

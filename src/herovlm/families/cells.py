@@ -14,7 +14,15 @@ from herovlm.seams import offload
 from herovlm.types import Seen
 
 MAPS = ("attention", "keys", "queries", "received")  # fields of `Seen` that have one tensor a block
-AXIS = {"attention": 2, "received": 1, "keys": 1, "hidden": 1, "features": 1, "beside": 1}  # where positions stand
+AXIS = {
+    "attention": 2,
+    "received": 1,
+    "keys": 1,
+    "probe": 2,
+    "hidden": 1,
+    "features": 1,
+    "beside": 1,
+}  # where positions stand
 AHEAD = ("keys",)  # with a CLS token before the patches
 
 
@@ -37,7 +45,7 @@ class Given:
 
     features: Tensor  # (t, n, D)
     states: Tensor | None  # as in `Look`
-    single: Mapping[str, Tensor | None]  # fields of `Seen`: "cls" (t, C), "hidden" (t, n, C), "through" (t, n)
+    single: Mapping[str, Tensor | None]  # fields of `Seen`: "cls" (t, C), "hidden" (t, n, C), "through" (t, n), "probe"
     maps: Mapping[str, Mapping[int, Tensor]]  # fields of `Seen` that have one tensor a block
     beside: Sequence[Tensor] = ()  # (t, n, D) each
 
@@ -53,7 +61,7 @@ def laid_out(images: Sequence[Geometry], given: Given, common: Mapping[str, Any]
     here = [image.on(given.features.device) for image in images]
     tiles = [len(one.valid) for one in here]
     cells = [one.valid.numel() for one in here]
-    if all(image.source is None for image in images):
+    if all(image.source is None and image.mixed is None for image in images):
         return _in_order(here, tiles, cells, given, common)
     parts = {name: _cells(name, x, images, here) for name, x in given.single.items() if x is not None}
     parts["features"] = _cells("features", given.features, images, here)
@@ -93,7 +101,9 @@ def _cells(name: str, values: Tensor, images: Sequence[Geometry], here: Sequence
     axis = AXIS[name]
     flat = values.movedim(axis, 1).flatten(0, 1)  # (rows, ...)
     found = []
-    for one, rows in zip(here, torch.split(flat, [image.encoded for image in images]), strict=True):
+    parts = torch.split(flat, [image.encoded for image in images])
+    for image, one, rows in zip(images, here, parts, strict=True):
+        rows = rows if image.mixed is None else image.mixed(rows)
         laid = rows if one.source is None else rows[one.source]
         laid = laid.view(*one.valid.shape, *rows.shape[1:])  # (T, N, ...)
         blank = ~one.valid.view(*one.valid.shape, *[1] * (laid.ndim - 2))

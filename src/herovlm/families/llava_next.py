@@ -52,7 +52,7 @@ class LlavaNext(Family):
         self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt | None = None
     ) -> list[Geometry]:
         """Find the geometry of every image of a call by its size."""
-        return self.geometry(model, _sizes(inputs).tolist())
+        return self.geometry(model, sizes_in(inputs).tolist())
 
     def geometry(self, model: PreTrainedModel, sizes: Sequence[Sequence[int]]) -> list[Geometry]:
         """Ask the model's own packer, once for a picture and once for its padded canvas; remember what it said."""
@@ -77,12 +77,12 @@ class LlavaNext(Family):
         pixels: Tensor = inputs["pixel_values"]
         if pixels.ndim == 4:
             return pixels
-        counts = self._counts(model, _sizes(inputs))
+        counts = self._counts(model, sizes_in(inputs))
         return torch.cat([image[:count] for image, count in zip(pixels, counts, strict=True)])
 
     def pictures(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Tensor]:
         """Lay the local tiles of each image side by side and cut the padding off."""
-        sizes, found = _sizes(inputs), []
+        sizes, found = sizes_in(inputs), []
         tiles = torch.split(self.tiles(model, inputs), self._counts(model, sizes))
         for size, pixels in zip(sizes.tolist(), tiles, strict=True):
             side = pixels.shape[-1]
@@ -140,11 +140,11 @@ def _fitted(size: Sequence[int], canvas: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def _sizes(inputs: Mapping[str, Any]) -> Tensor:
+def sizes_in(inputs: Mapping[str, Any]) -> Tensor:
     """Read image_sizes, (images, 2) height and width."""
     sizes = inputs.get("image_sizes")
     if sizes is None:
-        raise InputsError("image_sizes are missing; the processor of LLaVA-NeXT gives them beside pixel_values")
+        raise InputsError("image_sizes are missing; the processor of this model gives them beside pixel_values")
     sizes = torch.as_tensor(sizes).cpu().view(-1, 2)
     pixels = inputs["pixel_values"]
     if pixels.ndim not in (4, 5) or (pixels.ndim == 5 and len(pixels) != len(sizes)):

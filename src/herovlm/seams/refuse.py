@@ -173,19 +173,24 @@ def inputs(given: Any, media: Sequence[str]) -> dict[str, Any]:
     return dict(given)
 
 
-def feature_layers(network: PreTrainedModel, given: Mapping[str, Any]) -> None:
+def feature_layers(network: PreTrainedModel, given: Mapping[str, Any], strategy: str = "default") -> None:
     """Check which features of the tower are asked for, where a model can be told.
+
+    Args:
+        network: the model.
+        given: its inputs.
+        strategy: "default" leaves the first out, which is the CLS token's; "full" is right for towers without one.
 
     Raises:
         InputsError: there is no such layer.
         UnsupportedError: features of the CLS token among those of the patches.
     """
-    strategy = given.get("vision_feature_select_strategy")
-    strategy = network.config.vision_feature_select_strategy if strategy is None else strategy
-    if not isinstance(strategy, str) or strategy != "default":
+    asked = given.get("vision_feature_select_strategy")
+    asked = network.config.vision_feature_select_strategy if asked is None else asked
+    if not isinstance(asked, str) or asked != strategy:
+        wrong = "sends the CLS token among the patches" if strategy == "default" else "leaves the first patch out"
         raise UnsupportedError(
-            f"vision_feature_select_strategy={strategy!r} sends the CLS token among the patches and breaks the packing "
-            "of tiles; use 'default'"
+            f"vision_feature_select_strategy={asked!r} {wrong} and breaks the packing of tiles; use {strategy!r}"
         )
     layers, depth = given.get("vision_feature_layer"), network.config.vision_config.num_hidden_layers
     every = layers if isinstance(layers, list | tuple) and layers else [0 if layers is None else layers]

@@ -19,12 +19,17 @@ class Tower(ABC):
     """One kind of vision tower; towers keep no state, the module is handed to them.
 
     What it records is of the patches as they enter it, t sequences of n patches: "attention" (t, H, n), "received" and
-    whatever else has one number a patch (t, n), "keys" (t, 1 + n, C) and "queries" (t, C) of a tower with a CLS token.
+    whatever else has one number a patch (t, n), "keys" (t, 1 + n, C) and "queries" (t, C) of a tower with a CLS token;
+    "probe" (t, H, n), of no block and so under any number, of one with a pooling head.
     A tower that reorders patches within (windows) puts them back; the family pools patches to positions of the LLM.
     """
 
     kind: ClassVar[str]  # config.vision_config.model_type
     offers: ClassVar[frozenset[str]]  # of `Needs.signals`: who needs anything else is refused
+
+    def lacks(self, config: Any) -> Mapping[str, str]:
+        """Say which of its offers a tower of some config has not: name -> why."""
+        return {}
 
     @abstractmethod
     def blocks(self, vision: nn.Module) -> Sequence[Any]:

@@ -50,10 +50,15 @@ def cls_row(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
 
 
 def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """Attention that each patch gets from all patches, averaged over heads: (T, N); one tile at a time, O(H N N)."""
-    q, k = _heads(queries[:, 1:], heads), _heads(keys, heads)
+    """Attention that each patch gets from all patches, averaged over heads: (T, N); CLS asks nothing, but gets some."""
+    return received_by_all(queries[:, 1:], keys, heads)[:, 1:]
+
+
+def received_by_all(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Attention that each key gets from all queries, averaged over heads: (T, n); one tile at a time, O(H N N)."""
+    q, k = _heads(queries, heads), _heads(keys, heads)
     maps = (torch.einsum("qhd,khd->hqk", a, b) * a.shape[-1] ** -0.5 for a, b in zip(q, k, strict=True))
-    return torch.stack([each.softmax(-1)[..., 1:].sum(1).mean(0) for each in maps])
+    return torch.stack([each.softmax(-1).sum(1).mean(0) for each in maps])
 
 
 def all_keys(queries: Tensor, keys: Tensor, heads: int) -> Tensor:

@@ -1,0 +1,195 @@
+"""LLaVA-OneVision: tiles and newlines as in LLaVA-NeXT; a large canvas is shrunk, several pictures are not tiled."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.image_processing_utils import select_best_resolution
+from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel
+
+from herovlm.errors import InputsError, UnsupportedError
+from herovlm.families import packing
+from herovlm.families.llava_next import LlavaNext, sizes_in
+from herovlm.geometry import Geometry, remembered
+from herovlm.prompt.positions import Prompt
+from herovlm.seams import offload, refuse
+from herovlm.towers.base import Tower
+from herovlm.towers.siglip import Siglip
+
+WHOLE = f"anyres_max_{10**9}"  # as vision_aspect_ratio: no canvas is large enough to be shrunk
+
+
+class LlavaOnevision(LlavaNext):
+    """The images of LLaVA-OneVision in transformers, any language model behind it; videos are refused.
+
+    A canvas of more positions than the model allows is shrunk by it (bilinearly, behind the projector): then a position
+    is a mixture of up to four patches.  Each tile keeps the cells that its share of the shrunk canvas fills, at its top
+    left; whatever is recorded of patches is shrunk by the model's own packer, as the features are.
+    """
+
+    name: ClassVar[str] = "LLaVA-OneVision"
+    model_types: ClassVar[tuple[str, ...]] = ("llava_onevision",)
+    towers: ClassVar[tuple[type[Tower], ...]] = (Siglip,)
+    vision: ClassVar[tuple[str, ...]] = (*LlavaNext.vision, "vision_aspect_ratio", "batch_num_images")
+    shrinks: ClassVar[bool] = False
+
+    def shell(self, config: Any) -> Any:
+        """Return what the model class's own packer touches: a config, and itself."""
+        return _shell(LlavaOnevisionModel.pack_image_features, config)
+
+    def checked(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Check tiles, sizes, and how many pictures each prompt has."""
+        refuse.feature_layers(model, inputs, strategy="full")
+        own, given = model.config.vision_aspect_ratio, inputs.get("vision_aspect_ratio")
+        if given not in (None, own):
+            raise UnsupportedError(
+                f"vision_aspect_ratio={given!r}: generate() would heed it and model(...) would not; set it in the "
+                f"model's config, which says {own!r}, and in its processor"
+            )
+        side = model.config.vision_config.image_size
+        refuse.tiles(inputs["pixel_values"], side, side, axes=(4, 5))
+        sizes = refuse.sizes_of(inputs.get("image_sizes"))
+        return {**inputs, "image_sizes": sizes, "batch_num_images": _prompts(inputs.get("batch_num_images"), sizes)}
+
+    def layouts(
+        self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt | None = None
+    ) -> list[Geometry]:
+        """Find the geometry of every image of a call: one that is alone in its prompt is tiled."""
+        side = self.side(model)
+        lone = remembered(("one tile and a newline", side), lambda: packing.alone(side, newline=True))
+        tiled = self.geometry(model, sizes_in(inputs).tolist())
+        return [one if cut else lone for one, cut in zip(tiled, _tiled(inputs, len(tiled)), strict=True)]
+
+    def geometry(self, model: PreTrainedModel, sizes: Sequence[Sequence[int]]) -> list[Geometry]:
+        """Ask the model's own packer about pictures that are alone in their prompts; remember what it said."""
+        config, packer = model.config, model.base_model.pack_image_features
+        vision, most = config.vision_config, config.vision_aspect_ratio
+        own = getattr(packer, "__func__", getattr(packer, "func", packer))
+        rules = (own, tuple(map(tuple, config.image_grid_pinpoints)), vision.image_size, vision.patch_size, most)
+
+        def ask(size: tuple[int, int]) -> Geometry:
+            canvas = select_best_resolution(size, config.image_grid_pinpoints)
+            (count,) = self._counts(model, torch.tensor([size]))  # a copy: what is remembered outlives the model
+            return _asked(
+                partial(_pack, _shell(own, copy.deepcopy(config))), count, self.side(model), (size, canvas), most
+            )
+
+        return [remembered((*rules, *size), partial(ask, (int(size[0]), int(size[1])))) for size in sizes]
+
+    def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
+        """Return real tiles only: a batch is padded with empty tiles up to its largest image."""
+        pixels: Tensor = inputs["pixel_values"]
+        if pixels.ndim == 4:
+            return pixels
+        counts = self._counts(model, sizes := sizes_in(inputs))
+        cut = _tiled(inputs, len(sizes))
+        return torch.cat([x[: n if own else 1] for x, n, own in zip(pixels, counts, cut, strict=True)])
+
+
+def _shell(packer: Callable[..., Any], config: Any) -> Any:
+    """Make what a packer touches of a model."""
+    network = SimpleNamespace(config=config)
+    network.base_model, network.pack_image_features = network, partial(packer, network)
+    return network
+
+
+def _pack(shell: Any, tiles: Tensor, size: Sequence[int], newline: Tensor | None, most: str) -> Tensor:
+    """Pack what belongs to the patches of one image, (T, N, C) -> (positions, C), as the model packs features."""
+    packed, _lengths = shell.pack_image_features(
+        [tiles], torch.tensor([size]), image_newline=newline, vision_aspect_ratio=most
+    )
+    own: Tensor = packed[0]
+    return own
+
+
+def _asked(
+    pack: Callable[..., Tensor], count: int, side: int, sizes: tuple[Sequence[int], Sequence[int]], most: str
+) -> Geometry:
+    """Find the geometry of a picture, first as if its canvas were not shrunk, then whether it is.
+
+    Args:
+        pack: packs (T, N, C), given a size (height, width), a newline and the most tiles that a canvas may fill.
+        count: T.
+        side: patches a side of one tile.
+        sizes: height and width of the picture and of its canvas.
+        most: as in `config.vision_aspect_ratio`.
+    """
+    size, canvas = sizes
+
+    def whole(maps: list[Tensor], asked: Tensor, newline: Tensor) -> list[Tensor]:
+        return [pack(own, one, newline, WHOLE) for own, one in zip(maps, asked.tolist(), strict=True)]
+
+    one, full = (torch.tensor([x]) for x in (size, canvas))
+    (found,) = packing.ask_packer(whole, [count], side, one, full)
+    marks = pack(torch.zeros(count, side * side, 1), size, torch.ones(1), most)  # 1 is a newline
+    if len(marks) == found.positions:
+        return found
+    rows = int(marks.sum())
+    columns = (len(marks) - side * side) // rows - 1
+    return _shrunk(found, rows, columns, lambda tiles: pack(tiles, size, None, most))
+
+
+def _shrunk(whole: Geometry, rows: int, columns: int, pack: Callable[[Tensor], Tensor]) -> Geometry:
+    """Lay a shrunk canvas out: in each tile stands what of it the tile shows, from its top left on.
+
+    Args:
+        whole: of the canvas as it was before.
+        rows: of the shrunk canvas.
+        columns: of it.
+        pack: packs (T, N, C) without newlines: (positions, C), shrunk.
+    """
+    grid, tiles, cells = whole.grid, len(whole.valid), whole.valid.shape[1]
+    down, across = (
+        torch.tensor(_lines(lines, count, grid.side))
+        for lines, count in ((whole.counts.rows, rows), (whole.counts.columns, columns))
+    )
+    canvas = grid.canvas(grid.local(torch.zeros_like(whole.valid)))
+    canvas[down[:, None], across] = True
+    valid = torch.cat([grid.whole(whole.valid), grid.cut(canvas)])
+    sent = torch.zeros_like(grid.sent).index_fill(0, down, True)
+    filled = grid.order[grid.on_slots(valid, torch.zeros_like(sent))]  # cells in the order of what is packed
+
+    def mixed(patches: Tensor) -> Tensor:
+        packed = pack(patches.reshape(tiles, cells, -1))
+        laid = packed.new_zeros(tiles * cells, packed.shape[1])
+        laid[offload.beside(filled, packed.device)] = packed
+        return laid.view(patches.shape)
+
+    return Geometry(replace(grid, sent=sent, squeezed=True), valid, mixed=mixed)
+
+
+def _lines(lines: Sequence[int], count: int, side: int) -> list[int]:
+    """Find the lines of the canvas of tiles that `count` lines of a shrunk canvas take.
+
+    Each belongs to the tile that its middle falls in, of which it takes the first line that is free.
+    """
+    tiles = [lines[int((i + 0.5) * len(lines) / count)] // side for i in range(count)]
+    return [tile * side + i - tiles.index(tile) for i, tile in enumerate(tiles)]
+
+
+def _prompts(counts: Any, sizes: Tensor | None) -> Tensor | None:
+    """Check how many pictures each prompt has, if that is told; bring it to the host."""
+    if counts is None:
+        return None
+    counts, pictures = torch.as_tensor(counts).cpu(), 0 if sizes is None else len(sizes)
+    if counts.ndim != 1 or counts.is_floating_point() or bool((counts < 0).any()) or int(counts.sum()) != pictures:
+        raise InputsError(
+            f"batch_num_images={counts.tolist()} must count the {pictures} picture(s) prompt by prompt; give what the "
+            "processor returned"
+        )
+    own: Tensor = counts
+    return own
+
+
+def _tiled(inputs: Mapping[str, Any], pictures: int) -> list[bool]:
+    """Return of each picture whether it is cut into tiles: those that are not alone in their prompt are not."""
+    counts = inputs.get("batch_num_images")
+    return [True] * pictures if counts is None else [n == 1 for n in counts.tolist() for _ in range(n)]
