@@ -53,7 +53,7 @@ def about(kind: str) -> dict[str, Any]:
     Raises:
         ModelError: no such family.
     """
-    from herovlm.view import DEPTH, working
+    from herovlm.view import DEPTH, instead, working
 
     family = registry.family(SimpleNamespace(config=SimpleNamespace(model_type=kind)))
     offers = frozenset(signal for tower in family.towers for signal in tower.offers) - family.withheld
@@ -62,9 +62,8 @@ def about(kind: str) -> dict[str, Any]:
     for name in registry.methods():
         method = registry.method(name)()
         missing = method.needs(DEPTH).signals - offers
-        instead = [one for one in method.without(missing) if one.needs(DEPTH).signals <= offers]
-        if instead:
-            written[name] = str(instead[0])
+        if ways := instead(method, missing, offers):
+            written[name] = ways[0]
         elif name not in fine:
             refused[name] = "needs " + ", ".join(_spelled(missing)) if missing else "makes pictures smaller"
     return {

@@ -36,6 +36,7 @@ class LlavaOnevision(LlavaNext):
     """
 
     name: ClassVar[str] = "LLaVA-OneVision"
+    example: ClassVar[str] = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
     model_types: ClassVar[tuple[str, ...]] = ("llava_onevision",)
     towers: ClassVar[tuple[type[Tower], ...]] = (Siglip,)
     vision: ClassVar[tuple[str, ...]] = (*LlavaNext.vision, "vision_aspect_ratio", "batch_num_images")

@@ -1,0 +1,257 @@
+"""LLaVA-OneVision: shrunk canvases, several pictures, what stands in for CLS rows, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+import pytest
+import tiny
+import tiny_models
+import torch
+from tiny_models import Made
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+import herovlm
+from herovlm.families.llava_onevision import LlavaOnevision
+from herovlm.geometry import Geometry
+from herovlm.types import Needs, Seen
+
+NAME = "llava_onevision"
+SHRUNK = [(1000, 800), (64, 100), (128, 97)]  # width, height: canvases of more than six tiles
+REAL = {  # height, width -> positions of the 7B model: tiles of 27 x 27 patches, canvases of up to 9 tiles
+    (384, 384): 1485,
+    (336, 336): 1485,
+    (768, 768): 3699,
+    (480, 640): 2973,
+    (1080, 1920): 0,
+    (1920, 1080): 0,
+    (2304, 2304): 0,
+    (3000, 2000): 0,
+    (300, 2000): 0,
+    (2000, 300): 0,
+    (500, 375): 0,
+    (224, 1000): 0,
+}
+
+
+@cache
+def with_head() -> Any:
+    model, processor = tiny_models.family(NAME).build(vision_use_head=True)
+    return Made(NAME, tiny_models.load(NAME).folder, model, processor)
+
+
+def inputs_of(made: Made, *sizes: tuple[int, int]) -> Any:
+    return made.inputs([[tiny.picture(*size, seed=size[0]) for size in sizes]])
+
+
+def geometry(made: Made, size: tuple[int, int]) -> Geometry:
+    return LlavaOnevision().geometry(made.model, [size[::-1]])[0]
+
+
+def seen_of(made: Made, size: tuple[int, int], needs: Needs) -> Seen:
+    return herovlm.see(made.model, inputs_of(made, size), needs=needs).seen(needs)[0]
+
+
+@pytest.mark.parametrize("size", REAL, ids=str)
+def test_positions_of_the_real_shape(size: tuple[int, int]) -> None:
+    """What the processor of the released models puts into the prompt: it counts by itself, without packing."""
+    from transformers import LlavaOnevisionConfig, LlavaOnevisionImageProcessorPil, LlavaOnevisionProcessor
+
+    processor = LlavaOnevisionProcessor.__new__(LlavaOnevisionProcessor)
+    processor.image_processor, processor.num_image_tokens = LlavaOnevisionImageProcessorPil(), 729
+    processor.vision_aspect_ratio = "anyres_max_9"
+    counted = processor._get_number_of_features(*size, 384, 384)
+    asked = herovlm.Request.of("full", keep=1.0)
+    assert herovlm.token_count(LlavaOnevisionConfig(), size, asked) == counted == REAL[size]
+
+
+@pytest.mark.parametrize("size", tiny_models.SIZES, ids=str)
+def test_kept_rows_are_those_of_the_untouched_model(size: tuple[int, int]) -> None:
+    made = tiny_models.load(NAME)
+    inputs = inputs_of(made, size)
+    (whole,) = made.features(inputs).pooler_output
+    first = (inputs["input_ids"][0] == made.image_token_id).nonzero()[0]
+    short = herovlm.drop(made.model, inputs, method="uniform", keep=0.4, newlines="touched")
+    (columns,) = short.columns
+    visual = columns[inputs["input_ids"][0, columns] == made.image_token_id] - first
+    assert torch.equal(torch.cat(short["mm_encoder_outputs"]["image"].pooler_output), whole[visual])
+
+
+@pytest.mark.parametrize("size", SHRUNK, ids=str)
+def test_dropping_from_a_shrunk_canvas_is_masking(size: tuple[int, int]) -> None:
+    made = tiny_models.load(NAME)
+    inputs = inputs_of(made, size)
+    short = herovlm.drop(made.model, inputs, method="hero(signal=received)", keep=0.3, positions="original")
+    mask = torch.zeros_like(inputs["attention_mask"])
+    mask[0, short.columns[0]] = 1
+    with torch.no_grad():
+        got = made.model(**short).logits[0]
+        want, plain = (
+            made.model(**{**inputs, "attention_mask": one}, position_ids=torch.arange(mask.shape[1])[None]).logits[0]
+            for one in (mask, torch.ones_like(mask))
+        )
+    torch.testing.assert_close(got, want[short.columns[0]], atol=2e-4, rtol=0)
+    assert (got[-1] - plain[-1]).abs().max() > 1e-2
+
+
+def coordinates(layout: Geometry) -> Tensor:
+    """Row and column on the canvas of tiles of every patch, (T, N, 2): what a packer makes means of."""
+    (rows, cols), side = layout.grid.tiles, layout.grid.side
+    y, x = torch.meshgrid(torch.arange(rows * side), torch.arange(cols * side), indexing="ij")
+    cut = [layout.grid.cut(one) for one in (y, x)]
+    return torch.stack([torch.cat([torch.zeros(1, side * side), one]) for one in cut], -1).float()
+
+
+@pytest.mark.parametrize("size", SHRUNK, ids=str)
+def test_a_position_of_a_shrunk_canvas_lies_in_the_tile_that_shows_it(size: tuple[int, int]) -> None:
+    layout = geometry(tiny_models.load(NAME), size)
+    assert layout.mixed is not None
+    side, where = layout.grid.side, coordinates(layout)
+    laid = layout.mixed(where.flatten(0, 1)).view_as(where)  # the place that each position stands for
+    order = layout.grid.order
+    tile, cell = (x[layout.valid] for x in torch.meshgrid(*map(torch.arange, layout.valid.shape), indexing="ij"))
+    local = tile > 0
+    tiles = torch.stack([(tile - 1) // layout.grid.tiles[1], (tile - 1) % layout.grid.tiles[1]], -1)
+    place = laid[layout.valid]
+    middle = (place + 0.5) / side  # in tiles
+    assert (middle[local].floor() == tiles[local]).all()
+    read = order[layout.grid.on_slots(layout.valid, torch.zeros_like(layout.grid.sent))]
+    there = laid.flatten(0, 1)[read[read >= side * side]]
+    rows = there[:, 0].unique_consecutive(return_counts=True)
+    assert (rows[0].diff() > 0).all()  # from top to bottom
+    assert (rows[1] == rows[1][0]).all()
+    assert (there[:, 1].view(-1, int(rows[1][0])).diff() > 0).all()  # and each row from left to right
+    boxes = layout.tiles[1:]
+    shares = [(bottom - top, right - left) for _, _, (top, left, bottom, right), _ in boxes]
+    assert math.isclose(sum(high * wide for high, wide in shares), 1)
+
+
+@pytest.mark.parametrize("size", SHRUNK, ids=str)
+def test_signals_are_shrunk_as_features_are(size: tuple[int, int]) -> None:
+    made = with_head()
+    needs = Needs(received=(1,), probe=True, hidden=True)
+    seen = seen_of(made, size, needs)
+    grid, full = seen.grid, geometry(made, size)
+    inputs = inputs_of(made, size)
+    tiles = LlavaOnevision().tiles(made.model, inputs)
+    with torch.no_grad():
+        tower = made.model.model.vision_tower
+        tower.set_attn_implementation("eager")
+        maps = tower(tiles, output_attentions=True).attentions[1].sum(2).mean(1)  # (T, N)
+        tower.set_attn_implementation("sdpa")
+    torch.testing.assert_close(seen.received[1][0], maps[0], atol=1e-5, rtol=0)  # the overview stays as it is
+    canvas = grid.canvas(grid.local(maps))
+    whole = LlavaOnevision().geometry(unshrunk(made), [size[::-1]])[0]
+    top, left = whole.counts.rows, whole.counts.columns
+    picture = canvas[top[0] : top[-1] + 1, left[0] : left[-1] + 1]
+    rows, columns = len(full.counts.rows), len(full.counts.columns)
+    assert (rows, columns) != (len(top), len(left))
+    want = interpolate(picture[None, None], (rows, columns), mode="bilinear")[0, 0]
+    shrunk = grid.canvas(grid.local(seen.received[1]))[list(full.counts.rows)][:, list(full.counts.columns)]
+    torch.testing.assert_close(shrunk, want, atol=1e-5, rtol=0)
+    assert seen.probe is not None
+    assert seen.probe.shape == (len(seen.valid), 4, seen.valid.shape[1])
+    assert (seen.probe * ~seen.valid[:, None]).abs().sum() == 0
+    assert seen.hidden is not None
+    assert seen.hidden.shape[:2] == seen.valid.shape
+
+
+def unshrunk(made: Made) -> Any:
+    """A stand-in for the model whose canvases may be as large as they like."""
+    import copy
+
+    config = copy.deepcopy(made.model.config)
+    config.vision_aspect_ratio = "anyres_max_99"
+    return LlavaOnevision().shell(config)
+
+
+def test_pictures_of_one_prompt_are_not_tiled_and_one_alone_is() -> None:
+    made = tiny_models.load(NAME)
+    pictures = [[tiny.picture(100, 64), tiny.picture(40, 90)], [], [tiny.picture(100, 64)]]
+    inputs = made.inputs(pictures)
+    short = herovlm.drop(made.model, inputs, method="hero(signal=received)", keep=0.5)
+    assert [seen.grid.tiles for seen in short.seen] == [(0, 0), (0, 0), (2, 3)]
+    assert [seen.positions for seen in short.seen] == [17, 17, 107]
+    assert [kept.positions for kept in short.kept] == [8, 8, 54]
+    whole = herovlm.drop(made.model, inputs, method="random", keep=1.0)
+    with torch.no_grad():
+        assert torch.equal(made.model(**whole).logits, made.model(**inputs).logits)
+
+
+def test_without_counts_every_picture_is_tiled() -> None:
+    """A flat list of pictures, as pipelines give it: the processor tiles them all, and so does the model."""
+    made = tiny_models.load(NAME)
+    pictures = [tiny.picture(100, 64), tiny.picture(40, 90)]
+    inputs = made.processor(images=pictures, text=[made.chat(2)], return_tensors="pt")
+    for given in (dict(inputs), {name: x for name, x in inputs.items() if name != "batch_num_images"}):
+        short = herovlm.drop(made.model, given, method="random", keep=0.5)
+        assert all(seen.grid.tiles != (0, 0) for seen in short.seen)
+        whole = herovlm.drop(made.model, given, method="random", keep=1.0)
+        with torch.no_grad():
+            assert torch.equal(made.model(**whole).logits, made.model(**given).logits)
+
+
+@pytest.mark.parametrize("made", [tiny_models.load(NAME), with_head()], ids=["no head", "head"])
+def test_hero_is_refused_with_what_to_write(made: Made) -> None:
+    ways = ["hero(signal=received)", "hero(signal=probe)"][: 1 + made.model.config.vision_config.vision_use_head]
+    told = "write " + " or ".join(f"'{way}'" for way in ways) + ";"
+    inputs = inputs_of(made, (100, 64))
+    with pytest.raises(herovlm.UnsupportedError) as refused:
+        herovlm.drop(made.model, inputs, method="hero", keep=0.3)
+    assert told in str(refused.value)
+    assert "siglip_vision_model" in str(refused.value)
+    for way in ways:
+        (kept,) = herovlm.drop(made.model, inputs, method=way, keep=0.3).kept
+        assert kept.positions == round(0.3 * 107)
+        assert kept.why["saliency"].std() > 0
+
+
+def test_a_missing_head_is_named() -> None:
+    made = tiny_models.load(NAME)
+    with pytest.raises(herovlm.UnsupportedError, match=r"no pooling head \(vision_use_head=False\).*needs probe"):
+        herovlm.drop(made.model, inputs_of(made, (100, 64)), method="hero(signal=probe)", keep=0.3)
+
+
+@pytest.mark.parametrize("inside", ["fastv", "pyramiddrop", "sparsevlm"])
+def test_methods_inside_the_language_model_go_on_behind_it(inside: str) -> None:
+    made = tiny_models.load(NAME)
+    inputs = inputs_of(made, (1000, 800))
+    with herovlm.dropping(made.model, method=f"hero(signal=received) + {inside}", keep=0.3) as record:
+        made.model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert record.last is not None
+
+
+@pytest.mark.parametrize("method", ["divprune", "todre(signal=received)", "pool", "uniform", "scope(signal=received)"])
+@pytest.mark.parametrize("size", [SHRUNK[0], (61, 33)], ids=str)
+def test_methods_that_need_no_cls_token_spend_the_budget(method: str, size: tuple[int, int]) -> None:
+    made = tiny_models.load(NAME)
+    short = herovlm.drop(made.model, inputs_of(made, size), method=method, tokens=20)
+    assert [kept.positions for kept in short.kept] == [20]
+    assert not (short.kept[0].mask & ~short.seen[0].valid).any()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"vision_feature_select_strategy": "default"}, "leaves the first patch out"),
+        ({"vision_aspect_ratio": "anyres_max_2"}, "set it in the model's config"),
+        ({"batch_num_images": torch.tensor([2])}, "must count the 1 picture"),
+        ({"batch_num_images": torch.tensor([[1]])}, "must count the 1 picture"),
+        ({"image_sizes": None}, "image_sizes"),
+        ({"pixel_values_videos": torch.zeros(1, 2, 3, 16, 16)}, "video"),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else None,
+)
+def test_what_would_go_wrong_is_refused(wrong: Any, told: str) -> None:
+    made = tiny_models.load(NAME)
+    with pytest.raises(herovlm.HeroError, match=told):
+        herovlm.drop(made.model, {**inputs_of(made, (100, 64)), **wrong}, method="random", keep=0.5)
+
+
+def test_pictures_cannot_be_made_smaller() -> None:
+    made = tiny_models.load(NAME)
+    with pytest.raises(herovlm.UnsupportedError, match="not known for LLaVA-OneVision"):
+        herovlm.drop(made.model, inputs_of(made, (100, 64)), method="downsample", keep=0.5)
