@@ -41,6 +41,13 @@ class Here(NamedTuple):
     source: Tensor | None = None  # as in `Geometry`
 
 
+class Mixed(NamedTuple):
+    """How an encoder's output becomes positions, where that is more than an index."""
+
+    rows: int  # that the encoder gives of the image
+    make: Callable[[Tensor], Tensor]  # of what belongs to those rows, (rows, ...): of each position, in order
+
+
 @dataclass(frozen=True, eq=False)
 class Geometry:
     """The tiles of one image, the order in which the model sends their patches and newlines, and how many they are."""
@@ -50,10 +57,7 @@ class Geometry:
     role: Literal["crop", "window"] = "crop"  # of the local tiles
     source: Tensor | None = None  # (T * N,) int64: which row of what the encoder gives of this image stands in a cell,
     # any where the cell is not valid; None = the cells are those rows, in order
-    mixed: Callable[[Tensor], Tensor] | None = (
-        None  # makes what stands in the cells (T * N, ...) of what belongs to the
-    )
-    # patches of the tiles (T * N, ...), where a position is a mixture of several; None = cells are patches
+    mixed: Mixed | None = None  # makes the rows that `source` names, where a position is a mixture of several patches
     _here: dict[torch.device, Here] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -81,6 +85,8 @@ class Geometry:
     @cached_property
     def encoded(self) -> int:
         """How many rows the encoder gives of this image."""
+        if self.mixed is not None:
+            return self.mixed.rows
         return self.valid.numel() if self.source is None else int(self.source.max()) + 1
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,6 @@ import tiny
 import tiny_models
 import torch
 from tiny_models import Made
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 import herovlm
@@ -97,36 +96,30 @@ def test_dropping_from_a_shrunk_canvas_is_masking(size: tuple[int, int]) -> None
     assert (got[-1] - plain[-1]).abs().max() > 1e-2
 
 
-def coordinates(layout: Geometry) -> Tensor:
-    """Row and column on the canvas of tiles of every patch, (T, N, 2): what a packer makes means of."""
-    (rows, cols), side = layout.grid.tiles, layout.grid.side
-    y, x = torch.meshgrid(torch.arange(rows * side), torch.arange(cols * side), indexing="ij")
-    cut = [layout.grid.cut(one) for one in (y, x)]
-    return torch.stack([torch.cat([torch.zeros(1, side * side), one]) for one in cut], -1).float()
-
-
 @pytest.mark.parametrize("size", SHRUNK, ids=str)
-def test_a_position_of_a_shrunk_canvas_lies_in_the_tile_that_shows_it(size: tuple[int, int]) -> None:
-    layout = geometry(tiny_models.load(NAME), size)
+def test_a_position_of_a_shrunk_canvas_stands_where_the_picture_has_it(size: tuple[int, int]) -> None:
+    """Patches say where on the picture they are; what the model's packer makes of that is where the cells are."""
+    made = tiny_models.load(NAME)
+    layout, whole = geometry(made, size), LlavaOnevision().geometry(unshrunk(made), [size[::-1]])[0]
+    y, x = (torch.tensor([float(line) for line in lines]) for lines in (whole.counts.rows, whole.counts.columns))
+    high, wide = len(y), len(x)
+    (rows, cols), side = whole.grid.tiles, whole.grid.side
+    places = torch.stack(torch.meshgrid(torch.arange(rows * side), torch.arange(cols * side), indexing="ij"), -1)
+    places = (places - torch.tensor([y[0], x[0]]) + 0.5) / torch.tensor([high, wide])  # of the picture, in 0..1
+    tiles = torch.stack([whole.grid.cut(one) for one in places.unbind(-1)], -1)
+    tiles = torch.cat([torch.zeros_like(tiles[:1]), tiles])  # (T, N, 2)
     assert layout.mixed is not None
-    side, where = layout.grid.side, coordinates(layout)
-    laid = layout.mixed(where.flatten(0, 1)).view_as(where)  # the place that each position stands for
-    order = layout.grid.order
-    tile, _ = (x[layout.valid] for x in torch.meshgrid(*map(torch.arange, layout.valid.shape), indexing="ij"))
-    local = tile > 0
-    tiles = torch.stack([(tile - 1) // layout.grid.tiles[1], (tile - 1) % layout.grid.tiles[1]], -1)
-    place = laid[layout.valid]
-    middle = (place + 0.5) / side  # in tiles
-    assert (middle[local].floor() == tiles[local]).all()
-    read = order[layout.grid.on_slots(layout.valid, torch.zeros_like(layout.grid.sent))]
-    there = laid.flatten(0, 1)[read[read >= side * side]].mul(1000).round()
-    rows = there[:, 0].unique_consecutive(return_counts=True)
-    assert (rows[0].diff() > 0).all()  # from top to bottom
-    assert (rows[1] == rows[1][0]).all()
-    assert (there[:, 1].view(-1, int(rows[1][0])).diff() > 0).all()  # and each row from left to right
-    boxes = layout.tiles[1:]
-    shares = [(bottom - top, right - left) for _, _, (top, left, bottom, right), _ in boxes]
-    assert math.isclose(sum(high * wide for high, wide in shares), 1)
+    assert layout.source is not None
+    laid = layout.mixed.make(tiles.flatten(0, 1))[layout.source].view(*layout.valid.shape, 2)
+    for t, tile in list(enumerate(layout.tiles))[1:]:
+        top, left, bottom, right = tile.box
+        assert tile.role == "window"
+        cells = laid[t].view(side, side, 2)[: tile.rows, : tile.cols]
+        for axis, (start, end, count) in enumerate([(top, bottom, tile.rows), (left, right, tile.cols)]):
+            middles = start + (torch.arange(count) + 0.5) / count * (end - start)
+            want = middles[:, None] if axis == 0 else middles
+            torch.testing.assert_close(cells[..., axis], want.expand(cells.shape[:2]), atol=0.02, rtol=0)
+    assert layout.valid[1:].sum() == sum(tile.rows * tile.cols for tile in layout.tiles[1:])
 
 
 @pytest.mark.parametrize("size", SHRUNK, ids=str)
@@ -143,8 +136,8 @@ def test_signals_are_shrunk_as_features_are(size: tuple[int, int]) -> None:
         maps = tower(tiles, output_attentions=True).attentions[1].sum(2).mean(1)  # (T, N)
         tower.set_attn_implementation("sdpa")
     torch.testing.assert_close(seen.received[1][0], maps[0], atol=1e-5, rtol=0)  # the overview stays as it is
-    canvas = grid.canvas(grid.local(maps))
     whole = LlavaOnevision().geometry(unshrunk(made), [size[::-1]])[0]
+    canvas = whole.grid.canvas(whole.grid.local(maps))
     top, left = whole.counts.rows, whole.counts.columns
     picture = canvas[top[0] : top[-1] + 1, left[0] : left[-1] + 1]
     rows, columns = len(full.counts.rows), len(full.counts.columns)
@@ -161,8 +154,6 @@ def test_signals_are_shrunk_as_features_are(size: tuple[int, int]) -> None:
 
 def unshrunk(made: Made) -> Any:
     """A stand-in for the model whose canvases may be as large as they like."""
-    import copy
-
     config = copy.deepcopy(made.model.config)
     config.vision_aspect_ratio = "anyres_max_99"
     return LlavaOnevision().shell(config)
@@ -173,7 +164,7 @@ def test_pictures_of_one_prompt_are_not_tiled_and_one_alone_is() -> None:
     pictures = [[tiny.picture(100, 64), tiny.picture(40, 90)], [], [tiny.picture(100, 64)]]
     inputs = made.inputs(pictures)
     short = herovlm.drop(made.model, inputs, method="hero(signal=received)", keep=0.5)
-    assert [seen.grid.tiles for seen in short.seen] == [(0, 0), (0, 0), (3, 4)]
+    assert [seen.grid.tiles for seen in short.seen] == [(0, 0), (0, 0), (2, 3)]
     assert [seen.positions for seen in short.seen] == [17, 17, 107]
     assert [kept.positions for kept in short.kept] == [8, 8, 54]
     whole = herovlm.drop(made.model, inputs, method="random", keep=1.0)

@@ -25,7 +25,7 @@ from herovlm.geometry import Geometry
 from herovlm.prompt.positions import Prompt
 from herovlm.seams import offload, refuse
 from herovlm.towers import recording, shortcut
-from herovlm.towers.base import Tower
+from herovlm.towers.base import Found, Tower
 from herovlm.towers.clip import Clip
 from herovlm.types import Narrow, Needs
 
@@ -267,12 +267,16 @@ class Family(ABC):
         maps = {name: recorded[name] for name in cells.MAPS if name in recorded}
         maps = {name: {b: self._positions(model, name, x) for b, x in maps[name].items()} for name in maps}
         cls = states[:, 0].float() if states is not None and needs.cls else None
-        probe = next((self._positions(model, "probe", rows) for rows in found.get("probe", {}).values()), None)
-        single = {"cls": cls, "hidden": before, "through": through, "probe": probe}
+        single = {"cls": cls, "hidden": before, "through": through, "probe": self._probe(model, found)}
         common = {"newline": newline, "depth": len(blocks), "heads": blocks[0].num_heads}
         common = {name: x.detach() if isinstance(x, Tensor) else x for name, x in common.items()}
         given = cells.Given(self.flat(output, projected), states, single, maps, self.beside(output))
         return cells.laid_out(images, given, common)
+
+    def _probe(self, model: PreTrainedModel, found: Found) -> Tensor | None:
+        """Pool the rows of a pooling head, if there are any."""
+        rows = next(iter(found.get("probe", {}).values()), None)
+        return None if rows is None else self._positions(model, "probe", rows)
 
     def _positions(self, model: PreTrainedModel, name: str, values: Tensor) -> Tensor:
         """Pool one recorded tensor, but for what it has of the CLS token."""

@@ -61,7 +61,7 @@ def laid_out(images: Sequence[Geometry], given: Given, common: Mapping[str, Any]
     here = [image.on(given.features.device) for image in images]
     tiles = [len(one.valid) for one in here]
     cells = [one.valid.numel() for one in here]
-    if all(image.source is None and image.mixed is None for image in images):
+    if all(image.source is None for image in images):
         return _in_order(here, tiles, cells, given, common)
     parts = {name: _cells(name, x, images, here) for name, x in given.single.items() if x is not None}
     parts["features"] = _cells("features", given.features, images, here)
@@ -103,7 +103,7 @@ def _cells(name: str, values: Tensor, images: Sequence[Geometry], here: Sequence
     found = []
     parts = torch.split(flat, [image.encoded for image in images])
     for image, one, rows in zip(images, here, parts, strict=True):
-        rows = rows if image.mixed is None else image.mixed(rows)
+        rows = rows if image.mixed is None else image.mixed.make(rows)
         laid = rows if one.source is None else rows[one.source]
         laid = laid.view(*one.valid.shape, *rows.shape[1:])  # (T, N, ...)
         blank = ~one.valid.view(*one.valid.shape, *[1] * (laid.ndim - 2))

@@ -18,9 +18,9 @@ from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOn
 from herovlm.errors import InputsError, UnsupportedError
 from herovlm.families import packing
 from herovlm.families.llava_next import LlavaNext, sizes_in
-from herovlm.geometry import Geometry, remembered
+from herovlm.geometry import Geometry, Mixed, remembered
 from herovlm.prompt.positions import Prompt
-from herovlm.seams import offload, refuse
+from herovlm.seams import refuse
 from herovlm.towers.base import Tower
 from herovlm.towers.siglip import Siglip
 
@@ -31,8 +31,9 @@ class LlavaOnevision(LlavaNext):
     """The images of LLaVA-OneVision in transformers, any language model behind it; videos are refused.
 
     A canvas of more positions than the model allows is shrunk by it (bilinearly, behind the projector): then a position
-    is a mixture of up to four patches.  Each tile keeps the cells that its share of the shrunk canvas fills, at its top
-    left; whatever is recorded of patches is shrunk by the model's own packer, as the features are.
+    is a mixture of up to four patches, and no tile of the tower's.  The shrunk canvas is cut into windows as large as a
+    tile, which play the part of tiles; whatever was recorded of patches is shrunk by the model's own packer, as the
+    features are.
     """
 
     name: ClassVar[str] = "LLaVA-OneVision"
@@ -134,46 +135,16 @@ def _asked(
     if len(marks) == found.positions:
         return found
     rows = int(marks.sum())
-    columns = (len(marks) - side * side) // rows - 1
-    return _shrunk(found, rows, columns, lambda tiles: pack(tiles, size, None, most))
-
-
-def _shrunk(whole: Geometry, rows: int, columns: int, pack: Callable[[Tensor], Tensor]) -> Geometry:
-    """Lay a shrunk canvas out: in each tile stands what of it the tile shows, from its top left on.
-
-    Args:
-        whole: of the canvas as it was before.
-        rows: of the shrunk canvas.
-        columns: of it.
-        pack: packs (T, N, C) without newlines: (positions, C), shrunk.
-    """
-    grid, tiles, cells = whole.grid, len(whole.valid), whole.valid.shape[1]
-    down, across = (
-        torch.tensor(_lines(lines, count, grid.side))
-        for lines, count in ((whole.counts.rows, rows), (whole.counts.columns, columns))
-    )
-    canvas = grid.canvas(grid.local(torch.zeros_like(whole.valid)))
-    canvas[down[:, None], across] = True
-    valid = torch.cat([grid.whole(whole.valid), grid.cut(canvas)])
-    sent = torch.zeros_like(grid.sent).index_fill(0, down, True)
-    filled = grid.order[grid.on_slots(valid, torch.zeros_like(sent))]  # cells in the order of what is packed
+    shrunk = packing.windows(side, rows, (len(marks) - side * side) // rows - 1)
+    filled = shrunk.grid.order[shrunk.on_sent & (shrunk.grid.order >= 0)]  # cells in the order of what is packed
+    source = torch.zeros(shrunk.valid.numel(), dtype=torch.long)
+    source[filled] = torch.arange(len(filled))
 
     def mixed(patches: Tensor) -> Tensor:
-        packed = pack(patches.reshape(tiles, cells, -1))
-        laid = packed.new_zeros(tiles * cells, packed.shape[1])
-        laid[offload.beside(filled, packed.device)] = packed
-        return laid.view(patches.shape)
+        packed = pack(patches.reshape(count, side * side, -1), size, None, most)
+        return packed.view(-1, *patches.shape[1:])
 
-    return Geometry(replace(grid, sent=sent, squeezed=True), valid, mixed=mixed)
-
-
-def _lines(lines: Sequence[int], count: int, side: int) -> list[int]:
-    """Find the lines of the canvas of tiles that `count` lines of a shrunk canvas take.
-
-    Each belongs to the tile that its middle falls in, of which it takes the first line that is free.
-    """
-    tiles = [lines[int((i + 0.5) * len(lines) / count)] // side for i in range(count)]
-    return [tile * side + i - tiles.index(tile) for i, tile in enumerate(tiles)]
+    return replace(shrunk, source=source, mixed=Mixed(count * side * side, mixed))
 
 
 def _prompts(counts: Any, sizes: Tensor | None) -> Tensor | None:

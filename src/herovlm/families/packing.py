@@ -6,9 +6,11 @@ A packed value >= 0 is the flat patch `tile * N + patch`; a value -1 - r is the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from herovlm.errors import ModelError
 from herovlm.geometry import Geometry
@@ -67,6 +69,19 @@ def crops(rows: int, columns: int, side: int) -> Geometry:
     )
     source = cells.roll(1, 0).flatten() if tiles > 1 else None
     return Geometry(grid, torch.ones(tiles, patches, dtype=torch.bool), source=source)
+
+
+def windows(side: int, height: int, width: int) -> Geometry:
+    """Return the geometry of an overview and a canvas of any size, cut into windows; a newline closes each of its rows."""
+    rows, columns = -(-height // side), -(-width // side)
+    every = torch.arange((1 + rows * columns) * side * side)
+    overview, local = every[: side * side], every[side * side :]
+    canvas = local.view(rows, columns, side, side).transpose(1, 2).reshape(rows * side, columns * side)
+    full, sent = (
+        torch.cat([overview, pad(part, (0, 1), value=-1).flatten()]) for part in (canvas, canvas[:height, :width])
+    )
+    found = _geometry(1 + rows * columns, side, sent, full)
+    return replace(found, grid=replace(found.grid, squeezed=True), role="window")
 
 
 def _geometry(tiles: int, side: int, sent: Tensor, full: Tensor) -> Geometry:

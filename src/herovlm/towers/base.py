@@ -28,7 +28,7 @@ class Tower(ABC):
     offers: ClassVar[frozenset[str]]  # of `Needs.signals`: who needs anything else is refused
 
     def lacks(self, config: Any) -> Mapping[str, str]:
-        """Say which of its offers a tower of some config has not: name -> why."""
+        """Return which of its offers a tower of some config has not: name -> why."""
         return {}
 
     @abstractmethod
