@@ -72,7 +72,7 @@ def crops(rows: int, columns: int, side: int) -> Geometry:
 
 
 def windows(side: int, height: int, width: int) -> Geometry:
-    """Return the geometry of an overview and a canvas of any size, cut into windows; a newline closes each of its rows."""
+    """Return the geometry of an overview and a canvas of any size cut into windows, with a newline behind each row."""
     rows, columns = -(-height // side), -(-width // side)
     every = torch.arange((1 + rows * columns) * side * side)
     overview, local = every[: side * side], every[side * side :]
