@@ -66,6 +66,7 @@ FAMILIES = {
     "llava": "herovlm.families.llava:Llava",
     "internvl": "herovlm.families.internvl:InternVL",
     "llava_onevision": "herovlm.families.llava_onevision:LlavaOnevision",
+    "qwen2_5_vl": "herovlm.families.qwen_vl:QwenVL",
 }
 
 

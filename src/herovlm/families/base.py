@@ -49,6 +49,7 @@ class Family(ABC):
         "vision_feature_layer",
         "vision_feature_select_strategy",
     )
+    sent: ClassVar[tuple[str, ...]] = ()  # names of `vision` besides, which the encoder wants on its device
     withheld: ClassVar[frozenset[str]] = frozenset()  # of what its towers offer: signals that mean nothing here
     positions: ClassVar[tuple[str, ...]] = ("compact", "original")  # that it may be asked for, its default first
     numbered: ClassVar[str] = ""  # why one of the two is missing
@@ -198,6 +199,16 @@ class Family(ABC):
         """
         return values
 
+    def before(self, model: PreTrainedModel, states: Sequence[Tensor], found: Found) -> Tensor:
+        """Return what the projector reads of each position, (t, n, C), in the order of the encoder's output.
+
+        Args:
+            model: the model.
+            states: what it was given, call by call.
+            found: what was recorded of the tower.
+        """
+        return torch.cat(list(states))
+
     def flat(self, output: Any, projected: Sequence[Tensor]) -> Tensor:
         """Return the features of all positions of all images, (t, n, D): of what the encoder and its projector gave."""
         return torch.cat(list(projected))
@@ -244,10 +255,11 @@ class Family(ABC):
         """
         kind, tower, projector = self.sees_through(model), self.tower(model), self.projector(model)
         vision = {name: inputs[name] for name in self.vision if inputs.get(name) is not None}
-        vision |= {name: offload.beside(vision[name], offload.home(tower)) for name in self.media if name in vision}
+        device, sent = offload.home(tower), {*self.media, *self.sent} & vision.keys()
+        vision |= {name: offload.beside(vision[name], device) for name in sent}
         blocks = kind.blocks(tower)
         features = self.feature_blocks(model, inputs, len(blocks))
-        valid = torch.cat([image.valid for image in images])
+        valid = torch.cat([image.valid for image in images]) if cut is not None else torch.empty(0)
         with (
             kind.reading(tower, needs, max(features)) as found,
             recording.inputs_of(projector, needs.hidden or needs.dots) as hidden,
@@ -259,7 +271,7 @@ class Family(ABC):
             newline = self.newline(model)
         asked = needs.cls or needs.affinity or needs.relevance is not None
         states = kind.states(output, found) if asked else None
-        before, recorded, through = torch.cat(hidden) if hidden else None, found, None
+        before, recorded, through = self.before(model, hidden, found) if hidden else None, found, None
         if passed is not None:
             states = passed.spread(states, cls=True) if states is not None and needs.affinity else states
             before = None if before is None else passed.spread(before)

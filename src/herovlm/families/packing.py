@@ -44,6 +44,23 @@ def plain(side: int) -> Geometry:
     return _geometry(1, side, torch.arange(side * side), torch.arange(side * side))
 
 
+def windows(rows: int, columns: int, side: int) -> Geometry:
+    """Return the geometry of a picture that is seen and sent as a whole, row by row, cut into windows of side x side.
+
+    Windows at its right and bottom have the rest; the encoder gives the positions row by row too.
+    """
+    shape = (-(-rows // side), -(-columns // side))
+    high, wide = (side * count for count in shape)
+    whole = torch.full((high, wide), -1)
+    whole[:rows, :columns] = torch.arange(rows * columns).view(rows, columns)
+    cells = (shape[0] * shape[1], side * side)
+    none = torch.empty(0, dtype=torch.long)
+    grid = Grid(shape, side, none, torch.full(cells, -1), torch.zeros(0, dtype=torch.bool), overview=False)
+    grid = replace(grid, order=grid.canvas(torch.arange(cells[0] * cells[1]).view(cells)).flatten())
+    source = grid.cut(whole)
+    return Geometry(grid, source >= 0, role="window", source=source.clamp(min=0).flatten())
+
+
 def alone(side: int, newline: bool) -> Geometry:
     """Return the geometry of one tile of any side, with a newline at its end where the family has newlines."""
     every = torch.arange(side * side)

@@ -1,0 +1,168 @@
+"""Qwen-VL, from Qwen2-VL to Qwen3.5: pictures at their own resolution, 2 x 2 patches a position, M-RoPE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import ceil, sqrt
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
+
+from herovlm.errors import InputsError, ModelError
+from herovlm.families import packing
+from herovlm.families.base import Family
+from herovlm.geometry import Geometry, remembered
+from herovlm.prompt.positions import Prompt
+from herovlm.seams import refuse
+from herovlm.towers.base import Found, Tower
+from herovlm.towers.qwen_vit import QwenVit
+
+
+class QwenVL(Family):
+    """Qwen2.5-VL in transformers; what its relatives share.
+
+    There are no tiles and no overview: the positions of a picture, rows x columns, are cut into about `windows` square
+    windows that play the tiles' part, each of whole windows of the tower where it has some.  The model reads the
+    positions row by row, whatever the windows.  A position is 2 x 2 patches: what is recorded of patches is their mean,
+    and a state of a position is what the merger reads, those of its patches in one.
+    """
+
+    name: ClassVar[str] = "Qwen2.5-VL"
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
+    windows: ClassVar[int] = 9  # about so many a picture; 1 is the picture as a whole
+    towers: ClassVar[tuple[type[Tower], ...]] = (QwenVit,)
+    vision: ClassVar[tuple[str, ...]] = ("pixel_values", "image_grid_thw")
+    sent: ClassVar[tuple[str, ...]] = ("image_grid_thw",)
+    positions: ClassVar[tuple[str, ...]] = ("original",)
+    numbered: ClassVar[str] = (
+        "its language model numbers a picture by row and column (M-RoPE), which a short prompt numbered 0, 1, ... loses"
+    )
+
+    def checked(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Check patches and grids against each other, and bring the grids to the host."""
+        pixels, vision = inputs["pixel_values"], model.config.vision_config
+        grids = _grids(inputs.get("image_grid_thw"), vision.spatial_merge_size)
+        refuse.legible("pixel_values", pixels)
+        patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        if not pixels.dtype.is_floating_point or tuple(pixels.shape) != (int(grids.prod(1).sum()), patch):
+            raise InputsError(
+                f"pixel_values of shape {tuple(pixels.shape)} and {pixels.dtype} are not what image_grid_thw tells: "
+                f"{int(grids.prod(1).sum()):,} patches of {patch} numbers, floating; give what the processor returned"
+            )
+        if inputs.get("mm_token_type_ids") is None and inputs.get("position_ids") is None:
+            raise InputsError(
+                "mm_token_type_ids are missing; without them this model numbers a picture as if it were text: give all "
+                "that the processor returned"
+            )
+        return {**inputs, "image_grid_thw": grids}
+
+    def layouts(
+        self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt | None = None
+    ) -> list[Geometry]:
+        """Read the positions of each image off its grid of patches."""
+        merged = model.config.vision_config.spatial_merge_size
+        return [self._cut(model, rows // merged, cols // merged) for _, rows, cols in inputs["image_grid_thw"].tolist()]
+
+    def geometry(self, model: PreTrainedModel, sizes: Sequence[Sequence[int]]) -> list[Geometry]:
+        """Find how the image processor scales pictures of some sizes.
+
+        How few and how many pixels it makes of a picture is read from the processor beside the config; where there is
+        none, those of its class count.
+        """
+        vision, (fewest, most) = model.config.vision_config, _pixels(model.config)
+        cell = vision.patch_size * vision.spatial_merge_size
+        scaled = [smart_resize(*size, factor=cell, min_pixels=fewest, max_pixels=most) for size in sizes]
+        return [self._cut(model, high // cell, wide // cell) for high, wide in scaled]
+
+    def _cut(self, model: PreTrainedModel, rows: int, columns: int) -> Geometry:
+        """Cut a picture of so many positions into windows."""
+        vision = model.config.vision_config
+        own = getattr(vision, "window_size", 0) // (vision.patch_size * vision.spatial_merge_size) or 1
+        side = ceil(sqrt(rows * columns / self.windows) / own) * own if self.windows > 1 else max(rows, columns)
+        return remembered((QwenVL, rows, columns, side), partial(packing.windows, rows, columns, side))
+
+    def position_ids(
+        self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt, images: Sequence[Geometry]
+    ) -> Tensor:
+        """Ask the model how it numbers the untouched prompt: (3, B, L), by time, row and column."""
+        merged, kinds = model.config.vision_config.spatial_merge_size, inputs.get("mm_token_type_ids")
+        grids = [[1, merged * len(one.counts.rows), merged * len(one.counts.columns)] for one in images]
+        numbers: Tensor = model.base_model.get_rope_index(
+            prompt.ids,
+            mm_token_type_ids=(prompt.ids == prompt.image).int() if kinds is None else kinds.cpu(),
+            image_grid_thw=torch.tensor(grids),
+            attention_mask=prompt.mask,
+        )[0]
+        return numbers
+
+    def sees_through(self, model: PreTrainedModel) -> Tower:
+        """Return how its vision tower is read."""
+        return QwenVit()
+
+    def tower(self, model: PreTrainedModel) -> nn.Module:
+        """Return the vision tower."""
+        tower = getattr(model.base_model, "visual", None)
+        if not isinstance(tower, nn.Module):
+            raise ModelError(f"{type(model).__name__} has no vision tower")
+        return tower
+
+    def projector(self, model: PreTrainedModel) -> nn.Module:
+        """Return the merger, at the end of the tower."""
+        merger: Any = self.tower(model).merger
+        projector: nn.Module = merger
+        return projector
+
+    def feature_blocks(self, model: PreTrainedModel, inputs: Mapping[str, Any], depth: int) -> tuple[int, ...]:
+        """Features are taken behind the last block."""
+        return (depth,)
+
+    def pooled(self, model: PreTrainedModel, values: Tensor, axis: int) -> Tensor:
+        """Take the mean of the patches of each position, which stand side by side."""
+        return values.unflatten(axis, (-1, model.config.vision_config.spatial_merge_size**2)).mean(axis + 1)
+
+    def before(self, model: PreTrainedModel, states: Sequence[Tensor], found: Found) -> Tensor:
+        """Put the states of the patches of each position behind each other, in the picture's order: (1, n, 4 C)."""
+        patches, back = model.config.vision_config.spatial_merge_size**2, found["back"].get(0)
+        grouped = torch.cat(list(states)).unflatten(0, (-1, patches)).flatten(1)
+        return (grouped if back is None else grouped[back.to(grouped.device)])[None]
+
+    def flat(self, output: Any, projected: Sequence[Tensor]) -> Tensor:
+        """Return the encoder's own features, which are in the picture's order."""
+        return torch.cat(list(output.pooler_output))[None]
+
+    def project(self, model: PreTrainedModel, hidden: Tensor) -> Tensor:
+        """Merge states (n, 4 C)."""
+        return super().project(model, hidden.view(len(hidden) * model.config.vision_config.spatial_merge_size**2, -1))
+
+
+def _grids(grids: Any, merged: int) -> Tensor:
+    """Check grids of patches, (images, 3) times, rows and columns; bring them to the host."""
+    if grids is None:
+        raise InputsError("image_grid_thw is missing; the processor of this model gives it beside pixel_values")
+    refuse.legible("image_grid_thw", grids)
+    found: Tensor = grids.cpu()
+    whole = not found.dtype.is_floating_point and not found.dtype.is_complex and found.dtype is not torch.bool
+    if not whole or found.ndim != 2 or found.shape[1] != 3 or bool((found < 1).any()):
+        raise InputsError(
+            "image_grid_thw must be whole numbers from 1 on, (images, 3): times, rows and columns of patches"
+        )
+    if bool((found[:, 0] != 1).any()) or bool((found[:, 1:] % merged != 0).any()):
+        raise InputsError(
+            f"image_grid_thw {found.tolist()}: an image has one time, and rows and columns in multiples of {merged}"
+        )
+    return found
+
+
+def _pixels(config: Any) -> tuple[int, int]:
+    """Read how few and how many pixels the image processor beside a config makes of a picture."""
+    processor = Qwen2VLImageProcessorPil()
+    if config.name_or_path:
+        try:
+            processor = Qwen2VLImageProcessorPil.from_pretrained(config.name_or_path, local_files_only=True)
+        except (OSError, ValueError):
+            pass
+    return int(processor.size.shortest_edge), int(processor.size.longest_edge)
