@@ -67,6 +67,11 @@ FAMILIES = {
     "internvl": "herovlm.families.internvl:InternVL",
     "llava_onevision": "herovlm.families.llava_onevision:LlavaOnevision",
     "qwen2_5_vl": "herovlm.families.qwen_vl:QwenVL",
+    "qwen2_vl": "herovlm.families.qwen_vl:Qwen2VL",
+    "qwen3_vl": "herovlm.families.qwen_vl:Qwen3VL",
+    "qwen3_vl_moe": "herovlm.families.qwen_vl:Qwen3VL",
+    "qwen3_5": "herovlm.families.qwen_vl:Qwen35",
+    "qwen3_5_moe": "herovlm.families.qwen_vl:Qwen35",
 }
 
 

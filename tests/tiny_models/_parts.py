@@ -81,3 +81,10 @@ def spread(model: Any, seed: int) -> Any:
             else:
                 weight.copy_(0.1 * noise)
     return model.eval()
+
+
+def mrope(model: Any, inputs: Any) -> torch.Tensor:
+    """How an untouched model numbers a prompt and its pictures: by time, row and column."""
+    names = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
+    found: torch.Tensor = model.base_model.get_rope_index(**{name: inputs.get(name) for name in names})[0]
+    return found

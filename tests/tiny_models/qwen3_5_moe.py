@@ -8,6 +8,8 @@ from tiny_models import qwen3_5, qwen3_vl, qwen3_vl_moe
 
 CLASS = "Qwen3_5MoeForConditionalGeneration"
 IMAGE = qwen3_vl.IMAGE
+positions = qwen3_vl.positions
+MASKING = False  # its linear layers read masked positions too
 TOKENS = {
     (32, 32): 16,
     (64, 64): 64,

@@ -7,11 +7,12 @@ from typing import Any
 import transformers
 from transformers import Qwen2VLImageProcessorPil, Qwen3VLProcessor
 
-from tiny_models._parts import QWEN, chatml, spread, text, words
+from tiny_models._parts import QWEN, chatml, mrope, spread, text, words
 from tiny_models._torchvision import videos
 
 CLASS = "Qwen3VLForConditionalGeneration"
 IMAGE = "<|image_pad|>"
+positions = mrope
 PATCH, MERGED, MOST = 4, 2, 128  # pixels, patches, positions
 TOKENS = {
     (32, 32): 16,

@@ -8,6 +8,7 @@ from tiny_models import qwen3_vl
 
 CLASS = "Qwen3VLMoeForConditionalGeneration"
 IMAGE = qwen3_vl.IMAGE
+positions = qwen3_vl.positions
 TOKENS = {
     (32, 32): 16,
     (64, 64): 64,

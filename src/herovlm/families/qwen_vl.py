@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from herovlm.errors import InputsError, ModelError
 from herovlm.families import packing
-from herovlm.families.base import Family
+from herovlm.families.base import Family, by_prompt
 from herovlm.geometry import Geometry, remembered
 from herovlm.prompt.positions import Prompt
 from herovlm.seams import refuse
@@ -59,6 +60,19 @@ class QwenVL(Family):
                 "that the processor returned"
             )
         return {**inputs, "image_grid_thw": grids}
+
+    def check(self, model: PreTrainedModel) -> int:
+        """Check the tower, and that no layer of the language model counts columns, which will be missing.
+
+        Raises:
+            ModelError: a tower that cannot be used, or sliding windows.
+        """
+        if "sliding_attention" in (getattr(model.config.get_text_config(), "layer_types", None) or ()):
+            raise ModelError(
+                f"this {self.name} has layers with a sliding window (use_sliding_window=True), which counts columns: "
+                "with columns missing it would slide wrongly"
+            )
+        return super().check(model)
 
     def layouts(
         self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt | None = None
@@ -137,6 +151,42 @@ class QwenVL(Family):
     def project(self, model: PreTrainedModel, hidden: Tensor) -> Tensor:
         """Merge states (n, 4 C)."""
         return super().project(model, hidden.view(len(hidden) * model.config.vision_config.spatial_merge_size**2, -1))
+
+
+class Qwen2VL(QwenVL):
+    """Qwen2-VL in transformers, whose tower has no windows."""
+
+    name: ClassVar[str] = "Qwen2-VL"
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
+
+
+class Qwen3VL(QwenVL):
+    """Qwen3-VL in transformers, with experts or without: its first layers read features of earlier blocks besides."""
+
+    name: ClassVar[str] = "Qwen3-VL"
+    model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl", "qwen3_vl_moe")
+
+    def beside(self, output: Any) -> list[Tensor]:
+        """List the features that are added behind the first layers, in the order of those layers."""
+        return [torch.cat(list(layer))[None] for layer in output.deepstack_features]
+
+    def encoded(
+        self, features: Sequence[Tensor], beside: Sequence[Sequence[Tensor]], rows: Sequence[int]
+    ) -> dict[str, Any]:
+        """Put those features beside the others, layer by layer, each cut as they are."""
+        layers = [by_prompt(layer, rows) for layer in zip(*beside, strict=True)]
+        pooled = by_prompt(features, rows)
+        return {"image": BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=layers)}
+
+
+class Qwen35(QwenVL):
+    """Qwen3.5 in transformers, with experts or without: three in four layers of its language model are linear.
+
+    Masking a position is not dropping it there: a linear layer's state still decays at a masked position.
+    """
+
+    name: ClassVar[str] = "Qwen3.5"
+    model_types: ClassVar[tuple[str, ...]] = ("qwen3_5", "qwen3_5_moe")
 
 
 def _grids(grids: Any, merged: int) -> Tensor:

@@ -95,7 +95,7 @@ def recorded(
     blocks_of: Mapping[str, tuple[int, ...]],
     watch: Watch = projections,
     signals: Mapping[str, Signal] = SIGNALS,
-    blocks: Sequence[Any] | None = None,
+    among: Sequence[Any] | None = None,
 ) -> Iterator[dict[str, dict[int, Tensor]]]:
     """Record signals of the wanted blocks while the body runs the tower once, and of no other thread's run.
 
@@ -107,7 +107,7 @@ def recorded(
         blocks_of: name of a signal -> the blocks it is wanted of.
         watch: how queries and keys of a block are read, behind all that is done to them before they meet.
         signals: what is made of them.
-        blocks: its blocks, where `attention_blocks` does not find them.
+        among: its blocks, where `attention_blocks` does not find them.
 
     Yields:
         Dicts that fill while the tower runs: name -> block -> tensor.
@@ -115,7 +115,7 @@ def recorded(
     Raises:
         UnsupportedError: a block was not recorded, e.g. because the tower was compiled before.
     """
-    attention = attention_blocks(tower) if blocks is None else blocks
+    attention = attention_blocks(tower) if among is None else among
     found: dict[str, dict[int, Tensor]] = {name: {} for name in blocks_of}
     with ExitStack() as hooked:
         for block in sorted({block for blocks in blocks_of.values() for block in blocks}):
