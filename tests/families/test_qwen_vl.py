@@ -122,7 +122,7 @@ def test_features_of_the_first_layers_are_dropped_alike(name: str) -> None:
 def test_states_are_what_the_merger_reads(name: str) -> None:
     made, inputs = tiny_models.load(name), batch(name)
     (first, second, third) = herovlm.see(made.model, inputs, needs=Needs(hidden=True)).seen(Needs(hidden=True))
-    assert [one.grid.side for one in (first, second, third)][0] > 1
+    assert first.grid.side > 1
     for seen in (first, second, third):
         states = seen.hidden[seen.valid]
         assert states.shape[1] == 4 * made.model.config.vision_config.hidden_size
@@ -199,7 +199,7 @@ def test_what_cannot_be_is_refused_with_what_to_do(name: str) -> None:
     grids = inputs["image_grid_thw"]
     wrong: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ({"positions": "compact"}, {}, "M-RoPE.*use positions='original'"),
-        ({"method": "hero"}, {}, "offers hidden, received"),
+        ({"method": "hero"}, {}, r"write 'hero\(signal=received\)'"),
         ({"method": "downsample"}, {}, "give its processor a smaller picture"),
         ({"narrow": 0.5}, {}, "CLIP"),
         ({}, {"pixel_values_videos": inputs["pixel_values"]}, "video"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from math import ceil, sqrt
 from typing import Any, ClassVar
@@ -33,6 +34,7 @@ class QwenVL(Family):
     """
 
     name: ClassVar[str] = "Qwen2.5-VL"
+    example: ClassVar[str] = "Qwen/Qwen2.5-VL-7B-Instruct"
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
     windows: ClassVar[int] = 9  # about so many a picture; 1 is the picture as a whole
     towers: ClassVar[tuple[type[Tower], ...]] = (QwenVit,)
@@ -136,12 +138,14 @@ class QwenVL(Family):
 
     def pooled(self, model: PreTrainedModel, values: Tensor, axis: int) -> Tensor:
         """Take the mean of the patches of each position, which stand side by side."""
-        return values.unflatten(axis, (-1, model.config.vision_config.spatial_merge_size**2)).mean(axis + 1)
+        patches, shape = model.config.vision_config.spatial_merge_size**2, values.shape
+        return values.reshape(*shape[:axis], -1, patches, *shape[axis + 1 :]).mean(axis + 1)
 
     def before(self, model: PreTrainedModel, states: Sequence[Tensor], found: Found) -> Tensor:
         """Put the states of the patches of each position behind each other, in the picture's order: (1, n, 4 C)."""
         patches, back = model.config.vision_config.spatial_merge_size**2, found["back"].get(0)
-        grouped = torch.cat(list(states)).unflatten(0, (-1, patches)).flatten(1)
+        given = torch.cat(list(states))
+        grouped = given.reshape(len(given) // patches, -1)
         return (grouped if back is None else grouped[back.to(grouped.device)])[None]
 
     def flat(self, output: Any, projected: Sequence[Tensor]) -> Tensor:
@@ -157,6 +161,7 @@ class Qwen2VL(QwenVL):
     """Qwen2-VL in transformers, whose tower has no windows."""
 
     name: ClassVar[str] = "Qwen2-VL"
+    example: ClassVar[str] = "Qwen/Qwen2-VL-7B-Instruct"
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
 
 
@@ -164,6 +169,7 @@ class Qwen3VL(QwenVL):
     """Qwen3-VL in transformers, with experts or without: its first layers read features of earlier blocks besides."""
 
     name: ClassVar[str] = "Qwen3-VL"
+    example: ClassVar[str] = "Qwen/Qwen3-VL-8B-Instruct"
     model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl", "qwen3_vl_moe")
 
     def beside(self, output: Any) -> list[Tensor]:
@@ -186,6 +192,7 @@ class Qwen35(QwenVL):
     """
 
     name: ClassVar[str] = "Qwen3.5"
+    example: ClassVar[str] = "Qwen/Qwen3.5-27B"
     model_types: ClassVar[tuple[str, ...]] = ("qwen3_5", "qwen3_5_moe")
 
 
@@ -211,8 +218,6 @@ def _pixels(config: Any) -> tuple[int, int]:
     """Read how few and how many pixels the image processor beside a config makes of a picture."""
     processor = Qwen2VLImageProcessorPil()
     if config.name_or_path:
-        try:
+        with suppress(OSError, ValueError):
             processor = Qwen2VLImageProcessorPil.from_pretrained(config.name_or_path, local_files_only=True)
-        except (OSError, ValueError):
-            pass
     return int(processor.size.shortest_edge), int(processor.size.longest_edge)

@@ -1,4 +1,4 @@
-"""Qwen's vision towers: pictures of any size packed behind each other, fused qkv with rotary, windows in some blocks."""
+"""Qwen's vision towers: pictures of any size behind each other, fused qkv that is rotated, windows in some blocks."""
 
 from __future__ import annotations
 
