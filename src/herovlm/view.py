@@ -94,6 +94,11 @@ def settle(family: Family, model: PreTrainedModel, needs: Needs, what: Method) -
     """
     offers = family.offers(model)
     missing = needs.signals - offers
+    if what.whole and not family.overviews:
+        raise UnsupportedError(
+            f"{what} is made of the overview, and {family.name} sees a picture without one; methods that work there: "
+            f"{', '.join(working(family, offers))}"
+        )
     if missing:
         tower = family.sees_through(model)
         lacks = [why for name, why in tower.lacks(model.config.vision_config).items() if name in missing]
@@ -115,7 +120,8 @@ def working(family: Family, offers: frozenset[str]) -> list[str]:
     """List the methods that work, as they are by default, where a family offers some signals."""
     every = {name: registry.method(name)() for name in registry.methods()}
     fine = {name: one for name, one in every.items() if one.needs(DEPTH).signals <= offers}
-    return [name for name, one in fine.items() if family.shrinks or not one.smaller]
+    shown = {name: one for name, one in fine.items() if family.overviews or not one.whole}
+    return [name for name, one in shown.items() if family.shrinks or not one.smaller]
 
 
 def union(needs: Sequence[Needs]) -> Needs:

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessorPil, Qwen2VLProcessor
 
 from tiny_models._parts import QWEN, chatml, mrope, spread, text, words
-from tiny_models._videos import videos
+from tiny_models._torchvision import videos
 from tiny_models.qwen2_5_vl import MERGED, MOST, PATCH, TOKENS
 
 CLASS = "Qwen2VLForConditionalGeneration"

@@ -62,7 +62,9 @@ def about(kind: str) -> dict[str, Any]:
     for name in registry.methods():
         method = registry.method(name)()
         missing = method.needs(DEPTH).signals - offers
-        if ways := instead(method, missing, offers):
+        if method.whole and not family.overviews:
+            refused[name] = "is made of the overview"
+        elif ways := instead(method, missing, offers):
             written[name] = ways[0]
         elif name not in fine:
             refused[name] = "needs " + ", ".join(_spelled(missing)) if missing else "makes pictures smaller"

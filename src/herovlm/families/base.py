@@ -50,6 +50,7 @@ class Family(ABC):
         "vision_feature_select_strategy",
     )
     sent: ClassVar[tuple[str, ...]] = ()  # names of `vision` besides, which the encoder wants on its device
+    overviews: ClassVar[bool] = True  # whether a tile shows the whole picture, where there are several
     withheld: ClassVar[frozenset[str]] = frozenset()  # of what its towers offer: signals that mean nothing here
     positions: ClassVar[tuple[str, ...]] = ("compact", "original")  # that it may be asked for, its default first
     numbered: ClassVar[str] = ""  # why one of the two is missing

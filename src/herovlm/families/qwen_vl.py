@@ -37,6 +37,7 @@ class QwenVL(Family):
     example: ClassVar[str] = "Qwen/Qwen2.5-VL-7B-Instruct"
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
     windows: ClassVar[int] = 9  # about so many a picture; 1 is the picture as a whole
+    overviews: ClassVar[bool] = False
     towers: ClassVar[tuple[type[Tower], ...]] = (QwenVit,)
     vision: ClassVar[tuple[str, ...]] = ("pixel_values", "image_grid_thw")
     sent: ClassVar[tuple[str, ...]] = ("image_grid_thw",)

@@ -24,6 +24,7 @@ class Method(Described):
     """
 
     smaller: ClassVar[bool] = False  # whether the tower looks at a smaller picture, all of which is kept
+    whole: ClassVar[bool] = False  # whether it is made of the overview, and nothing where there is none
     fixed: ClassVar[bool] = False  # whether `choose` is a fixed graph wherever it is exact: see `traceable`
     newlines: Newlines | None = None  # which newline positions stay; None = the method's own rule ("none")
 

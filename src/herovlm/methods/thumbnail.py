@@ -25,6 +25,7 @@ class Thumbnail(Method):
     signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
 
     name = "thumbnail"
+    whole = True
     paper = "baseline"
     fidelity = "baseline"
     formula = "kept = top P of mean_{layers, heads} CLS row of tile 0"
