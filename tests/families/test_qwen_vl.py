@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoProcessor
 import herovlm
 from herovlm import registry
 from herovlm.families import qwen_vl
-from herovlm.families.packing import windows
+from herovlm.families.packing import native
 from herovlm.types import Needs, Short
 
 HERE = [name for name in registry.FAMILIES if name.startswith("qwen") and name in tiny_models.here()]
@@ -225,7 +225,7 @@ def test_what_cannot_be_is_refused_with_what_to_do(name: str) -> None:
 @pytest.mark.parametrize("shape", [(7, 5, 3), (8, 8, 4), (1, 9, 2), (3, 2, 5)])
 def test_windows_are_read_row_by_row(name: str, shape: tuple[int, int, int]) -> None:
     rows, cols, side = shape
-    told = windows(rows, cols, side)
+    told = native(rows, cols, side)
     assert told.positions == rows * cols == told.encoded
     sent = told.grid.order[told.on_sent]
     assert told.source[sent].tolist() == list(range(rows * cols))

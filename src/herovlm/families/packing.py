@@ -44,7 +44,7 @@ def plain(side: int) -> Geometry:
     return _geometry(1, side, torch.arange(side * side), torch.arange(side * side))
 
 
-def windows(rows: int, columns: int, side: int) -> Geometry:
+def native(rows: int, columns: int, side: int) -> Geometry:
     """Return the geometry of a picture that is seen and sent as a whole, row by row, cut into windows of side x side.
 
     Windows at its right and bottom have the rest; the encoder gives the positions row by row too.

@@ -100,7 +100,7 @@ class QwenVL(Family):
         vision = model.config.vision_config
         own = getattr(vision, "window_size", 0) // (vision.patch_size * vision.spatial_merge_size) or 1
         side = ceil(sqrt(rows * columns / self.windows) / own) * own if self.windows > 1 else max(rows, columns)
-        return remembered((QwenVL, rows, columns, side), partial(packing.windows, rows, columns, side))
+        return remembered((QwenVL, rows, columns, side), partial(packing.native, rows, columns, side))
 
     def position_ids(
         self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt, images: Sequence[Geometry]
