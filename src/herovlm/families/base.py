@@ -255,9 +255,7 @@ class Family(ABC):
             UnsupportedError: a tower that cannot be watched.
         """
         kind, tower, projector = self.sees_through(model), self.tower(model), self.projector(model)
-        vision = {name: inputs[name] for name in self.vision if inputs.get(name) is not None}
-        device, sent = offload.home(tower), {*self.media, *self.sent} & vision.keys()
-        vision |= {name: offload.beside(vision[name], device) for name in sent}
+        vision = self._brought(inputs, tower)
         blocks = kind.blocks(tower)
         features = self.feature_blocks(model, inputs, len(blocks))
         valid = torch.cat([image.valid for image in images]) if cut is not None else torch.empty(0)
@@ -290,6 +288,12 @@ class Family(ABC):
         """Pool the rows of a pooling head, if there are any."""
         rows = next(iter(found.get("probe", {}).values()), None)
         return None if rows is None else self._positions(model, "probe", rows)
+
+    def _brought(self, inputs: Mapping[str, Any], tower: nn.Module) -> dict[str, Any]:
+        """Bring what belongs to the encoder where it is read."""
+        vision = {name: inputs[name] for name in self.vision if inputs.get(name) is not None}
+        device, sent = offload.home(tower), {*self.media, *self.sent} & vision.keys()
+        return vision | {name: offload.beside(vision[name], device) for name in sent}
 
     def _positions(self, model: PreTrainedModel, name: str, values: Tensor) -> Tensor:
         """Pool one recorded tensor, but for what it has of the CLS token."""
