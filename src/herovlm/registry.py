@@ -72,6 +72,8 @@ FAMILIES = {
     "qwen3_vl_moe": "herovlm.families.qwen_vl:Qwen3VL",
     "qwen3_5": "herovlm.families.qwen_vl:Qwen35",
     "qwen3_5_moe": "herovlm.families.qwen_vl:Qwen35",
+    "idefics3": "herovlm.families.idefics3:Idefics3",
+    "smolvlm": "herovlm.families.idefics3:SmolVlm",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from herovlm.errors import InputsError
 from herovlm.geometry import Geometry, Here
 from herovlm.seams import offload
 from herovlm.types import Seen
@@ -57,7 +58,16 @@ def laid_out(images: Sequence[Geometry], given: Given, common: Mapping[str, Any]
         images: the geometry of each image.
         given: what was recorded.
         common: fields of `Seen` that all images share.
+
+    Raises:
+        InputsError: there are more or fewer positions than the images have.
     """
+    there, wanted = given.features.shape[:2].numel(), sum(image.encoded for image in images)
+    if there != wanted:
+        raise InputsError(
+            f"the vision tower gave {there:,} positions, but the prompts have placeholders for {wanted:,}; make "
+            "input_ids and pixel_values with the processor of this model (it leaves out tiles that are all zero)"
+        )
     here = [image.on(given.features.device) for image in images]
     tiles = [len(one.valid) for one in here]
     cells = [one.valid.numel() for one in here]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import isqrt
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from transformers import PreTrainedModel
-from transformers.image_processing_base import ImageProcessingMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
     GotOcr2ImageProcessorPil,
@@ -19,7 +17,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
 )
 
 from herovlm.errors import InputsError, ModelError
-from herovlm.families import packing
+from herovlm.families import merging, packing, processors
 from herovlm.families.base import Family
 from herovlm.geometry import Geometry, remembered
 from herovlm.prompt.positions import Prompt
@@ -89,10 +87,7 @@ class InternVL(Family):
 
     def pooled(self, model: PreTrainedModel, values: Tensor, axis: int) -> Tensor:
         """Take the mean of the patches that the pixel shuffle puts together."""
-        high, block = isqrt(values.shape[axis]), round(1 / model.config.downsample_ratio)
-        last = values.movedim(axis, -1)
-        blocks = last.reshape(*last.shape[:-1], high // block, block, high // block, block)
-        return blocks.mean((-3, -1)).flatten(-2).movedim(-1, axis)
+        return merging.blocks(values, axis, round(1 / model.config.downsample_ratio))
 
     def encoded(
         self, features: Sequence[Tensor], beside: Sequence[Sequence[Tensor]], rows: Sequence[int]
@@ -146,11 +141,5 @@ def _arrangement(tiles: Tensor) -> tuple[int, int]:
 
 def _limits(config: Any) -> tuple[int, int]:
     """Read how many crops the image processor beside a config makes at the least and at the most."""
-    told: Mapping[str, Any] = {}
-    if config.name_or_path:
-        try:
-            told, _ = ImageProcessingMixin.get_image_processor_dict(config.name_or_path, local_files_only=True)
-        except (OSError, ValueError):
-            told = {}
-    usual = GotOcr2ImageProcessorPil
+    told, usual = processors.settings(config), GotOcr2ImageProcessorPil
     return int(told.get("min_patches", usual.min_patches)), int(told.get("max_patches", usual.max_patches))

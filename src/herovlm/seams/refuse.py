@@ -42,7 +42,7 @@ def language_model(network: PreTrainedModel) -> Any:
     Raises:
         UnsupportedError: they cannot, or it was never verified.
     """
-    language: Any = getattr(network.base_model, "language_model", None)
+    language: Any = _language(network)
     kind = getattr(getattr(language, "config", None), "model_type", None)
     if kind not in VERIFIED:
         raise UnsupportedError(f"inside methods are verified on {', '.join(VERIFIED)} language models, not on {kind!r}")
@@ -52,6 +52,12 @@ def language_model(network: PreTrainedModel) -> Any:
     if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in network.modules()):
         raise UnsupportedError("inside methods hook into the layers, which torch.compile leaves out; do not compile it")
     return language
+
+
+def _language(network: PreTrainedModel) -> Any:
+    """Find what reads the embeddings, whichever of two names it has."""
+    found = (getattr(network.base_model, name, None) for name in ("language_model", "text_model"))
+    return next((one for one in found if one is not None), None)
 
 
 def generation(setting: Callable[[str], Any]) -> None:
@@ -222,7 +228,7 @@ def original_positions(network: PreTrainedModel, length: int) -> None:
     Raises:
         UnsupportedError: the language model numbers tokens in another way, or counts columns in some of its layers.
     """
-    language: Any = getattr(network.base_model, "language_model", None)
+    language: Any = _language(network)
     text: Any = network.config.get_text_config()
     way_out = "use positions='compact'"
     if getattr(text, "alibi", False) or "position_ids" not in inspect.signature(type(language).forward).parameters:

@@ -35,6 +35,8 @@ def _attends(module: nn.Module) -> bool:
     return "q_proj" in own and "k_proj" in own and hasattr(module, "num_heads")
 
 
+AT_ONCE = 2**24  # entries of attention maps that stand in memory together
+
 Read = Callable[[Tensor, Tensor], None]  # what is called with queries (T, 1 + N, D) and keys (T, 1 + N, D)
 Watch = Callable[[Any, Read], Iterator[RemovableHandle]]  # hooks a block so that its queries and keys are read, once
 Signal = Callable[[Tensor, Tensor, int], Tensor]  # queries (T, 1 + N, D), keys (T, 1 + N, D), heads -> what is recorded
@@ -54,11 +56,30 @@ def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
     return received_by_all(queries[:, 1:], keys, heads)[:, 1:]
 
 
-def received_by_all(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """Attention that each key gets from all queries, averaged over heads: (T, n); one tile at a time, O(H N N)."""
-    q, k = _heads(queries, heads), _heads(keys, heads)
-    maps = (torch.einsum("qhd,khd->hqk", a, b) * a.shape[-1] ** -0.5 for a, b in zip(q, k, strict=True))
-    return torch.stack([each.softmax(-1).sum(1).mean(0) for each in maps])
+def received_by_all(queries: Tensor, keys: Tensor, heads: int, real: Tensor | None = None) -> Tensor:
+    """Attention that each key gets from all queries, averaged over heads; a few maps of a head and a tile at a time.
+
+    Args:
+        queries: (T, m, D), as they meet the keys.
+        keys: (T, n, D).
+        heads: of both.
+        real: (T, n) bool: patches that pay and get attention, where queries are of the same; None = all.
+
+    Returns:
+        (T, n) float32, 0 where not real.
+    """
+    q, k = (_heads(x, heads).transpose(1, 2).flatten(0, 1) for x in (queries, keys))  # (T * H, m or n, D / H)
+    step = max(1, AT_ONCE // (q.shape[1] * k.shape[1]))
+    there = None if real is None else real.repeat_interleave(heads, 0)
+    found = []
+    for i in range(0, len(q), step):
+        logits = q[i : i + step] @ k[i : i + step].transpose(1, 2) * k.shape[-1] ** -0.5
+        if there is None:
+            found.append(logits.softmax(-1).sum(1))
+        else:
+            rows = logits.masked_fill(~there[i : i + step, None], -torch.inf).softmax(-1)
+            found.append((there[i : i + step, None].float() @ rows)[:, 0])
+    return torch.cat(found).view(len(keys), heads, -1).mean(1)
 
 
 def all_keys(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
