@@ -55,7 +55,7 @@ def best(made: Made) -> str:
     try:
         herovlm.view.check(made.model, herovlm.Request.of("hero"))
     except herovlm.UnsupportedError as error:
-        return str(error).partition("write '")[2].partition("'")[0] or "random"
+        return str(error).partition("write '")[2].partition("'; ")[0] or "random"
     return "hero(alpha=1)"  # no CLIP is attached to these
 
 
