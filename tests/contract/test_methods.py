@@ -154,7 +154,8 @@ def test_it_is_frozen_and_its_spec_is_itself(method: Method) -> None:
 
 def test_the_budget_is_spent_exactly(method: Method, shape) -> None:  # type: ignore[no-untyped-def]
     seen = look(method, shape)
-    for rule, budget in itertools.product(RULES, budgets(seen)):
+    rules = RULES if seen.grid.rows else RULES[-1:]  # without newlines all rules are one
+    for rule, budget in itertools.product(rules, budgets(seen)):
         try:
             kept = method.keep(seen, budget, rule)
         except BudgetError:
