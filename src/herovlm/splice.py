@@ -377,7 +377,7 @@ def _refuse(model: PreTrainedModel, given: Mapping[str, Any], record: Record) ->
             "positions='original' with use_cache=False: without a cache transformers takes gaps in the positions for "
             "packed sequences and masks them apart; use positions='compact' or use_cache=True"
         )
-    if record.original:
+    if record.original and "compact" in registry.family(model).positions:  # else the family knows that it is right
         new = _setting(model, given, "max_new_tokens") or 0
         length = given["input_ids"].shape[1] + new
         refuse.original_positions(model, length if new else max(length, _setting(model, given, "max_length") or 0))
