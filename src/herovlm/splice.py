@@ -178,6 +178,7 @@ class Generate:
         # The hooks of a method inside the language model stay for this call, should the context end meanwhile.
         with nullcontext() if record.stage is None else record.stage.installed():
             made = record.shorten({name: value for name, value in given.items() if name in names})
+            refuse.repeated(made.inputs.get("mm_encoder_outputs"), _times(self.model, given))
             passage, short = record.arm(made), dict(made)
             short.pop("use_cache", None)  # _refuse has looked at it
             splice = Splice(given["input_ids"], short["input_ids"].shape[1])
@@ -352,6 +353,11 @@ def _setting(model: PreTrainedModel, given: Mapping[str, Any], name: str) -> Any
     """Look an option up where generate() does: keyword, given config, the model's config."""
     places = (given.get(name), getattr(given.get("generation_config"), name, None))
     return next((value for value in places if value is not None), getattr(model.generation_config, name, None))
+
+
+def _times(model: PreTrainedModel, given: Mapping[str, Any]) -> int:
+    """Count how often generate() repeats each prompt."""
+    return max(_setting(model, given, name) or 1 for name in ("num_beams", "num_return_sequences"))
 
 
 def _lengths(model: PreTrainedModel, rest: dict[str, Any], removed: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import herovlm
 from herovlm import registry
+from herovlm.seams import compat
 from herovlm.types import Short
 from herovlm.view import working
 
@@ -100,8 +101,16 @@ def test_keep_all_is_the_untouched_model(made: Made, side: str) -> None:
             assert torch.equal(new_tokens(made, short), new_tokens(made, inputs))
 
 
+def as_tensor(made: Made) -> bool:
+    """Whether this release mixes up, for beams, features that the family has in one tensor."""
+    pooled = drop(made, one(made), "random")["mm_encoder_outputs"]["image"].pooler_output
+    return torch.is_tensor(pooled) and not compat.beams_keep_features_apart()
+
+
 @pytest.mark.parametrize("options", [{"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}], ids=str)
 def test_keep_all_with_beams_is_the_untouched_model(made: Made, options: Any) -> None:
+    if as_tensor(made):
+        pytest.skip("the untouched model mixes up its tiles in this release")
     inputs = batch(made, sizes=SIZES[1:2] * 2, texts=TEXTS[:2])
     short = drop(made, inputs, keep=1.0)
     assert torch.equal(new_tokens(made, short, **options), new_tokens(made, inputs, **options))
@@ -212,9 +221,17 @@ def test_an_image_does_not_depend_on_its_neighbours(made: Made) -> None:
 
 @pytest.mark.parametrize("options", [{"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}], ids=str)
 def test_beams_of_a_batch_are_beams_of_its_prompts(made: Made, options: Any) -> None:
-    together = new_tokens(made, drop(made, batch(made)), **options)
+    if as_tensor(made):
+        with herovlm.dropping(made.model, method="random", keep=0.3):
+            with pytest.raises(herovlm.UnsupportedError, match="update transformers"):
+                new_tokens(made, batch(made), **options)
+            new_tokens(made, one(made), **options)
+    how = {"tokens": 7} if as_tensor(made) else {"keep": 0.3}
+    sizes = [SIZES[1], SIZES[1]] if as_tensor(made) else SIZES[:2]
+    together = new_tokens(made, drop(made, batch(made, sizes=sizes, texts=TEXTS[:2]), **how), **options)
     for row in range(2):
-        alone = new_tokens(made, drop(made, one(made, row)), **options)
+        given = batch(made, sizes=sizes[row : row + 1], texts=TEXTS[row : row + 1])
+        alone = new_tokens(made, drop(made, given, **how), **options)
         count, length = alone.shape
         assert torch.equal(together[row * count : (row + 1) * count, :length], alone)
 

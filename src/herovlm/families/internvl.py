@@ -18,7 +18,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
 
 from herovlm.errors import InputsError, ModelError
 from herovlm.families import merging, packing, processors
-from herovlm.families.base import Family
+from herovlm.families.base import Family, by_prompt
 from herovlm.geometry import Geometry, remembered
 from herovlm.prompt.positions import Prompt
 from herovlm.seams import refuse
@@ -92,8 +92,15 @@ class InternVL(Family):
     def encoded(
         self, features: Sequence[Tensor], beside: Sequence[Sequence[Tensor]], rows: Sequence[int]
     ) -> dict[str, Any]:
-        """Stay a tensor, (kept positions, 1, D), so that generate() counts positions when it repeats them for beams."""
-        return {"image": BaseModelOutputWithPooling(pooler_output=torch.cat(list(features))[:, None])}
+        """Stay a tensor: (prompts, n, D) where all prompts keep equally many positions, else (positions, 1, D).
+
+        generate() counts positions when it repeats them for beams; transformers 5.18 repeats entry by entry, which is
+        right for entries that are prompts (`refuse.repeated` sees to the others).
+        """
+        parts = by_prompt(features, rows)
+        alike = len({len(part) for part in parts}) == 1
+        pooled = torch.stack(parts) if alike else torch.cat(parts)[:, None]
+        return {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
 
     def _grid(self, model: PreTrainedModel, shape: tuple[int, int]) -> Geometry:
         """Lay crops out, the thumbnail behind them unless there is one tile alone."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from transformers.cache_utils import Cache
 from transformers.generation import utils as generation
 
@@ -37,6 +40,16 @@ def of_layer(given: Mapping[str, Any], name: str) -> Any:
             "methods do not know; use a method before the language model"
         )
     return given[name]
+
+
+@cache
+def beams_keep_features_apart() -> bool:
+    """Return whether generate() repeats the features of a prompt as a whole for beams, not entry by entry (5.18)."""
+    stub: Any = SimpleNamespace(config=SimpleNamespace(image_token_id=0))
+    output = {"image": SimpleNamespace(pooler_output=torch.arange(2.0).view(2, 1, 1))}
+    repeat: Any = generation.GenerationMixin._expand_multimodal_outputs
+    repeated = repeat(stub, torch.zeros(1, 2, dtype=torch.long), output, 2)["image"].pooler_output
+    return bool(repeated.flatten().tolist() == [0, 1, 0, 1])
 
 
 def chunks_keep_images_apart() -> bool:

@@ -78,6 +78,20 @@ def generation(setting: Callable[[str], Any]) -> None:
             raise UnsupportedError(f"{name} with a method inside the language model: {why}; leave {name} out")
 
 
+def repeated(encoded: Any, times: int) -> None:
+    """Check features that generate() will repeat for beams or return sequences.
+
+    Raises:
+        UnsupportedError: this release of transformers would mix them up.
+    """
+    pooled = encoded["image"].pooler_output if encoded else None
+    if times > 1 and isinstance(pooled, Tensor) and pooled.shape[1] == 1 and not compat.beams_keep_features_apart():
+        raise UnsupportedError(
+            "beams or return sequences over prompts that keep different numbers of positions: this release of "
+            "transformers mixes up their features; update transformers, or give one prompt at a time"
+        )
+
+
 def call(given: Mapping[str, Any]) -> None:
     """Check a direct `model(...)` against pruning inside the language model.
 
