@@ -255,11 +255,6 @@ class Encoded(dict[str, Any]):
     """Encoder outputs of a shortened prompt: told from those of a whole one by their class."""
 
 
-def _fresh(value: Any) -> Any:
-    """Copy lists, also those within; tensors are not copied."""
-    return [_fresh(one) for one in value] if isinstance(value, list) else value
-
-
 @dataclass(frozen=True)
 class Short(Mapping[str, Any]):
     """Shorter model inputs: a mapping for `model.generate(**short)` or `model(**short)`, with its record beside it."""
@@ -299,8 +294,8 @@ class Short(Mapping[str, Any]):
         value = self.inputs[name]
         if name != "mm_encoder_outputs":
             return value
-        # generate() repeats these features in place for beams: hand out a fresh output each time
-        return Encoded({kind: type(out)(**{of: _fresh(x) for of, x in out.items()}) for kind, out in value.items()})
+        # generate() puts repeated features into this output for beams: hand out a fresh one each time
+        return Encoded({kind: type(out)(**out) for kind, out in value.items()})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.inputs)
