@@ -19,7 +19,7 @@ import numpy as np
 import record
 import torch
 
-from herovlm.cost import shapes
+from herovlm.cost import configs, shapes
 from herovlm.cost.clock import Samples, Way, race
 from herovlm.cost.run import selecting
 
@@ -43,7 +43,7 @@ def ways(model: Any) -> dict[str, Way]:
 @torch.no_grad()
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Race all sizes and fit lines."""
-    side = shapes.config_of(args.shape).vision_config.image_size
+    side = configs.config_of(args.shape).vision_config.image_size
     pins = [[rows * side, columns * side] for rows, columns in GRIDS]
     samples = race(ways(record.model(args, llm_layers=1, image_grid_pinpoints=pins)), args.rounds, warmup=3)
     fits = {kind: line(samples, kind) for kind in ("tiles", "batch")}

@@ -15,7 +15,7 @@ import transformers
 
 from herovlm import api
 from herovlm.clock import Clock
-from herovlm.cost import memory, shapes
+from herovlm.cost import configs, memory, shapes
 from herovlm.cost.clock import Samples, ratio, spread
 from herovlm.viz import page
 
@@ -63,7 +63,7 @@ def main(
     args.dtype = args.dtype or ("float32" if args.small else "bfloat16")
     args.shape = args.shape or ("small" if args.small else "llava-next-7b")
     if args.llm_layers is None and args.device == "cpu":
-        args.llm_layers = min(LAYERS, shapes.config_of(args.shape).text_config.num_hidden_layers)
+        args.llm_layers = min(LAYERS, configs.config_of(args.shape).text_config.num_hidden_layers)
     measured = measure(args)
     last: dict[str, Any] = {}
     for last in [measured] if isinstance(measured, dict) else measured:

@@ -16,7 +16,7 @@ from tree import ROOT
 
 from herovlm import registry
 from herovlm.budget import Share
-from herovlm.cost import shapes, theory
+from herovlm.cost import configs, theory
 
 SAID = {
     "small",
@@ -128,7 +128,7 @@ def test_the_list_of_peers_is_that_of_the_registry() -> None:
 def test_memory(tmp_path: Path) -> None:
     found = measured("memory", tmp_path / "a.json", "--llm-layers", 2)
     assert found["exact"] is True
-    text = shapes.config_of("small", 2).text_config
+    text = configs.config_of("small", 2).text_config
     for keep, one in found["results"].items():
         kept = Share(float(keep)).of(OF)
         assert (one["visual_positions"], one["positions"]) == (kept, kept + 60 + found["new_tokens"] - 1)

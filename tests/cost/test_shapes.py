@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import herovlm
-from herovlm.cost import shapes
+from herovlm.cost import configs, shapes
 from herovlm.errors import HeroError, InputsError, ModelError
 from herovlm.towers import relevance
 
@@ -18,17 +18,17 @@ def small() -> Any:
     return shapes.build("small")
 
 
-@pytest.mark.parametrize("name", shapes.TEXTS)
+@pytest.mark.parametrize("name", configs.SHAPES)
 def test_every_shape_has_a_config_that_fits(name: str) -> None:
-    text = shapes.config_of(name).text_config
+    text = configs.config_of(name).text_config
     assert text.hidden_size % text.num_attention_heads == 0 == text.num_attention_heads % text.num_key_value_heads
-    assert shapes.config_of(name, llm_layers=2).text_config.num_hidden_layers == 2
-    assert shapes.config_of(name).vision_config.image_size == 336
+    assert configs.config_of(name, llm_layers=2).text_config.num_hidden_layers == 2
+    assert configs.config_of(name).vision_config.image_size == 336
 
 
 def test_an_unknown_shape_is_guessed_at() -> None:
     with pytest.raises(ModelError, match=r"did you mean 'llava-next-7b'.*llava-1\.5-13b"):
-        shapes.config_of("llava-next7b")
+        configs.config_of("llava-next7b")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

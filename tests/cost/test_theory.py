@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, CLIPVisionConfig, CLIPVisionModel, LlamaConfig
 
-from herovlm.cost import shapes, theory
+from herovlm.cost import configs, theory
 from herovlm.cost.count import held
 from herovlm.seams.compat import cache_in
 from herovlm.towers import shortcut
@@ -115,7 +115,7 @@ def test_what_is_recorded_is_counted() -> None:
 
 
 def test_real_shapes_cost_what_is_known_of_them() -> None:
-    vicuna, mistral = (shapes.config_of(name) for name in ("llava-next-7b", "llava-next-mistral-7b"))
+    vicuna, mistral = (configs.config_of(name) for name in ("llava-next-7b", "llava-next-mistral-7b"))
     assert theory.cache(vicuna.text_config, 1, 2) == 512 * 1024
     assert theory.cache(mistral.text_config, 1, 2) == 128 * 1024
     assert theory.vision(vicuna.vision_config, 1) == pytest.approx(382e9, rel=0.01)

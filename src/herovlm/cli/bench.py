@@ -48,7 +48,7 @@ def bench(
 ) -> None:
     """Measure what answering costs, and count what it should cost.
 
-    Every prompt has one picture of 2 x 2 tiles (random pixels) and 60 tokens of text.  Times are medians over rounds in
+    Every prompt has one picture of 2 x 2 tiles (random pixels), or 48 x 48 patches, and 60 tokens of text.  Times are medians over rounds in
     which all methods take turns, after one that is not counted.  The first token has come after seeing, choosing and
     reading the prompt; "less" and "faster" compare it, in theory and in truth, with all positions.
     """
@@ -111,6 +111,7 @@ def _model(
     from herovlm import api
     from herovlm.cli import load
     from herovlm.cost import shapes
+    from herovlm.view import DEPTH
 
     if shape is None and layers is not None:
         raise UsageError(
@@ -121,14 +122,13 @@ def _model(
         model, _ = load.load(name, clip=clip, download=download)
         model = model if dtype is None else model.to(dtype)
     else:
-        depth = shapes.config_of(shape).vision_config.num_hidden_layers
         methods = [api.Request.of(method, keep=keep).method for method, keep in plan]
         model = shapes.build(
             shape,
             llm_layers=layers,
             dtype=dtype or torch.bfloat16,
             device="cuda" if torch.cuda.is_available() else "cpu",
-            original_clip=any(method.needs(depth).relevance == "clip" for method in methods),
+            original_clip=any(method.needs(DEPTH).relevance == "clip" for method in methods),
         )
     try:
         model.set_attn_implementation(wanted["attention"] or "sdpa")

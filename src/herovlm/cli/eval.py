@@ -24,7 +24,10 @@ Methods = Annotated[str, Option(help="Methods, commas between; 'all' is every on
 Keeps = Annotated[
     str | None, Option(help="Shares of the visual positions, commas between.", show_default="0.4,0.2,0.1,0.05")
 ]
-Positions = Annotated[str, Option(help="'compact' numbers what is kept anew, 'original' does not.")]
+Positions = Annotated[
+    str | None,
+    Option(help="'compact' numbers what is kept anew, 'original' does not.", show_default="the model family's own way"),
+]
 Split = Annotated[str | None, Option(help="Split of the task; its first by default.")]
 Seed = Annotated[int | None, Option(help="Shuffle the pictures; by default they stay in order.")]
 Out = Annotated[Path, Option(help="Folder of the run; one that was interrupted goes on.")]
@@ -38,7 +41,7 @@ def evaluate(
     methods: Methods = "hero,random",
     keep: Keeps = None,
     tokens: options.SeveralTokens = None,
-    positions: Positions = "compact",
+    positions: Positions = None,
     metric: options.Metric = None,
     split: Split = None,
     limit: options.Limit = None,
@@ -54,8 +57,7 @@ def evaluate(
 ) -> None:
     """Score methods at several budgets: a record of every answer in a folder, and a table. Needs the extra 'eval'."""
     share, budgets = part_of(part), options.budgets_of(keep, tokens, "0.4,0.2,0.1,0.05")
-    if positions not in ("compact", "original"):
-        raise UsageError(f"--positions {positions!r} is unknown; use 'compact' or 'original'")
+    places = options.positions_of(positions)
     with show.progress(1) as step:
         step("loading libraries")
         require_all("scipy.stats", "rapidfuzz", extra="eval")
@@ -65,7 +67,7 @@ def evaluate(
     asked = [samples.asked(tasks.load(one, metric), split, limit=limit, seed=seed) for one in task or ["board"]]
     what = run.Run(
         tasks=asked,
-        configs=plan.configs(options.methods_of(methods), budgets, positions == "original"),
+        configs=plan.configs(options.methods_of(methods), budgets, positions=places),
         models={name: partial(load.load, name, clip=clip, download=download) for name in model or ["demo"]},
         limit=limit,
         seed=seed,

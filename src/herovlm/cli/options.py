@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from herovlm.budget import Budget
+    from herovlm.request import Positions
 
 Model = Annotated[str, typer.Option(help="'demo', the folder of a model, or its name on the hub.")]
 Clip = Annotated[str | None, typer.Option(help="Folder or name of the CLIP that scores the question.")]
@@ -104,6 +105,17 @@ def narrow_of(text: str | None) -> float | tuple[float | int, float] | None:
     if not 0.0 < read <= 1.0:
         raise UsageError(f"--narrow {text!r} is neither a share such as 0.5 nor block and share such as 12:0.5")
     return read if where is None else (where, read)
+
+
+def positions_of(text: str | None) -> Positions | None:
+    """Check how kept positions shall be numbered.
+
+    Raises:
+        UsageError: there is no such way.
+    """
+    if text not in (None, "compact", "original"):
+        raise UsageError(f"--positions {text!r} is unknown; use 'compact' or 'original'")
+    return cast("Positions | None", text)
 
 
 def method_of(text: str) -> str:

@@ -2,80 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoModel,
-    AutoModelForImageTextToText,
-    CLIPConfig,
-    LlavaConfig,
-    LlavaNextConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModel, AutoModelForImageTextToText, CLIPConfig, PreTrainedModel
 
 from herovlm import registry
-from herovlm.errors import InputsError, ModelError
+from herovlm.cost.configs import ASKING, SMALL, config_of
+from herovlm.errors import InputsError
 from herovlm.prompt import words
 from herovlm.towers import relevance
+from herovlm.towers.clip import Clip
 
 QUESTION = "What is the number on the red square?"
-VISION = {  # CLIP ViT-L/14 at 336 pixels
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-    "projection_dim": 768,
-}
-ASKING = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-SMALL = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
-Numbers = tuple[str, int, int, int, int, int, int]
-# family and LLM: type, width, width of the MLP, layers, heads, key/value heads, vocabulary
-TEXTS: dict[str, tuple[str, Numbers]] = {
-    "llava-1.5-7b": ("llava", ("llama", 4096, 11008, 32, 32, 32, 32064)),
-    "llava-1.5-13b": ("llava", ("llama", 5120, 13824, 40, 40, 40, 32064)),
-    "llava-next-7b": ("llava_next", ("llama", 4096, 11008, 32, 32, 32, 32064)),
-    "llava-next-mistral-7b": ("llava_next", ("mistral", 4096, 14336, 32, 32, 8, 32064)),
-    "llava-next-13b": ("llava_next", ("llama", 5120, 13824, 40, 40, 40, 32064)),
-    "llava-next-34b": ("llava_next", ("llama", 7168, 20480, 60, 56, 8, 64064)),
-    "small": ("llava_next", ("llama", 256, 2048, 4, 4, 4, 512)),
-}
-
-
-def config_of(name: str, llm_layers: int | None = None) -> Any:
-    """Configure a shape by name, its LLM cut to so many layers.
-
-    "small" has the tiles and patches of the others, few channels, and about as much work in the LLM for each FLOP of
-    the tower, so that what is measured of it in proportion to the tower or to the whole means something.
-
-    Raises:
-        ModelError: no such shape.
-    """
-    if name not in TEXTS:
-        guess = difflib.get_close_matches(name, TEXTS, 1)
-        raise ModelError(
-            f"there is no shape {name!r}{f', did you mean {guess[0]!r}?' if guess else ''}; shapes: {', '.join(TEXTS)}"
-        )
-    family, (kind, width, wide, layers, heads, shared, words) = TEXTS[name]
-    text = {
-        "model_type": kind,
-        "hidden_size": width,
-        "intermediate_size": wide,
-        "num_hidden_layers": llm_layers or layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": shared,
-        "vocab_size": words,
-        "max_position_embeddings": 32768,
-        "sliding_window": None,
-    }
-    tower = {**VISION, **(SMALL if name == "small" else {}), "model_type": "clip_vision_model"}
-    make = LlavaNextConfig if family == "llava_next" else LlavaConfig
-    return make(vision_config=tower, text_config=text, image_token_index=words - 1)
+PATCHES = 48  # on a side of a picture, where the size of a tile does not say how large one is
+KINDS = ("token_type_ids", "mm_token_type_ids")  # inputs that say which tokens stand for an image: 1
 
 
 def build(
@@ -88,10 +32,10 @@ def build(
     original_clip: bool = False,
     **changes: Any,
 ) -> Any:
-    """Make a model of a named shape with random weights, and beside it a random CLIP that scores the question.
+    """Make a model of a named shape with random weights; a random CLIP that scores the question beside a CLIP tower.
 
     Args:
-        name: of `TEXTS`.
+        name: of `configs.NAMES`.
         llm_layers: layers of the LLM, None for all.
         dtype: of the model; the CLIP is float32, as it is when it is loaded.
         device: where it is made.
@@ -106,18 +50,24 @@ def build(
     for key, value in changes.items():
         setattr(config, key, value)
     model = _made(AutoModelForImageTextToText, config, device, dtype=dtype, attn_implementation=attention)
-    vision = config.vision_config
+    words.attach(model, spelled)
+    if isinstance(registry.family(model).sees_through(model), Clip):
+        _asked(model, SMALL if name == "small" else ASKING, device, original_clip)
+    return model
+
+
+def _asked(model: Any, text: Mapping[str, int], device: str | torch.device, original: bool) -> None:
+    """Attach a CLIP with such a text tower, and with an image tower of its own where it is to be the original one."""
+    vision = model.config.vision_config
     asking = CLIPConfig(
-        text_config={**(SMALL if name == "small" else ASKING), "bos_token_id": 0, "eos_token_id": 2},
-        vision_config={**vision.to_dict(), "num_hidden_layers": original_clip * vision.num_hidden_layers},
+        text_config={**text, "bos_token_id": 0, "eos_token_id": 2},
+        vision_config={**vision.to_dict(), "num_hidden_layers": original * vision.num_hidden_layers},
         projection_dim=vision.projection_dim,
     )
     clip = _made(AutoModel, asking, device, dtype=torch.float32)
-    if not original_clip:
+    if not original:
         clip.vision_model.encoder = nn.Identity()  # as `relevance` leaves it out
     relevance.attach(model, clip, spelled)
-    words.attach(model, spelled)
-    return model
 
 
 def spelled(text: str, add_special_tokens: bool = True, max_length: int = 77, **_: Any) -> dict[str, Tensor]:
@@ -137,24 +87,27 @@ def prompt(
         size: height and width of the images in pixels; None is 2 x 2 tiles, where the model makes tiles.
         text: tokens beside the image, half of them before it.
     """
-    random, config = torch.Generator().manual_seed(0), model.config
-    side, pins = config.vision_config.image_size, getattr(config, "image_grid_pinpoints", None)
-    given: dict[str, Tensor] = {}
-    shape: tuple[int, ...] = (batch, 3, side, side)
-    if pins is not None:
-        from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
-
-        size = size or (2 * side, 2 * side)
-        shape = (batch, image_size_to_num_patches(size, pins, side), 3, side, side)
-        given["image_sizes"] = torch.tensor([size] * batch)
-    given["pixel_values"] = torch.randn(shape, generator=random).to(model.dtype)
-    (positions,) = {layout.positions for layout in registry.family(model).layouts(model, given)}
+    random, config, family = torch.Generator().manual_seed(0), model.config, registry.family(model)
+    size = size or _square(config.vision_config)
+    pictures = [family.made_up(model, size, random) for _ in range(batch)]
+    vision = {name: torch.cat([one[name] for one in pictures]) for name in pictures[0]}
+    vision = {name: x.to(model.dtype) if x.is_floating_point() else x for name, x in vision.items()}
+    written = family.written(model, family.geometry(model, [size])[0])
     words = torch.randint(config.get_text_config().vocab_size - 1, (batch, text), generator=random)
     words += words >= config.image_token_id  # any token but the placeholder
-    image = torch.full((batch, positions), config.image_token_id)
-    ids = torch.cat([words[:, : text // 2], image, words[:, text // 2 :]], 1)
-    made = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **given}
+    ids = torch.cat([words[:, : text // 2], written.expand(batch, -1), words[:, text // 2 :]], 1)
+    reads = inspect.signature(model.forward).parameters
+    kinds = {name: (ids == config.image_token_id).long() for name in KINDS if name in reads}
+    made = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **kinds, **vision}
     return {name: value.to(model.device) for name, value in made.items()}
+
+
+def _square(vision: Any) -> Sequence[int]:
+    """Return height and width of 2 x 2 tiles, or of a picture with a stated number of patches."""
+    extent = getattr(vision, "image_size", None)
+    if extent is None:
+        return [PATCHES * vision.patch_size] * 2
+    return [2 * extent] * 2 if isinstance(extent, int) else [2 * one for one in extent]
 
 
 def of_length(inputs: Mapping[str, Tensor], image_token: int, positions: int) -> dict[str, Tensor]:

@@ -2,13 +2,21 @@
 
 A FLOP is one addition or one multiplication in a matrix product or a convolution, as torch's own FlopCounterMode has
 it; norms, activations and softmax are left out.  A causal row is counted as far as it looks: its masked half costs
-nothing.  Shapes: CLIP towers, two-layer projectors, and LLMs with gated MLPs (Llama, Mistral, Qwen2), GQA included.
+nothing.  By formula: CLIP towers with the two-layer projector of a LLaVA, and LLMs with full or sliding attention, GQA
+included, and gated MLPs (Llama, Mistral, Qwen2, Qwen3 and their like).
+
+All else is counted in a run by torch (`herovlm.cost.flops`): towers of other kinds with their projectors, where the
+signals of a method are what a run that records them has more than one that does not; and LLMs of which `describes` says
+no (experts, linear attention), where the masked half of attention counts like the other and the bytes of the cache are
+those that it holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+from torch import nn
 
 from herovlm.types import Needs
 
@@ -55,6 +63,21 @@ def projector(config: Any, tiles: int) -> int:
     return tiles * _patches(config.vision_config) * (matmul(1, wide, out) + matmul(1, out, out))
 
 
+def describes(config: Any, layers: nn.Module) -> bool:
+    """Return whether the formulas hold for the layers of an LLM: a position goes through as many weights as they say.
+
+    Args:
+        config: the text config.
+        layers: all of its layers.
+    """
+    wanted = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
+    if not all(isinstance(getattr(config, name, None), int) for name in wanted):
+        return False
+    sizes = [(getattr(m, "in_features", None), getattr(m, "out_features", None)) for m in layers.modules()]
+    weights = sum(inner * outer for inner, outer in sizes if inner is not None and outer is not None)
+    return weights == config.num_hidden_layers * _weights(config)
+
+
 def prefill(config: Any, lengths: int | Sequence[int]) -> int:
     """FLOPs of an LLM that reads a prompt and gives the logits of its last token.
 
@@ -95,15 +118,19 @@ def _clip_block(tokens: int, leaving: int, channels: int, wide: int) -> int:
 
 def _layer(config: Any, layer: int, new: int, past: int) -> int:
     """One layer of the LLM over `new` positions, `past` of them in the cache already."""
-    hidden, queries = config.hidden_size, config.num_attention_heads * _head_width(config)
-    keys = _kv_heads(config) * _head_width(config)
+    queries = config.num_attention_heads * _head_width(config)
     window = _window(config, layer)
     if window is None:
         pairs = new * past + new * (new + 1) // 2
     else:
         pairs = sum(min(past + i, window) for i in range(1, new + 1))
-    projections = 2 * matmul(new, hidden, queries) + KEYS_AND_VALUES * matmul(new, hidden, keys)
-    return projections + 2 * matmul(pairs, queries, 1) + 3 * matmul(new, hidden, config.intermediate_size)
+    return matmul(new, _weights(config), 1) + 2 * matmul(pairs, queries, 1)
+
+
+def _weights(config: Any) -> int:
+    """Weights of one layer of the LLM: queries and output, keys and values, and the three matrices of a gated MLP."""
+    queries, keys = (heads * _head_width(config) for heads in (config.num_attention_heads, _kv_heads(config)))
+    return int(config.hidden_size * (2 * queries + KEYS_AND_VALUES * keys + 3 * config.intermediate_size))
 
 
 def _head(config: Any) -> int:

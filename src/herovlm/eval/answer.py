@@ -142,18 +142,17 @@ class Reader:
         return sheet
 
     def _inputs(self, image: Image.Image, questions: Sequence[str]) -> tuple[Any, Tensor, Tensor]:
-        """Process the picture once; return its inputs for the first question, ids (Q, L) and mask (Q, L) for all."""
+        """Process the picture under each question; return its inputs under the first, and all ids and masks (Q, L)."""
         texts = [prompt(self.processor, self.template.replace("{question}", question)) for question in questions]
-        inputs = self.processor(images=[image], text=texts[:1], return_tensors="pt")
-        inputs = inputs.to(self.model.device, self.model.dtype)
-        token, number = self.processor.image_token, self.model.config.image_token_id
-        count = int((inputs["input_ids"] == number).sum())
-        long = [text.replace(token, token * count) for text in texts]  # what the processor does with each
-        rows = self.processor.tokenizer(long, padding=True, padding_side="left", return_tensors="pt")
-        ids, mask = (rows[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
-        if not torch.equal(ids[0][mask[0] == 1], inputs["input_ids"][0]):
-            raise InputsError(f"{type(self.processor).__name__} writes placeholders in a way that eval does not know")
-        return inputs, ids, mask
+        first = self._processed(image, texts[:1])
+        every = first if len(texts) == 1 else self._processed(image, texts)
+        ids, mask = (every[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
+        return first.to(self.model.device, self.model.dtype), ids, mask
+
+    def _processed(self, image: Image.Image, texts: Sequence[str]) -> Any:
+        """Let the processor write the prompts: where a picture stands in them is its own affair."""
+        how: dict[str, Any] = {"return_tensors": "pt", "padding": True, "padding_side": "left"}
+        return self.processor(images=[[image] for _ in texts], text=list(texts), **how)
 
     def _rows(self, config: Config, view: View, questions: Sequence[str]) -> list[Row]:
         """Choose for every question."""

@@ -96,7 +96,7 @@ def forced(model: Any, short: Mapping[str, Any], answers: Sequence[Sequence[int]
     given["attention_mask"] = torch.cat([mask, torch.ones_like(fed)], 1)
     if (places := short.get("position_ids")) is not None:
         later = torch.arange(1, width, device=places.device)
-        given["position_ids"] = torch.cat([places, places[:, -1:] + later], 1)
+        given["position_ids"] = torch.cat([places, places[..., -1:] + later], -1)
     logits = model(**given, logits_to_keep=width, use_cache=False).logits.float()  # (B, width, vocabulary)
     log = logits.log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None])[..., 0]
     return ((logits.argmax(-1) == wanted) | ~real).all(1), (log * real).sum(1)

@@ -17,14 +17,19 @@ FULL = "full@1.0"
 
 @dataclass(frozen=True)
 class Config:
-    """A method, what it keeps, and whether kept positions keep their numbers.
+    """A method, what it keeps, and how kept positions are numbered; None is the model family's own way.
 
     Its text is like "hero@0.2:original" or "hero@64t".
     """
 
     method: Method | Chain
     budget: Budget
-    original: bool = False
+    positions: api.Positions | None = None
+
+    @property
+    def original(self) -> bool:
+        """Whether kept positions shall keep their numbers, by request."""
+        return self.positions == "original"
 
     def __str__(self) -> str:
         return f"{self.method}@{self.budget}{':original' * self.original}"
@@ -32,29 +37,39 @@ class Config:
     @cached_property
     def request(self) -> api.Request:
         """What `herovlm.drop` would make of it."""
-        places: api.Positions = "original" if self.original else "compact"
-        return api.Request.of(self.method, keep=self.budget, positions=places)
+        return api.Request.of(self.method, keep=self.budget, positions=self.positions)
 
 
 def config(told: str) -> Config:
     """Read "hero@0.2" (a share), "thumbnail@64t" (a number of positions), "hero@0.2:original" (numbers kept)."""
     name, _, amount = told.rpartition("@")
     text, _, numbers = amount.partition(":")
-    return Config(spec.parse(name), parse(text), numbers == "original")
+    return Config(spec.parse(name), parse(text), "original" if numbers == "original" else None)
 
 
-def configs(methods: Sequence[str], keeps: Sequence[api.AnyKeep], original: bool = False) -> list[Config]:
+def configs(
+    methods: Sequence[str],
+    keeps: Sequence[api.AnyKeep],
+    original: bool = False,
+    positions: api.Positions | None = None,
+) -> list[Config]:
     """Pair every method with every budget, behind the full model, which is always the yardstick.
+
+    Args:
+        methods: their specs.
+        keeps: what each of them keeps.
+        original: short for positions="original".
+        positions: how kept positions are numbered; None is the model family's own way.
 
     Raises:
         HeroError: a method or budget that cannot be, before any work is done.
     """
-    found = {FULL: Config(Full(), Share(1.0))}
+    found, places = {FULL: Config(Full(), Share(1.0))}, "original" if original else positions
     for told in methods:
         method = spec.parse(told)
         whole = isinstance(method, Full) or (isinstance(method, Chain) and isinstance(method.before, Full))
         for keep in [1.0] if whole else keeps:
-            one = Config(method, read(keep), original and not isinstance(method, Full))
+            one = Config(method, read(keep), None if isinstance(method, Full) else places)
             _ = one.request
             found.setdefault(str(one), one)
     return list(found.values())

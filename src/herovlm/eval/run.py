@@ -13,12 +13,12 @@ from typing import Any
 import torch
 import transformers
 
-from herovlm import __version__
+from herovlm import __version__, registry
 from herovlm.budget import told
 from herovlm.clock import now
 from herovlm.errors import HeroError, ModelError, SetupError, UsageError, reason
 from herovlm.eval import metrics, records
-from herovlm.eval.answer import Answer, Answered, Reader
+from herovlm.eval.answer import Answer, Reader
 from herovlm.eval.plan import Config
 from herovlm.eval.samples import Asked, Picture, Sample, part_of
 
@@ -165,7 +165,8 @@ class Run:
         except Exception as error:
             return [], {"done": 0, **group, "file": picture.digest(), "unusable": reason(error)}
         metric = metrics.find(asked.task.metric)
-        made = [self._record(group, samples[one.question], one, metric, found) for one in found.answers]
+        own = "compact" if registry.family(model).positions[0] == "compact" else "own"  # "original" is who asked for it
+        made = [self._record(group, samples[one.question], one, metric, own) for one in found.answers]
         end = {
             "done": len(made),
             **group,
@@ -178,7 +179,7 @@ class Run:
         return made, end
 
     def _record(
-        self, group: dict[str, Any], sample: Sample, one: Answer, metric: metrics.Metric, found: Answered
+        self, group: dict[str, Any], sample: Sample, one: Answer, metric: metrics.Metric, own: str
     ) -> records.Record:
         return {
             **group,
@@ -186,7 +187,7 @@ class Run:
             "kind": sample.kind,
             "method": str(one.config.method),
             "keep": told(one.config.budget),
-            "positions": "original" if one.config.original else "compact",
+            "positions": "original" if one.config.original else own,
             "answer": one.text,
             "wanted": list(sample.answers),
             "score": round(metric.score(one.text, sample.answers), 6),

@@ -83,7 +83,7 @@ def _config(table: Table, column: Column) -> dict[str, Any]:
     return {
         "method": column.method,
         "keep": column.keep,
-        "positions": "original" if column.original else "compact",
+        "positions": lines[0]["positions"],
         "accuracy": _percent(total(counts.sum(0))),
         "interval95": [_percent(end) for end in stats.interval(counts, total)],
         "kinds": {kind: _percent(total(column.counts(table.metric, pictures, kind).sum(0))) for kind in kinds},

@@ -95,6 +95,19 @@ class Family(ABC):
         """Return the positions that generate() gives to the untouched prompt: (B, L), or (axes, B, L) for M-RoPE."""
         return prompt.full_positions
 
+    def made_up(self, model: PreTrainedModel, size: Sequence[int], random: torch.Generator) -> dict[str, Tensor]:
+        """Make random pixels of one picture (height, width), and what belongs to them, as a processor would return it.
+
+        Pictures of a batch lie behind each other on the first axis.
+        """
+        (geometry,), extent = self.geometry(model, [size]), model.config.vision_config.image_size
+        high, wide = (extent, extent) if isinstance(extent, int) else extent
+        return {"pixel_values": torch.randn((len(geometry.valid), 3, high, wide), generator=random)}
+
+    def written(self, model: PreTrainedModel, geometry: Geometry) -> Tensor:
+        """Return the tokens by which a processor writes one picture, (n,): placeholders, and what it has among them."""
+        return torch.full((geometry.positions,), int(model.config.image_token_id))
+
     def tiles(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
         """Return the pixels of all real tiles of all images: (sum of T, 3, height, width)."""
         pixels: Tensor = inputs["pixel_values"]

@@ -74,6 +74,14 @@ class InternVL(Family):
         cuts = [get_optimal_tiled_canvas(tuple(size), tile, fewest, most) for size in sizes]
         return [self._grid(model, (rows, columns)) for columns, rows in cuts]
 
+    def made_up(self, model: PreTrainedModel, size: Sequence[int], random: torch.Generator) -> dict[str, Tensor]:
+        """Make a thumbnail that looks like the crops before it."""
+        made = super().made_up(model, size, random)["pixel_values"]
+        (geometry,) = self.geometry(model, [size])
+        if len(made) > 1:
+            made[-1] = adaptive_avg_pool2d(_canvas(made[:-1], geometry.grid.tiles), made.shape[-2:])
+        return {"pixel_values": made}
+
     def side(self, model: PreTrainedModel) -> int:
         """Count the positions on a side of one tile."""
         vision, ratio = model.config.vision_config, model.config.downsample_ratio
@@ -136,14 +144,19 @@ def _arrangement(tiles: Tensor) -> tuple[int, int]:
     crops, thumbnail = tiles[:-1], tiles[-1]
 
     def apart(shape: tuple[int, int]) -> float:
-        side, (rows, columns) = crops.shape[-1], shape
-        canvas = crops.view(rows, columns, *crops.shape[1:]).permute(2, 0, 3, 1, 4)
-        canvas = canvas.reshape(-1, rows * side, columns * side)
-        return float((adaptive_avg_pool2d(canvas, side) - thumbnail).square().mean())
+        return float((adaptive_avg_pool2d(_canvas(crops, shape), crops.shape[-1]) - thumbnail).square().mean())
 
     count = len(crops)
     shapes = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
     return min(sorted(shapes, key=lambda shape: abs(shape[0] - shape[1])), key=apart)
+
+
+def _canvas(crops: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Lay crops (K, 3, h, w) side by side: (3, rows * h, columns * w)."""
+    rows, columns = shape
+    high, wide = crops.shape[-2:]
+    laid = crops.view(rows, columns, *crops.shape[1:]).permute(2, 0, 3, 1, 4)
+    return laid.reshape(-1, rows * high, columns * wide)
 
 
 def _limits(config: Any) -> tuple[int, int]:

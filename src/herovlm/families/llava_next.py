@@ -68,6 +68,11 @@ class LlavaNext(Family):
 
         return [remembered((rules, *size), partial(ask, list(size))) for size in sizes]
 
+    def made_up(self, model: PreTrainedModel, size: Sequence[int], random: torch.Generator) -> dict[str, Tensor]:
+        """Put the tiles of a picture beside its size."""
+        made = super().made_up(model, size, random)
+        return {"image_sizes": torch.tensor([list(size)]), "pixel_values": made["pixel_values"][None]}
+
     def filled(self, model: PreTrainedModel, size: Sequence[int]) -> tuple[int, int]:
         """Return height and width of a picture on its canvas."""
         return _fitted(size, select_best_resolution(list(size), model.config.image_grid_pinpoints))

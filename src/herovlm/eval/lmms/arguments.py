@@ -21,7 +21,7 @@ class Arguments:
     method: str = "hero"
     keep: float | str | None = None  # share of the visual positions, or "auto(loss=0.05)"; 0.2 where nothing is said
     tokens: int | None = None  # instead: number of positions an image
-    positions: Literal["compact", "original"] = "compact"
+    positions: Literal["compact", "original"] | None = None  # the model family's own way
     newlines: Newlines | None = None
     clip: str | None = None  # folder or name of the CLIP that scores the question
     revision: str = "main"
