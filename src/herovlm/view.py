@@ -118,10 +118,19 @@ def instead(what: Method, missing: frozenset[str], offers: frozenset[str]) -> li
 
 def working(family: Family, offers: frozenset[str]) -> list[str]:
     """List the methods that work, as they are by default, where a family offers some signals."""
-    every = {name: registry.method(name)() for name in registry.methods()}
-    fine = {name: one for name, one in every.items() if one.needs(DEPTH).signals <= offers}
-    shown = {name: one for name, one in fine.items() if family.overviews or not one.whole}
-    return [name for name, one in shown.items() if family.shrinks or not one.smaller]
+    return [name for name, spec in written(family, offers).items() if name == spec]
+
+
+def written(family: Family, offers: frozenset[str]) -> dict[str, str]:
+    """Return how each method that works where a family offers some signals is written there: by its name, or more."""
+    found = {}
+    for name in registry.methods():
+        method = registry.method(name)()
+        missing = method.needs(DEPTH).signals - offers
+        ways = instead(method, missing, offers) if missing else [name]
+        if ways and (family.shrinks or not method.smaller) and (family.overviews or not method.whole):
+            found[name] = ways[0]
+    return found
 
 
 def union(needs: Sequence[Needs]) -> Needs:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import tiny
+import tiny_models
 import torch
 
-from herovlm import Request, View, api
+from herovlm import Request, View, api, registry
 from herovlm.budget import Tokens
 from herovlm.cost import count, shapes, theory
+from herovlm.cost.flops import counter
 from herovlm.cost.survey import survey
 from herovlm.errors import BudgetError
 from herovlm.methods.random import Random
@@ -26,6 +29,45 @@ def test_the_cache_holds_what_is_counted(models: Any, method: str) -> None:
     assert found["cache"] == found["cache_held"]
     parts = found["vision"] + found["selection"] + found["prefill"]
     assert found["first_token"] == parts > found["decode"] > 0
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_torch_counts_in_a_run_what_the_formulas_say(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the masked half of attention, which a run works through."""
+    model = tiny.make(attention=attention).model
+    inputs, text = shapes.prompt(model, batch=2), model.config.text_config
+    formula = counted(model, inputs, "random", 0.5)
+    with torch.no_grad(), counter() as found:
+        model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
+    tiles = inputs["pixel_values"][..., 0, 0, 0].numel()
+    config = model.config
+    assert found.get_total_flops() == theory.vision(config.vision_config, tiles) + theory.projector(config, tiles)
+    monkeypatch.setattr(theory, "describes", lambda *_: False)
+    run = counted(model, inputs, "random", 0.5)
+    assert {name for name in run if run[name] != formula[name]} <= {"prefill", "first_token"}
+    length = inputs["input_ids"].shape[1] - run["of"] + run["positions"]
+    masked = text.num_hidden_layers * 2 * theory.matmul(length * (length - 1) // 2, text.hidden_size, 1)
+    assert run["prefill"] == formula["prefill"] + 2 * masked
+
+
+@pytest.mark.parametrize("kind", [kind for kind in tiny_models.here() if kind in registry.FAMILIES])
+def test_every_family_is_counted(kind: str) -> None:
+    """The towers that the formulas describe are CLIP's, the language models those that run through as many weights."""
+    made = tiny_models.load(kind)
+    found = counted(made.model, shapes.prompt(made.model, text=9), "divprune", 0.5)
+    assert found["cache"] == found["cache_held"] > 0
+    assert min(found[what] for what in ("vision", "selection", "prefill", "decode")) > 0
+    layers = made.model.get_decoder().layers
+    experts_or_linear = kind.endswith("_moe") or kind.startswith("qwen3_5")
+    assert theory.describes(made.model.config.get_text_config(), layers) is not experts_or_linear
+
+
+def test_what_is_recorded_of_another_tower_is_counted() -> None:
+    model = tiny_models.load("internvl").model
+    inputs = shapes.prompt(model, text=9)
+    plain, rows = (counted(model, inputs, name, 0.5) for name in ("uniform", "cls_topk"))
+    assert plain["selection"] < rows["selection"]
+    assert plain["vision"] == rows["vision"] == count.plain(model, inputs)
 
 
 def test_fewer_positions_cost_less_and_the_tower_the_same(models: Any) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText
 
 import herovlm
+from herovlm import registry
 from herovlm.cost import configs, shapes
 from herovlm.errors import HeroError, InputsError, ModelError
 from herovlm.towers import relevance
@@ -23,7 +25,33 @@ def test_every_shape_has_a_config_that_fits(name: str) -> None:
     text = configs.config_of(name).text_config
     assert text.hidden_size % text.num_attention_heads == 0 == text.num_attention_heads % text.num_key_value_heads
     assert configs.config_of(name, llm_layers=2).text_config.num_hidden_layers == 2
-    assert configs.config_of(name).vision_config.image_size == 336
+
+
+# parameters of the checkpoints, as the hub counts them
+SIZES = {"llava-1.5-7b": 7.06e9, "internvl3-8b": 7.94e9, "llava-onevision-7b": 8.03e9, "qwen2.5-vl-7b": 8.29e9}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_shape_is_as_large_as_its_checkpoint(name: str) -> None:
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(configs.config_of(name))
+    assert model.num_parameters() == pytest.approx(SIZES[name], rel=0.01)
+
+
+COUNTS = {  # height and width -> positions, as the processors of the checkpoints count
+    "llava-next-7b": {(672, 672): 2928},
+    "internvl3-8b": {(448, 448): 256, (896, 896): 5 * 256},
+    "llava-onevision-7b": {(384, 384): 1485, (768, 768): 3699},
+    "qwen2.5-vl-7b": {(672, 672): 576, (448, 448): 256},
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_pictures_have_as_many_positions_as_in_the_checkpoint(name: str) -> None:
+    config, whole = configs.config_of(name), herovlm.Request.of("uniform", keep=1.0)
+    if config.model_type not in registry.families():
+        pytest.skip("the family is not there yet")
+    assert {size: herovlm.token_count(config, size, whole) for size in COUNTS[name]} == COUNTS[name]
 
 
 def test_an_unknown_shape_is_guessed_at() -> None:

@@ -66,9 +66,8 @@ def costs(answer: Answer, full: Answer | None) -> list[tuple[str, str, str, str]
 def _card(picture: Image.Image, answer: Answer, full: Answer | None, fit: Fit) -> dict[str, Any]:
     ((seen, kept),) = answer.views
     share = units.share(answer.positions, answer.of)
-    *tiles, whole = overlay.draw(picture, seen, kept, height=HEIGHT, fit=fit)
-    grid, counts, room = seen.grid, kept.granted.tolist(), seen.counts.room
-    local, first = grid.local(counts), grid.lead or len(counts)  # without an overview all tiles are the whole picture
+    grid, counts = seen.grid, kept.granted.tolist()
+    panels, local = overlay.draw(picture, seen, kept, height=HEIGHT, fit=fit), grid.local(counts)
     told = ", ".join(str(count) for count in local)
     return {
         "method": answer.method,
@@ -78,10 +77,10 @@ def _card(picture: Image.Image, answer: Answer, full: Answer | None, fit: Fit) -
         "long": len(answer.text) > LONG,
         "same": None if full is None or answer is full else answer.text == full.text,
         "untouched": answer is full,
-        "tiles": _uri(overlay.counted(tiles[0], grid.tiles, local)) if tiles else "",
-        "thumbnail": _uri(whole),
+        "tiles": _uri(overlay.counted(panels[0], grid.tiles, local)) if local else "",
+        "thumbnail": _uri(panels[-1]) if grid.overview else "",
         "alt": f"The picture with {share} of it lit" + (f"; pieces kept of each tile: {told}" if told else ""),
-        "kept": f"{sum(counts[:first]):,} of {sum(room[:first]):,}",
+        "kept": f"{counts[0]:,} of {seen.counts.room[0]:,}" if grid.overview else "",
         "costs": costs(answer, full),
     }
 

@@ -138,7 +138,7 @@ def _settings(gr: Any, desk: Desk) -> tuple[Any, Any]:
     """Lay out what else can be chosen: methods, and how much they keep."""
     methods = gr.Dropdown(
         list(desk.methods),
-        value=["hero"],
+        value=list(desk.methods[:1]),
         multiselect=True,
         max_choices=desk.limits.methods,
         label=f"Methods, up to {desk.limits.methods}",

@@ -43,13 +43,15 @@ def app(
             step("loading libraries")
             from herovlm.app import examples, page
             from herovlm.app.desk import Desk, Limits
-            from herovlm.cli import methods, session
+            from herovlm.cli import methods, models, session
 
             limits = Limits(seconds=seconds, new_tokens=max_new_tokens)
             ready = stack.enter_context(session.opened(model, clip, download, step, share))
             step("drawing the page")
-            desk = Desk(replace(ready, limit=seconds), options.every()[1:], limits)
-            web = page.application(desk, examples.draw(folder), methods.described(), linked, folder)
+            ways = models.offered(ready.model)
+            desk = Desk(replace(ready, limit=seconds), tuple(ways.values()), limits)
+            about = [(ways[name], *told) for name, *told in methods.described() if name in ways]
+            web = page.application(desk, examples.draw(folder), about, linked, folder)
         typer.echo(f"herovlm app: {serve.address(sock)} (Ctrl-C stops it)")
         serve.run(web, sock, folder, limits.bytes)
 

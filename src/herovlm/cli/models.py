@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -53,21 +54,17 @@ def about(kind: str) -> dict[str, Any]:
     Raises:
         ModelError: no such family.
     """
-    from herovlm.view import DEPTH, instead, working
+    from herovlm.view import DEPTH, written
 
     family = registry.family(SimpleNamespace(config=SimpleNamespace(model_type=kind)))
     offers = frozenset(signal for tower in family.towers for signal in tower.offers) - family.withheld
-    fine = working(family, offers)
-    written, refused = {}, {}
+    ways, refused = written(family, offers), {}
     for name in registry.methods():
-        method = registry.method(name)()
-        missing = method.needs(DEPTH).signals - offers
-        if method.whole and not family.overviews:
-            refused[name] = "is made of the overview"
-        elif ways := instead(method, missing, offers):
-            written[name] = ways[0]
-        elif name not in fine:
-            refused[name] = "needs " + ", ".join(_spelled(missing)) if missing else "makes pictures smaller"
+        if name not in ways:
+            method = registry.method(name)()
+            missing = method.needs(DEPTH).signals - offers
+            why = "is made of the overview" if method.whole and not family.overviews else "makes pictures smaller"
+            refused[name] = "needs " + ", ".join(_spelled(missing)) if missing else why
     return {
         "family": family.name,
         "model_type": kind,
@@ -75,11 +72,28 @@ def about(kind: str) -> dict[str, Any]:
         "sees through": [tower.kind for tower in family.towers],
         "offers": _spelled(offers),
         "positions": list(family.positions),
-        "methods": fine,
-        "written as": written,
+        "methods": [name for name, way in ways.items() if name == way],
+        "written as": {name: way for name, way in ways.items() if name != way},
         "refused": refused,
         "tested with transformers": list(registry.TESTED),
     }
+
+
+def offered(model: Any) -> dict[str, str]:
+    """Return how each of `options.every` that works on a loaded model is written there."""
+    from herovlm import api
+    from herovlm.errors import HeroError
+    from herovlm.view import written
+
+    family = registry.family(model)
+    ways, found = written(family, family.offers(model)), {}
+    for name in options.every()[1:]:
+        first, *rest = name.split(" + ")
+        way = " + ".join([ways.get(first, ""), *rest])
+        with suppress(HeroError):  # of its language model
+            if first in ways and (not rest or api.stage_of(model, api.Request.of(way))):
+                found[name] = way
+    return found
 
 
 def _spelled(signals: frozenset[str]) -> list[str]:

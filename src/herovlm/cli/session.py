@@ -55,11 +55,13 @@ class Session:
 
     @property
     def fit(self) -> Fit:
-        """How the processor makes one tile of a whole picture."""
+        """How the processor makes one tile of a whole picture, where its geometry does not say (`Grid.squeezed`)."""
         images = self.processor.image_processor
         if getattr(images, "image_grid_pinpoints", None):
             return "squeeze"
-        return "pad" if getattr(images, "do_pad", False) else "crop"
+        if getattr(images, "do_pad", False):
+            return "pad"
+        return "crop" if getattr(images, "do_center_crop", False) else "squeeze"
 
     def answer(
         self,

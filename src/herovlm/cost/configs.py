@@ -100,4 +100,4 @@ def config_of(name: str, llm_layers: int | None = None) -> Any:
     }
     text |= {"rope_parameters": ROTARY} if tower is QWEN_VIT else {}
     own = {"image_token_index": words - 1} if tower.get("model_type") == "clip_vision_model" else {}
-    return make(vision_config=dict(tower), text_config=text, **own)
+    return make(vision_config=dict(tower), text_config=text, tie_word_embeddings=False, **own)
