@@ -50,7 +50,7 @@ def app(
             step("drawing the page")
             ways = models.offered(ready.model)
             desk = Desk(replace(ready, limit=seconds), tuple(ways.values()), limits)
-            about = [(ways[name], *told) for name, *told in methods.described() if name in ways]
+            about = [(ways[name], what, paper) for name, what, paper in methods.described() if name in ways]
             web = page.application(desk, examples.draw(folder), about, linked, folder)
         typer.echo(f"herovlm app: {serve.address(sock)} (Ctrl-C stops it)")
         serve.run(web, sock, folder, limits.bytes)

@@ -48,9 +48,10 @@ def bench(
 ) -> None:
     """Measure what answering costs, and count what it should cost.
 
-    Every prompt has one picture of 2 x 2 tiles (random pixels), or 48 x 48 patches, and 60 tokens of text.  Times are medians over rounds in
-    which all methods take turns, after one that is not counted.  The first token has come after seeing, choosing and
-    reading the prompt; "less" and "faster" compare it, in theory and in truth, with all positions.
+    Every prompt has one picture of 2 x 2 tiles, or of 48 x 48 patches (random pixels), and 60 tokens of text.  Times
+    are medians over rounds in which all methods take turns, after one that is not counted.  The first token has come
+    after seeing, choosing and reading the prompt; "less" and "faster" compare it, in theory and in truth, with all
+    positions.
     """
     wanted = {"dtype": _one_of(dtype, DTYPES, "--dtype"), "attention": _one_of(attention, ATTENTION, "--attention")}
     batches, lengths = _numbers(batch, "--batch"), _numbers(new_tokens, "--new-tokens")

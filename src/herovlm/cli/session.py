@@ -208,7 +208,7 @@ class Session:
             return scores
 
         with torch.inference_mode():
-            out = self.model.generate(**short, **how, logits_processor=LogitsProcessorList([tick]))
+            out = self.model.generate(**{**how, **short}, logits_processor=LogitsProcessorList([tick]))
         marks.append(clock.mark())
         new = out[0, short["input_ids"].shape[1] :]
         return str(tokenizer.decode(new, skip_special_tokens=True)).strip(), [*marks[:2], marks[-1]]
@@ -231,4 +231,4 @@ def opened(
 def cache_of(model: Any, short: Short) -> int:
     """Let the model read a prompt, and return the bytes of its keys and values."""
     with torch.inference_mode():
-        return held(cache_in(model(**short, use_cache=True, logits_to_keep=1)))
+        return held(cache_in(model(**{**short, "use_cache": True}, logits_to_keep=1)))

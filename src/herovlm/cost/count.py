@@ -81,7 +81,7 @@ def _read(model: PreTrainedModel, short: Short, request: api.Request) -> dict[st
     run: Any = model
     described = theory.describes(text, run.get_decoder().layers)
     with api.reading(model, short, request), counter() as reading:
-        out = run(**short, use_cache=True, logits_to_keep=1)
+        out = run(**{**short, "use_cache": True}, logits_to_keep=1)
     cache = compat.cache_in(out)
     bytes_held = held(cache)
     if not described:

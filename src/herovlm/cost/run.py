@@ -125,7 +125,7 @@ def _generate(model: Any, given: Mapping[str, Any], clock: Clock, tokens: int, h
         return scores
 
     length = {"max_new_tokens": tokens, "min_new_tokens": tokens, "pad_token_id": 0}
-    model.generate(**given, **length, **GREEDY, **how, logits_processor=LogitsProcessorList([tick]))
+    model.generate(**{**length, **GREEDY, **how, **given}, logits_processor=LogitsProcessorList([tick]))
     return marks
 
 

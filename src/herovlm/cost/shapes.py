@@ -88,11 +88,11 @@ def prompt(
         text: tokens beside the image, half of them before it.
     """
     random, config, family = torch.Generator().manual_seed(0), model.config, registry.family(model)
-    size = size or _square(config.vision_config)
-    pictures = [family.made_up(model, size, random) for _ in range(batch)]
+    extent = size or _square(config.vision_config)
+    pictures = [family.made_up(model, extent, random) for _ in range(batch)]
     vision = {name: torch.cat([one[name] for one in pictures]) for name in pictures[0]}
     vision = {name: x.to(model.dtype) if x.is_floating_point() else x for name, x in vision.items()}
-    written = family.written(model, family.geometry(model, [size])[0])
+    written = family.written(model, family.geometry(model, [extent])[0])
     words = torch.randint(config.get_text_config().vocab_size - 1, (batch, text), generator=random)
     words += words >= config.image_token_id  # any token but the placeholder
     ids = torch.cat([words[:, : text // 2], written.expand(batch, -1), words[:, text // 2 :]], 1)

@@ -75,7 +75,7 @@ def describes(config: Any, layers: nn.Module) -> bool:
         return False
     sizes = [(getattr(m, "in_features", None), getattr(m, "out_features", None)) for m in layers.modules()]
     weights = sum(inner * outer for inner, outer in sizes if inner is not None and outer is not None)
-    return weights == config.num_hidden_layers * _weights(config)
+    return bool(weights == config.num_hidden_layers * _weights(config))
 
 
 def prefill(config: Any, lengths: int | Sequence[int]) -> int:

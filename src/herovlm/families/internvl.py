@@ -79,7 +79,8 @@ class InternVL(Family):
         made = super().made_up(model, size, random)["pixel_values"]
         (geometry,) = self.geometry(model, [size])
         if len(made) > 1:
-            made[-1] = adaptive_avg_pool2d(_canvas(made[:-1], geometry.grid.tiles), made.shape[-2:])
+            high, wide = made.shape[-2:]
+            made[-1] = adaptive_avg_pool2d(_canvas(made[:-1], geometry.grid.tiles), (high, wide))
         return {"pixel_values": made}
 
     def side(self, model: PreTrainedModel) -> int:

@@ -116,6 +116,16 @@ class QwenVL(Family):
         )[0]
         return numbers
 
+    def made_up(self, model: PreTrainedModel, size: Sequence[int], random: torch.Generator) -> dict[str, Tensor]:
+        """Make the patches of one picture, each flat, and its grid."""
+        (geometry,), vision = self.geometry(model, [size]), model.config.vision_config
+        rows, columns = (
+            len(lines) * vision.spatial_merge_size for lines in (geometry.counts.rows, geometry.counts.columns)
+        )
+        patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        pixels = torch.randn((rows * columns, patch), generator=random)
+        return {"pixel_values": pixels, "image_grid_thw": torch.tensor([[1, rows, columns]])}
+
     def sees_through(self, model: PreTrainedModel) -> Tower:
         """Return how its vision tower is read."""
         return QwenVit()
