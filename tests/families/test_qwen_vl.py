@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import tiny
 import tiny_models
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoProcessor
+from transformers import AutoConfig, AutoProcessor, Qwen2VLImageProcessorPil
 
 import herovlm
 from herovlm import registry
@@ -231,3 +232,25 @@ def test_windows_are_read_row_by_row(name: str, shape: tuple[int, int, int]) -> 
     assert told.source[sent].tolist() == list(range(rows * cols))
     assert sum(tile.rows * tile.cols for tile in told.tiles) == rows * cols
     assert told.valid[:, 0].all(), "what a window lacks is at its right and bottom"
+
+
+def test_the_page_tells_what_the_processor_makes(name: str, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/models/qwen_vl.md").read_text("utf-8")
+    family = registry.family(tiny_models.load(name).model)
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    (numbers,) = [line[1:] for line in lines if line[0] == family.name] or [None]
+    if numbers is None:
+        return
+    extents = re.search(r"scaled to ([\d,]+) to ([\d,]+) pixels in the first row and ([\d,]+) to ([\d,]+)", page)
+    assert extents is not None
+    fewest, most = (int(one.replace(",", "")) for one in extents.groups()[2 * (family.name == "Qwen3-VL") :][:2])
+    config = type(tiny_models.load(name).model.config)()
+    size = {"shortest_edge": fewest, "longest_edge": most}
+    processor = Qwen2VLImageProcessorPil(patch_size=config.vision_config.patch_size, size=size)
+    processor.save_pretrained(tmp_path)
+    config.name_or_path = str(tmp_path)
+    for picture, told in zip(lines[0][1:], numbers, strict=True):
+        wide, high = map(int, picture.split(" x "))
+        (found,) = family.geometry(family.shell(config), [(high, wide)])
+        rows, cols = found.grid.tiles
+        assert f"{processor.get_number_of_image_patches(high, wide) // 4:,} ({rows} x {cols})" == told

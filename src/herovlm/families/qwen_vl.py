@@ -49,9 +49,8 @@ class QwenVL(Family):
     def checked(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Check patches and grids against each other, and bring the grids to the host."""
         pixels, vision = inputs["pixel_values"], model.config.vision_config
-        grids = _grids(inputs.get("image_grid_thw"), vision.spatial_merge_size)
+        grids, patch = _grids(inputs.get("image_grid_thw"), vision.spatial_merge_size), _numbers(vision)
         refuse.legible("pixel_values", pixels)
-        patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
         if not pixels.dtype.is_floating_point or tuple(pixels.shape) != (int(grids.prod(1).sum()), patch):
             raise InputsError(
                 f"pixel_values of shape {tuple(pixels.shape)} and {pixels.dtype} are not what image_grid_thw tells: "
@@ -117,14 +116,11 @@ class QwenVL(Family):
         return numbers
 
     def made_up(self, model: PreTrainedModel, size: Sequence[int], random: torch.Generator) -> dict[str, Tensor]:
-        """Make the patches of one picture, each flat, and its grid."""
-        (geometry,), vision = self.geometry(model, [size]), model.config.vision_config
-        rows, columns = (
-            len(lines) * vision.spatial_merge_size for lines in (geometry.counts.rows, geometry.counts.columns)
-        )
-        patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        pixels = torch.randn((rows * columns, patch), generator=random)
-        return {"pixel_values": pixels, "image_grid_thw": torch.tensor([[1, rows, columns]])}
+        """Make random patches of one picture (height, width), and its grid, as a processor would return them."""
+        (told,), merged = self.geometry(model, [size]), model.config.vision_config.spatial_merge_size
+        grid = torch.tensor([[1, merged * len(told.counts.rows), merged * len(told.counts.columns)]])
+        patches = torch.randn(int(grid.prod()), _numbers(model.config.vision_config), generator=random)
+        return {"pixel_values": patches, "image_grid_thw": grid}
 
     def sees_through(self, model: PreTrainedModel) -> Tower:
         """Return how its vision tower is read."""
@@ -223,6 +219,11 @@ def _grids(grids: Any, merged: int) -> Tensor:
             f"image_grid_thw {found.tolist()}: an image has one time, and rows and columns in multiples of {merged}"
         )
     return found
+
+
+def _numbers(vision: Any) -> int:
+    """Count the numbers of a patch, all its channels and times."""
+    return int(vision.in_channels * vision.temporal_patch_size * vision.patch_size**2)
 
 
 def _pixels(config: Any) -> tuple[int, int]:
