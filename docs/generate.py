@@ -127,10 +127,16 @@ def table(methods: Sequence[Kind], folder: str = "") -> Iterator[str]:
 
 
 def models() -> list[str]:
-    """One row a model family."""
-    kinds = {name: type(registry.family(_Named(name))) for name in registry.FAMILIES}
-    about = {name: sentence(sys.modules[kind.__module__]).split(": ")[-1] for name, kind in kinds.items()}
-    rows = [f"| {kind.name} | `{name}` | {about[name]} |" for name, kind in kinds.items()]
+    """One row a file of model families."""
+    files: dict[str, dict[str, Kind]] = {}
+    for kind in registry.FAMILIES:
+        family = type(registry.family(_Named(kind)))
+        files.setdefault(family.__module__, {})[kind] = family
+    rows = []
+    for file, kinds in files.items():
+        names = ", ".join(dict.fromkeys(family.name for family in kinds.values()))
+        types = ", ".join(f"`{kind}`" for kind in kinds)
+        rows.append(f"| {names} | {types} | {sentence(sys.modules[file]).split(': ')[-1]} |")
     return ["| family | `config.model_type` | what it sends |", "|---|---|---|", *rows]
 
 
