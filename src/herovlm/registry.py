@@ -74,6 +74,7 @@ FAMILIES = {
     "qwen3_5_moe": "herovlm.families.qwen_vl:Qwen35",
     "idefics3": "herovlm.families.idefics3:Idefics3",
     "smolvlm": "herovlm.families.idefics3:SmolVlm",
+    "gemma3": "herovlm.families.gemma3:Gemma3",
 }
 
 

@@ -249,6 +249,7 @@ class View:
         images = tuple(self.looked_at.images[picture] for picture in pictures)
         prompt = positions.prompt_of(inputs, self.model.config)
         rows = positions.rows_of(prompt, [image.positions for image in images])
+        inputs |= {name: kinds.to(ids.device) for name, kinds in self.family.kinds(prompt).items()}
         return replace(self, plan=Plan(inputs, prompt, images, rows), pictures=tuple(pictures))
 
     @torch.no_grad()

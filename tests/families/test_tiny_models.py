@@ -46,7 +46,7 @@ def test_positions_of_a_picture(name: str, size: tuple[int, int]) -> None:
 def test_golden_numbers_are_of_the_sizes(name: str) -> None:
     tokens = tiny_models.family(name).TOKENS
     assert tuple(tokens) == tiny_models.SIZES
-    if name != "llava":  # one tile, whatever the picture
+    if name not in ("llava", "gemma3"):  # one tile, whatever the picture
         assert len(set(tokens.values())) >= 3, "pictures of different sizes fill different numbers of positions"
         assert 40 <= tokens[100, 64] <= 200, "several tiles or windows, and quick"
 

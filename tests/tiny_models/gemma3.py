@@ -1,4 +1,4 @@
-"""Gemma 3: SigLIP, 8x8 patches pooled to 4x4 positions that see each other both ways; pan and scan adds crops."""
+"""Gemma 3: SigLIP, 8x8 patches pooled to 4x4 positions that see each other both ways."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Any
 
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessorPil, Gemma3Processor
 
+from tiny_models import SIZES
 from tiny_models._parts import spread, text, words
 
 CLASS = "Gemma3ForConditionalGeneration"
 IMAGE = "<start_of_image>"
 TILE, PATCH, POSITIONS = 32, 4, 16
-CALL = {"do_pan_and_scan": True, "pan_and_scan_min_crop_size": 16, "pan_and_scan_max_num_crops": 4}
+SCANNED = {"do_pan_and_scan": True, "pan_and_scan_min_crop_size": 16, "pan_and_scan_max_num_crops": 4}
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", IMAGE, "<end_of_image>", "<image_soft_token>"]
 CHAT = (
     "{{ bos_token }}{% for message in messages %}"
@@ -21,20 +22,7 @@ CHAT = (
     "{% elif part['type'] == 'text' %}{{ part['text'] | trim }}{% endif %}{% endfor %}{% endif %}"
     "{{ '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
-TOKENS = {
-    (32, 32): 16,
-    (64, 64): 16,
-    (100, 64): 48,
-    (64, 100): 48,
-    (300, 40): 80,
-    (40, 300): 80,
-    (9, 7): 16,
-    (1000, 800): 48,
-    (61, 33): 48,
-    (33, 61): 48,
-    (128, 97): 48,
-    (97, 101): 16,
-}
+TOKENS = dict.fromkeys(SIZES, POSITIONS)  # pan and scan is off unless it is asked for
 
 
 def build(seed: int = 0, **vision: Any) -> tuple[Any, Any]:

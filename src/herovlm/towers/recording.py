@@ -69,16 +69,16 @@ def received_by_all(queries: Tensor, keys: Tensor, heads: int, real: Tensor | No
         (T, n) float32, 0 where not real.
     """
     q, k = (_heads(x, heads).transpose(1, 2).flatten(0, 1) for x in (queries, keys))  # (T * H, m or n, D / H)
-    step = max(1, AT_ONCE // (q.shape[1] * k.shape[1]))
-    there = None if real is None else real.repeat_interleave(heads, 0)
-    found = []
-    for i in range(0, len(q), step):
-        logits = q[i : i + step] @ k[i : i + step].transpose(1, 2) * k.shape[-1] ** -0.5
-        if there is None:
-            found.append(logits.softmax(-1).sum(1))
-        else:
-            rows = logits.masked_fill(~there[i : i + step, None], -torch.inf).softmax(-1)
-            found.append((there[i : i + step, None].float() @ rows)[:, 0])
+    pays = torch.ones_like(q[..., 0]) if real is None else real.repeat_interleave(heads, 0).float()  # (T * H, m)
+    maps = max(1, AT_ONCE // (q.shape[1] * k.shape[1]))
+    lines, found = max(1, AT_ONCE // (maps * k.shape[1])), []
+    for some, other, own in zip(*(torch.split(x, maps) for x in (q, k, pays)), strict=True):
+        total, turned = torch.zeros_like(other[..., 0]), other.transpose(1, 2) * other.shape[-1] ** -0.5
+        for line, weight in zip(torch.split(some, lines, 1), torch.split(own, lines, 1), strict=True):
+            logits = line @ turned
+            logits = logits if real is None else logits.masked_fill(own[:, None] == 0, -torch.inf)
+            total += (weight[:, None] @ logits.softmax(-1))[:, 0]
+        found.append(total)
     return torch.cat(found).view(len(keys), heads, -1).mean(1)
 
 
