@@ -107,6 +107,7 @@ class Family(ABC):
     def written(self, model: PreTrainedModel, geometry: Geometry) -> Tensor:
         """Return the tokens by which a processor writes one picture, (n,): placeholders, and what it has among them."""
         return torch.full((geometry.positions,), int(model.config.image_token_id))
+
     def kinds(self, prompt: Prompt) -> dict[str, Tensor]:
         """Make what else the language model reads of each token, (B, L), where a prompt is given as tokens alone."""
         return {}
