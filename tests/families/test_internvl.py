@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import tiny_models
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, AutoProcessor
+from transformers import AutoConfig, AutoProcessor, GotOcr2ImageProcessorPil, InternVLConfig
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
 import herovlm
@@ -166,3 +167,16 @@ def test_most_crops_are_those_of_the_processor_beside_the_config(made: tiny_mode
     assert herovlm.token_count(other, size, asked) == made.count(counted)[0] == 3 * SIDE**2
     config.name_or_path = ""  # nothing beside it: the processor's class says 12
     assert herovlm.token_count(config, (100, 1100), asked) == (11 + 1) * SIDE**2
+
+
+def test_the_page_has_the_positions_of_the_models_own_cut() -> None:
+    """docs/models/internvl.md against the image processor of transformers, without resizing a pixel."""
+    page = (Path(__file__).parents[2] / "docs/models/internvl.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) × (\d+) \| (\d+) \| ([\d,]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 12
+    side = InternVLConfig().vision_config.image_size[0]
+    for high, wide, tiles, positions in rows:
+        most = GotOcr2ImageProcessorPil.max_patches
+        columns, down = get_optimal_tiled_canvas((int(high), int(wide)), (side, side), 1, most)
+        count = columns * down + (columns * down > 1)
+        assert (int(tiles), int(positions.replace(",", ""))) == (count, 256 * count)
