@@ -24,6 +24,7 @@ from PIL import Image, ImageChops
 from herovlm import registry
 from herovlm.cli import options
 from herovlm.cli.methods import summary
+from herovlm.cli.models import about as describe
 from herovlm.demo import scenes
 from herovlm.methods.fields import spell
 
@@ -32,7 +33,7 @@ CARD = "src/herovlm/demo/weights/README.md"
 WITH_BLOCKS = (
     "README.md",
     CARD,
-    *(f"docs/{name}.md" for name in ("ablation", "accuracy", "cost", "findings", "guide")),
+    *(f"docs/{name}.md" for name in ("ablation", "accuracy", "cost", "findings", "guide", "models/README")),
 )  # written by hand around blocks
 SCENE, PICTURE = 2, "docs/board.png"  # a held-out scene: the picture that the commands of the pages ask about
 MADE = "<!-- made by docs/generate.py from the code; do not edit -->"
@@ -79,7 +80,7 @@ def pages() -> dict[Path, str]:
     """Every generated text: path -> content."""
     made = {ROOT / f"docs/methods/{method.name}.md": page(method) for method in (*before(), *inside())}
     made[ROOT / "docs/methods/README.md"] = "\n".join(index()) + "\n"
-    blocks = results.blocks() | {"methods": lambda: list(tables("docs/methods/")), "models": models}
+    blocks = results.blocks() | {"methods": lambda: list(tables("docs/methods/")), "models": models, "towers": towers}
     for name in WITH_BLOCKS:
         text = (ROOT / name).read_text("utf-8")
         for block, lines in blocks.items():
@@ -127,17 +128,46 @@ def table(methods: Sequence[Kind], folder: str = "") -> Iterator[str]:
 
 
 def models() -> list[str]:
-    """One row a file of model families."""
-    files: dict[str, dict[str, Kind]] = {}
-    for kind in registry.FAMILIES:
-        family = type(registry.family(_Named(kind)))
-        files.setdefault(family.__module__, {})[kind] = family
-    rows = []
+    """One row a file of model families, with its page where there is one."""
+    rows = ["| family | `config.model_type` | what it sends | more |", "|---|---|---|---|"]
+    files: dict[str, list[Kind]] = {}
+    for kind in families():
+        files.setdefault(kind.__module__, []).append(kind)
     for file, kinds in files.items():
-        names = ", ".join(dict.fromkeys(family.name for family in kinds.values()))
-        types = ", ".join(f"`{kind}`" for kind in kinds)
-        rows.append(f"| {names} | {types} | {sentence(sys.modules[file]).split(': ')[-1]} |")
-    return ["| family | `config.model_type` | what it sends |", "|---|---|---|", *rows]
+        named, about = ", ".join(kind.name for kind in kinds), sentence(sys.modules[file]).split(": ")[-1]
+        types = spelled([name for kind in kinds for name in families()[kind]])
+        rows.append(f"| {named} | {types} | {about} | {paged(kinds[0], 'docs/models/')} |")
+    return rows
+
+
+def towers() -> list[str]:
+    """One row a model family: what it sees through, and what for."""
+    rows = ["| family | `config.model_type` | its tower offers | `hero` is written | page |", "|---|---|---|---|---|"]
+    for kind, names in families().items():
+        about = describe(names[0])
+        hero = "`hero`" if "hero" in about["methods"] else f"`{about['written as']['hero']}`"
+        offers = ", ".join(about["offers"])
+        rows.append(f"| {kind.name} | {spelled(names)} | {offers} | {hero} | {paged(kind, '')} |")
+    return rows
+
+
+def families() -> dict[Kind, list[str]]:
+    """Every family, and the model types that it has."""
+    found: dict[Kind, list[str]] = {}
+    for name in registry.FAMILIES:
+        found.setdefault(type(registry.family(_Named(name))), []).append(name)
+    return found
+
+
+def spelled(names: Sequence[str]) -> str:
+    """Model types as code."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def paged(kind: Kind, folder: str) -> str:
+    """A link to the page of a family, which has the name of its file, if there is one."""
+    page = kind.__module__.split(".")[-1] + ".md"
+    return f"[{page.removesuffix('.md')}]({folder}{page})" if (ROOT / "docs/models" / page).exists() else ""
 
 
 def index() -> Iterator[str]:
