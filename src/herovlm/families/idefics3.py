@@ -91,6 +91,23 @@ class Idefics3(Family):
         side = self._side(model, tile)
         return [self._grid(side, _cut(tuple(one), tile, size)) for one in sizes]
 
+    def made_up(self, model: PreTrainedModel, size: Sequence[int], random: torch.Generator) -> dict[str, Tensor]:
+        """Make tiles as large as the processor makes them, those of a prompt in one."""
+        (geometry,), config = self.geometry(model, [size]), model.config
+        extent = geometry.grid.side * config.scale_factor * config.vision_config.patch_size
+        return {"pixel_values": torch.randn((1, len(geometry.valid), 3, extent, extent), generator=random)}
+
+    def written(self, model: PreTrainedModel, geometry: Geometry) -> Tensor:
+        """Write `F m X` for each tile, a newline before what begins a row and before the whole picture, F behind it."""
+        image = model.config.image_token_id
+        newline, around, marker = [token for token in range(4) if token != image][:3]
+        cells, columns = geometry.valid.shape[1], geometry.grid.tiles[1]
+        ids: list[int] = []
+        for tile in range(len(geometry.valid)):
+            begins = tile > 0 and tile % columns == 0  # the whole picture stands where one more row would begin
+            ids += [newline] * begins + [around, marker] + [image] * cells
+        return torch.tensor([*ids, around])
+
     def side(self, model: PreTrainedModel) -> int:
         """Count the positions on a side of one tile, as large as the tower was made for."""
         return self._side(model, model.config.vision_config.image_size)
