@@ -11,6 +11,7 @@ import pytest
 import tiny
 import tiny_models
 import torch
+from devices import TwoDevices
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor, Qwen2VLImageProcessorPil
 
@@ -19,6 +20,7 @@ from herovlm import registry
 from herovlm.families import qwen_vl
 from herovlm.families.packing import native
 from herovlm.types import Needs, Short
+from herovlm.viz.geometry import pixels
 
 HERE = [name for name in registry.FAMILIES if name.startswith("qwen") and name in tiny_models.here()]
 pytestmark = pytest.mark.parametrize("name", HERE)
@@ -154,6 +156,8 @@ def test_a_window_shows_its_part_of_the_picture(name: str) -> None:
         assert top * 9 <= row < bottom * 9
         assert left * 13 <= col < right * 13
         assert told.tiles[tile].role == "window"
+        drawn = pixels(plain.size, told.grid, tile, patch, counts=told.counts)
+        assert (drawn.x, drawn.y, drawn.width, drawn.height) == (col * cell, row * cell, cell, cell)
 
 
 def test_how_many_windows_is_for_the_user_to_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,3 +258,10 @@ def test_the_page_tells_what_the_processor_makes(name: str, tmp_path: Path) -> N
         (found,) = family.geometry(family.shell(config), [(high, wide)])
         rows, cols = found.grid.tiles
         assert f"{processor.get_number_of_image_patches(high, wide) // 4:,} ({rows} x {cols})" == told
+
+
+def test_the_host_and_the_device_do_not_meet(name: str) -> None:
+    model, inputs = tiny_models.load(name).model, dict(batch(name))
+    with torch.no_grad(), TwoDevices():
+        for method in ("random", "hero(signal=received)", "divprune"):
+            assert model(**drop(name, inputs, method)).logits.isfinite().all()

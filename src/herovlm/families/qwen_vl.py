@@ -105,12 +105,12 @@ class QwenVL(Family):
         self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt, images: Sequence[Geometry]
     ) -> Tensor:
         """Ask the model how it numbers the untouched prompt: (3, B, L), by time, row and column."""
-        merged, kinds = model.config.vision_config.spatial_merge_size, inputs.get("mm_token_type_ids")
+        merged = model.config.vision_config.spatial_merge_size
         grids = [[1, merged * len(one.counts.rows), merged * len(one.counts.columns)] for one in images]
         numbers: Tensor = model.base_model.get_rope_index(
             prompt.ids,
-            mm_token_type_ids=(prompt.ids == prompt.image).int() if kinds is None else kinds.cpu(),
-            image_grid_thw=torch.tensor(grids),
+            mm_token_type_ids=(prompt.ids == prompt.image).int(),
+            image_grid_thw=torch.tensor(grids, device=prompt.ids.device),
             attention_mask=prompt.mask,
         )[0]
         return numbers
