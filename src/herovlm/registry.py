@@ -75,6 +75,7 @@ FAMILIES = {
     "idefics3": "herovlm.families.idefics3:Idefics3",
     "smolvlm": "herovlm.families.idefics3:SmolVlm",
     "gemma3": "herovlm.families.gemma3:Gemma3",
+    "mistral3": "herovlm.families.mistral3:Mistral3",
 }
 
 
