@@ -17,9 +17,10 @@ import herovlm
 from herovlm.families.llava_onevision import LlavaOnevision
 from herovlm.geometry import Geometry
 from herovlm.types import Needs, Seen
+from herovlm.viz.geometry import pixels
 
 NAME = "llava_onevision"
-SHRUNK = [(1000, 800), (64, 100), (128, 97)]  # width, height: canvases of more than six tiles
+SHRUNK = [(1000, 800), (800, 1000), (64, 100), (128, 97)]  # width, height: canvases of more than six tiles
 REAL = {  # height, width -> positions of the 7B model: tiles of 27 x 27 patches, canvases of up to 9 tiles
     (384, 384): 1485,
     (336, 336): 1485,
@@ -119,6 +120,10 @@ def test_a_position_of_a_shrunk_canvas_stands_where_the_picture_has_it(size: tup
             middles = start + (torch.arange(count) + 0.5) / count * (end - start)
             want = middles[:, None] if axis == 0 else middles
             torch.testing.assert_close(cells[..., axis], want.expand(cells.shape[:2]), atol=0.02, rtol=0)
+        for row, col in ((0, 0), (tile.rows - 1, tile.cols - 1)):  # pictures draw it there
+            box = pixels(size, layout.grid, t, row * side + col, counts=layout.counts)
+            drawn = torch.tensor([(box.y + box.height / 2) / size[1], (box.x + box.width / 2) / size[0]])
+            torch.testing.assert_close(drawn, cells[row, col], atol=0.02, rtol=0)
     assert layout.valid[1:].sum() == sum(tile.rows * tile.cols for tile in layout.tiles[1:])
 
 
