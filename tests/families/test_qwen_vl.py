@@ -25,6 +25,7 @@ from herovlm.viz.geometry import pixels
 HERE = [name for name in registry.FAMILIES if name.startswith("qwen") and name in tiny_models.here()]
 pytestmark = pytest.mark.parametrize("name", HERE)
 SIZES = [[(100, 64), (64, 64)], [(33, 61)], []]
+TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids")
 NEW = {"max_new_tokens": 10, "do_sample": False}
 
 
@@ -202,12 +203,15 @@ def test_fewest_and_most_pixels_are_those_of_the_processor_beside_the_config(nam
 def test_what_cannot_be_is_refused_with_what_to_do(name: str) -> None:
     model, inputs = tiny_models.load(name).model, batch(name)
     grids = inputs["image_grid_thw"]
+    first = int((inputs["input_ids"][0] == model.config.image_token_id).nonzero()[95]) + 1
+    one = {"pixel_values": inputs["pixel_values"][: 96 * 4], "image_grid_thw": grids[:1]}
     wrong: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ({"positions": "compact"}, {}, "M-RoPE.*use positions='original'"),
         ({"method": "hero"}, {}, r"write 'hero\(signal=received\)'"),
         ({"method": "downsample"}, {}, "give its processor a smaller picture"),
         ({"narrow": 0.5}, {}, "CLIP"),
         ({}, {"pixel_values_videos": inputs["pixel_values"]}, "video"),
+        ({}, {name: inputs[name][:1, :first] for name in TOKENS} | one, "ends in a picture"),
         ({}, {"mm_token_type_ids": None}, "mm_token_type_ids are missing"),
         ({}, {"image_grid_thw": None}, "image_grid_thw is missing"),
         ({}, {"image_grid_thw": grids.float()}, "whole numbers"),

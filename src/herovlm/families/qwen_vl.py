@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from herovlm.errors import InputsError, ModelError
+from herovlm.errors import InputsError, ModelError, UnsupportedError
 from herovlm.families import packing
 from herovlm.families.base import Family, by_prompt
 from herovlm.geometry import Geometry, remembered
@@ -104,7 +104,17 @@ class QwenVL(Family):
     def position_ids(
         self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt, images: Sequence[Geometry]
     ) -> Tensor:
-        """Ask the model how it numbers the untouched prompt: (3, B, L), by time, row and column."""
+        """Ask the model how it numbers the untouched prompt: (3, B, L), by time, row and column.
+
+        Raises:
+            UnsupportedError: a prompt ends in a picture, and generate() numbers the answer from its last position.
+        """
+        last = prompt.ids.shape[1] - 1 - (prompt.mask != 0).int().flip(1).argmax(1, keepdim=True)
+        if bool((prompt.ids.gather(1, last) == prompt.image).any()):
+            raise UnsupportedError(
+                f"a prompt that ends in a picture, with {self.name}: the answer would be numbered from what is kept of "
+                "it; put text behind it, as the chat template does"
+            )
         merged = model.config.vision_config.spatial_merge_size
         grids = [[1, merged * len(one.counts.rows), merged * len(one.counts.columns)] for one in images]
         numbers: Tensor = model.base_model.get_rope_index(
