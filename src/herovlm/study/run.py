@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from herovlm import registry
 from herovlm.errors import ModelError, SetupError, reason
 from herovlm.eval import records
 from herovlm.eval.answer import Reader
@@ -83,6 +84,23 @@ class Study:
                 work.probes()
 
 
+def check(model: Any, findings: Sequence[int]) -> None:
+    """Check that a model has what the findings are about: a CLS token, a thumbnail, and a text space for the question.
+
+    Raises:
+        ModelError: it has not.
+    """
+    family, needed = registry.family(model), {"attention"} if {*findings} == {2} else {"attention", "cls", "relevance"}
+    lacks = sorted(needed - family.offers(model))
+    lacks += ["the thumbnail"] if not family.overviews else []
+    if lacks:
+        raise ModelError(
+            "the findings are about CLS rows ('attention'), CLS states ('cls'), the question in the tower's text space "
+            f"('relevance') and thumbnails, and {family.name} has no {', no '.join(lacks)}; 'herovlm eval' compares "
+            "methods on it" + ("; --findings 2 can be measured" if lacks == ["cls"] or lacks == ["relevance"] else "")
+        )
+
+
 @dataclass
 class _Work:
     """One process at work."""
@@ -96,6 +114,7 @@ class _Work:
     def reader(self) -> Reader:
         """The model, loaded when it is needed."""
         model, processor = self.study.load()
+        check(model, self.study.findings)
         records.agree(self.folder, {f"model {self.study.name}": facts(model)})
         task = self.study.asked.task
         return Reader(model, processor, task.prompt, task.max_new_tokens, self.study.batch)

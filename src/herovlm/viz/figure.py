@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
 
 from torch import Tensor
 
@@ -108,7 +110,8 @@ class Figure:
             elif scale.shown.any():
                 top = scale.values.masked_fill(~scale.shown, -float("inf")).argmax()
                 row, col = divmod(int(top), panel.width)
-                name = panel.labels[row // panel.side * (panel.width // panel.side) + col // panel.side].name
+                across = ceil(panel.width / panel.side)
+                name = panel.labels[row // panel.side * across + col // panel.side].name
                 place = f"the whole picture, row {row + 1}, column {col + 1}" if panel is self.thumbnail else name
                 yield "from {} to {}, highest in {}".format(*scale.range, place)
 
@@ -134,7 +137,9 @@ def figure(size: Size, seen: Seen, kept: Kept, fit: Fit = "squeeze") -> Figure:
     local = thumbnail = None
     if rows * cols:
         place = geometry.on_canvas(size, grid, seen.counts)
-        local = _panel(place, geometry.canvas, parts, maps, labels[grid.lead :], tuple(lines))
+        local = _panel(
+            place, partial(geometry.shown, counts=seen.counts), parts, maps, labels[grid.lead :], tuple(lines)
+        )
         maps = {name: pair for name, pair in maps.items() if pair[1] != "tile"}  # tiles are weighed among themselves
     if grid.overview:
         place = geometry.on_thumbnail(size, grid, fit, seen.counts)

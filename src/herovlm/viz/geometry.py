@@ -89,6 +89,16 @@ def canvas(values: Tensor, grid: Grid) -> Tensor:
     return grid.canvas(grid.local(values).reshape(rows * cols, -1))
 
 
+def shown(values: Tensor, grid: Grid, counts: Counts) -> Tensor:
+    """Lay the local tiles side by side, without what only fills up the last of them: no wider and higher than `canvas`.
+
+    Raises:
+        InputsError: `values` are not of this grid.
+    """
+    whole = canvas(values, grid)
+    return whole[: counts.rows[-1] + 1, : counts.columns[-1] + 1] if grid.squeezed else whole
+
+
 def thumbnail(values: Tensor, grid: Grid) -> Tensor:
     """Return the thumbnail of `values` (T, N) as it lies, where there is one: (side, side).
 
