@@ -137,7 +137,7 @@ def shares(model: Any, size: tuple[int, int], keep: float) -> float:
     """Return the share of the budget that is sent of a picture of a size (height, width)."""
     family = registry.family(model)
     pinpoints = model.config.image_grid_pinpoints
-    (whole,) = family.layouts(model, {"pixel_values": torch.empty(1, 1, 3, 1, 1), "image_sizes": [size]})
+    (whole,) = family.layouts(model, {"pixel_values": torch.empty(1, 10, 3, 1, 1), "image_sizes": [size]})
     fitted = get_patch_output_size(torch.empty(3, *size), select_best_resolution(size, pinpoints), "channels_first")
     budget = round(keep * whole.positions)
     best = sizes.largest(family, model, fitted, len(whole.valid), budget)
@@ -145,7 +145,7 @@ def shares(model: Any, size: tuple[int, int], keep: float) -> float:
         made = packing.alone(best.side, newline=True)
     else:
         network = family.with_tiles(model, best.side)
-        given = {"pixel_values": torch.empty(1, 1, 3, 1, 1), "image_sizes": [best.size]}
+        given = {"pixel_values": torch.empty(1, 10, 3, 1, 1), "image_sizes": [best.size]}
         (made,) = family.layouts(network, given)
     assert made.positions == best.positions, "it is counted as it is packed"
     assert best.positions <= budget

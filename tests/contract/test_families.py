@@ -21,6 +21,7 @@ from torch import Tensor
 
 import herovlm
 from herovlm import registry
+from herovlm.cost import shapes
 from herovlm.seams import compat
 from herovlm.types import Short
 from herovlm.view import working
@@ -56,7 +57,7 @@ def best(made: Made) -> str:
     try:
         herovlm.view.check(made.model, herovlm.Request.of("hero"))
     except herovlm.UnsupportedError as error:
-        return str(error).partition("write '")[2].partition("'; ")[0] or "random"
+        return str(error).partition("write '")[2].partition("'")[0] or "random"
     return "hero(alpha=1)"  # no CLIP is attached to these
 
 
@@ -316,6 +317,15 @@ def test_positions_are_counted_without_weights(made: Made, size: tuple[int, int]
     assert herovlm.token_count(made.model.config, size[::-1], asked) == kept.positions
     full = tiny_models.family(made.name).TOKENS[size]
     assert herovlm.token_count(made.model.config, size[::-1], herovlm.Request.of("full", keep=1.0)) == full
+
+
+@pytest.mark.parametrize("size", [(100, 64), (300, 40), (1000, 800)], ids=str)
+def test_a_made_up_prompt_shows_a_picture_of_its_size(made: Made, size: tuple[int, int]) -> None:
+    inputs, family = shapes.prompt(made.model, batch=2, size=size[::-1], text=8), registry.family(made.model)
+    (told,) = family.geometry(family.shell(made.model.config), [size[::-1]])
+    short = drop(made, inputs, "random")
+    assert [seen.grid.tiles for seen in short.seen] == [told.grid.tiles] * 2
+    assert torch.isfinite(logits(made, short)).all()
 
 
 @pytest.mark.parametrize("size", tiny_models.SIZES, ids=str)

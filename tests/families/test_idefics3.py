@@ -201,12 +201,15 @@ def test_wrong_inputs_are_clear_errors(made: tiny_models.Made) -> None:
     inputs = dict(made.inputs([drawn((100, 64))]))
     ids = inputs["input_ids"]
     places = (ids[0] == made.image_token_id).nonzero().flatten()
-    torn, merged = ids.clone(), ids.clone()
+    torn, merged, visual = ids.clone(), ids.clone(), ids == made.image_token_id
+    unmarked = torch.cat([ids[visual], ids[~visual]])[None]
     torn[0, places[3]] = 9
     merged[0, int(places[CELLS * 3 - 1]) + 1] = ids[0, int(places[0]) - 2]  # the newline that begins row 2
     wrong = {
         "no runs of 16": {"input_ids": torn},
         "not that of the processor": {"input_ids": merged},
+        "text between the tiles": {"input_ids": unmarked},
+        "a token of its own before each tile": {"input_ids": ids[visual][None], "attention_mask": None},
         "placeholders for 7 tiles": {"pixel_values": inputs["pixel_values"][:, :5], "pixel_attention_mask": None},
         "pixel_attention_mask of shape": {"pixel_attention_mask": inputs["pixel_attention_mask"][..., :8]},
         "are of 2 prompts": {

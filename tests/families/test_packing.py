@@ -75,7 +75,7 @@ def test_known_counts_of_the_real_shape() -> None:
 
     sizes = [(672, 672), (480, 640), (1080, 1920), (1920, 1080), (336, 336), (300, 2000), (500, 375)]
     known = [2928, 2340, 1948, 1968, 1176, 1306, 2352]
-    pixels = torch.zeros(len(sizes), 1, 1, 1, 1)
+    pixels = torch.zeros(len(sizes), 10, 1, 1, 1)
     inputs = {"pixel_values": pixels, "image_sizes": torch.tensor(sizes)}
     assert [layout.positions for layout in LlavaNext().layouts(Bare(), inputs)] == known  # type: ignore[arg-type]
 

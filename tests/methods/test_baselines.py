@@ -78,6 +78,13 @@ def test_thumbnail_refuses_a_picture_that_has_none() -> None:
         Thumbnail().keep(swap(SEEN, grid=dataclasses.replace(SEEN.grid, row=row)), 9)
 
 
+def test_thumbnail_takes_a_lone_tile_that_ends_in_a_newline_for_the_whole_picture() -> None:
+    lone = make_seen(0, 0, 6)
+    row = torch.zeros_like(lone.grid.row)
+    kept = Thumbnail().keep(swap(lone, grid=dataclasses.replace(lone.grid, row=row)), 9)
+    assert int(kept.mask.sum()) == 9
+
+
 @pytest.mark.parametrize("cells", [1, 2, 3, 4, 6])
 def test_pool_is_average_pooling_where_the_side_divides(cells: int) -> None:
     features = torch.randn(1, 144, 4, generator=torch.Generator().manual_seed(1))

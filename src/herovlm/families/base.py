@@ -102,7 +102,8 @@ class Family(ABC):
         """
         (geometry,), extent = self.geometry(model, [size]), model.config.vision_config.image_size
         high, wide = (extent, extent) if isinstance(extent, int) else extent
-        return {"pixel_values": torch.randn((len(geometry.valid), 3, high, wide), generator=random)}
+        tiles = geometry.encoded // geometry.valid.shape[1]
+        return {"pixel_values": torch.randn((tiles, 3, high, wide), generator=random)}
 
     def written(self, model: PreTrainedModel, geometry: Geometry) -> Tensor:
         """Return the tokens by which a processor writes one picture, (n,): placeholders, and what it has among them."""

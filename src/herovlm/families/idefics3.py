@@ -175,15 +175,15 @@ def _shapes(ids: Tensor, image: int, cells: int) -> list[tuple[int, int]]:
     if not first:
         return []
     around = text[first[-1] + cells] if first[-1] + cells < len(text) else None
+    gaps = [text[here + cells : after] for here, after in pairwise(first)]
     images = [[1, 0]]  # tiles, rows
-    for here, after in pairwise(first):
-        gap = text[here + cells : after]
-        begins = gap[0] != around
+    for gap in gaps:
         if gap.count(around) > 1:
             images.append([1, 0])
         else:
-            images[-1] = [images[-1][0] + 1, images[-1][1] + begins]
-    if around is None or any(tiles > 1 and (not rows or (tiles - 1) % rows) for tiles, rows in images):
+            images[-1] = [images[-1][0] + 1, images[-1][1] + (gap[:1] != [around])]
+    marked = around is not None and all(around in gap for gap in gaps)
+    if not marked or any(tiles > 1 and (not rows or (tiles - 1) % rows) for tiles, rows in images):
         raise InputsError(
             "the text between the tiles of an image is not that of the processor: it has a newline before each row, "
             "and a token of its own before each tile and behind the image"

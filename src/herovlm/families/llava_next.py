@@ -20,6 +20,7 @@ from herovlm.families.base import Family
 from herovlm.families.packing import Packer, ask_packer
 from herovlm.geometry import Geometry, remembered
 from herovlm.prompt.positions import Prompt
+from herovlm.seams import refuse
 
 
 class LlavaNext(Family):
@@ -52,7 +53,9 @@ class LlavaNext(Family):
         self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt | None = None
     ) -> list[Geometry]:
         """Find the geometry of every image of a call by its size."""
-        return self.geometry(model, sizes_in(inputs).tolist())
+        images = self.geometry(model, sizes_in(inputs).tolist())
+        refuse.tile_counts(inputs["pixel_values"], [image.encoded // self.side(model) ** 2 for image in images])
+        return images
 
     def geometry(self, model: PreTrainedModel, sizes: Sequence[Sequence[int]]) -> list[Geometry]:
         """Ask the model's own packer, once for a picture and once for its padded canvas; remember what it said."""

@@ -67,8 +67,10 @@ class LlavaOnevision(LlavaNext):
         """Find the geometry of every image of a call: one that is alone in its prompt is tiled."""
         side = self.side(model)
         lone = remembered(("one tile and a newline", side), lambda: packing.alone(side, newline=True))
-        tiled = self.geometry(model, sizes_in(inputs).tolist())
-        return [one if cut else lone for one, cut in zip(tiled, _tiled(inputs, len(tiled)), strict=True)]
+        alone = self.geometry(model, sizes_in(inputs).tolist())
+        images = [one if cut else lone for one, cut in zip(alone, _tiled(inputs, len(alone)), strict=True)]
+        refuse.tile_counts(inputs["pixel_values"], [image.encoded // side**2 for image in images])
+        return images
 
     def geometry(self, model: PreTrainedModel, sizes: Sequence[Sequence[int]]) -> list[Geometry]:
         """Ask the model's own packer about pictures that are alone in their prompts; remember what it said."""
@@ -151,7 +153,9 @@ def _prompts(counts: Any, sizes: Tensor | None) -> Tensor | None:
     """Check how many pictures each prompt has, if that is told; bring it to the host."""
     if counts is None:
         return None
-    counts, pictures = torch.as_tensor(counts).cpu(), 0 if sizes is None else len(sizes)
+    counts = torch.as_tensor(counts) if isinstance(counts, list | tuple) else counts
+    refuse.legible("batch_num_images", counts)
+    counts, pictures = counts.cpu(), 0 if sizes is None else len(sizes)
     if counts.ndim != 1 or counts.is_floating_point() or bool((counts < 0).any()) or int(counts.sum()) != pictures:
         raise InputsError(
             f"batch_num_images={counts.tolist()} must count the {pictures} picture(s) prompt by prompt; give what the "

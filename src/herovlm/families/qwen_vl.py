@@ -91,7 +91,10 @@ class QwenVL(Family):
         """
         vision, (fewest, most) = model.config.vision_config, _pixels(model.config)
         cell = vision.patch_size * vision.spatial_merge_size
-        scaled = [smart_resize(*size, factor=cell, min_pixels=fewest, max_pixels=most) for size in sizes]
+        try:
+            scaled = [smart_resize(*size, factor=cell, min_pixels=fewest, max_pixels=most) for size in sizes]
+        except ValueError as error:
+            raise InputsError(f"the processor of this model takes no such picture: {error}") from error
         return [self._cut(model, high // cell, wide // cell) for high, wide in scaled]
 
     def _cut(self, model: PreTrainedModel, rows: int, columns: int) -> Geometry:

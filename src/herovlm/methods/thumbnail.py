@@ -42,7 +42,7 @@ class Thumbnail(Method):
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Take the best of tile 0."""
         overview_of(self, seen, "uniform, pool or cls_topk")
-        if bool((seen.valid[0] & (seen.grid.row[0] >= 0)).any()):
+        if len(seen.valid) > 1 and bool((seen.valid[0] & (seen.grid.row[0] >= 0)).any()):
             raise MethodError("method 'thumbnail' needs tile 0 to be a thumbnail, which stands outside the canvas")
         scores = score.rows(seen, self.signal, resolve(self.layers, seen.depth))  # (T, N)
         granted = torch.zeros_like(seen.valid.sum(1))

@@ -278,6 +278,20 @@ def tiles(pixels: Any, high: int, wide: int, axes: Sequence[int]) -> None:
         )
 
 
+def tile_counts(pixels: Tensor, counts: Sequence[int]) -> None:
+    """Check that there are the tiles that each picture has by its size; a batch (images, tiles, ...) may have more.
+
+    Raises:
+        InputsError: there are not.
+    """
+    enough = sum(counts) == len(pixels) if pixels.ndim == 4 else pixels.shape[1] >= max(counts, default=0)
+    if not enough:
+        raise InputsError(
+            f"pixel_values of shape {tuple(pixels.shape)} have not the {list(counts)} tiles of pictures of such "
+            "image_sizes; give both as the processor returned them"
+        )
+
+
 def sizes_of(sizes: Any) -> Tensor | None:
     """Check sizes of pictures, (images, 2) height and width, if there are any; bring them to the host.
 
