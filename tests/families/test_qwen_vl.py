@@ -224,7 +224,7 @@ def test_what_cannot_be_is_refused_with_what_to_do(name: str) -> None:
     for how, more, match in wrong:
         with pytest.raises(herovlm.HeroError, match=match):
             drop(name, {**inputs, **more}, **how)
-    with pytest.raises(herovlm.InputsError, match="takes no such picture: .*aspect ratio"):
+    with pytest.raises(herovlm.InputsError, match="takes no such picture"):
         herovlm.token_count(model.config, (1, 500), herovlm.Request.of("full"))
     with (
         pytest.raises(herovlm.UnsupportedError, match="inside methods are verified on"),
