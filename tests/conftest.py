@@ -25,7 +25,7 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # they, and 
 MARKED = {  # mark -> how the paths of its tests begin
     # what depends on transformers: run on every release that is supported
     "core": (
-        "contract/",
+        "contract/",  # but what is of methods alone, which import no transformers
         "api/",
         "llm/",
         "families/",
@@ -42,6 +42,9 @@ MARKED = {  # mark -> how the paths of its tests begin
 }
 
 
+ALONE = ("contract/test_methods.py", "contract/test_fixed.py")  # of methods, on hand-made signals
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Count the cores that we may use; xdist counts pairs of hyperthreads, half as many."""
@@ -53,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         path = item.path.relative_to(Path(__file__).parent).as_posix()
         for mark, places in MARKED.items():
-            if path.startswith(places):
+            if path.startswith(places) and not (mark == "core" and path in ALONE):
                 item.add_marker(mark)
 
 
