@@ -37,7 +37,8 @@ def answers(result: Result) -> list[str]:
     ]
     for name, one in whole.items():
         pair = (one["full"], one[result["method"]])
-        cells = ["{:.2f} → {:.2f}".format(*(each[what] for each in pair)) for what in lengths]
+        told = [[each[what] for each in pair if what in each] for what in lengths]  # not all go to the longest answer
+        cells = ["{:.2f} → {:.2f}".format(*some) if some else "" for some in told]
         tokens = "{:.1f} → {:.1f} ms".format(*(1e3 * each["decode"] for each in pair))
         memory = "{:.1f} → {:.1f} GiB".format(*(each["peak"] / GIB for each in pair))
         lines.append(_row(name, *cells, tokens, memory))
