@@ -129,6 +129,16 @@ def test_the_page_says_how_many_positions_pictures_have(made: tiny_models.Made, 
         assert int((given["input_ids"] == made.image_token_id).sum()) == rows * columns
 
 
+def test_settings_of_the_processor_beside_the_config_count(made: tiny_models.Made, tmp_path: Path) -> None:
+    processor = AutoProcessor.from_pretrained(made.folder)
+    processor.image_processor.size = {"longest_edge": 48}
+    processor.save_pretrained(tmp_path)
+    made.model.config.save_pretrained(tmp_path)
+    asked = herovlm.Request.of("full", keep=1.0)
+    assert herovlm.token_count(AutoConfig.from_pretrained(tmp_path), (64, 96), asked) == 6 * 4
+    assert herovlm.token_count(made.model.config, (64, 96), asked) == 12 * 8
+
+
 @pytest.mark.parametrize(
     ("how", "match"),
     [
