@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.image_utils import SizeDict
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.idefics3.image_processing_pil_idefics3 import (
     Idefics3ImageProcessorPil,
     get_resize_output_image_size,
@@ -115,6 +116,12 @@ class Idefics3(Family):
     def pooled(self, model: PreTrainedModel, values: Tensor, axis: int) -> Tensor:
         """Take the mean of the patches that the pixel shuffle puts together."""
         return merging.blocks(values, axis, model.config.scale_factor)
+
+    def encoded(
+        self, features: Sequence[Tensor], beside: Sequence[Sequence[Tensor]], rows: Sequence[int]
+    ) -> dict[str, Any]:
+        """Give a tensor, (kept positions, 1, D): transformers 5.18 takes no list, and generate() counts positions."""
+        return {"image": BaseModelOutputWithPooling(pooler_output=torch.cat(list(features))[:, None])}
 
     def tower(self, model: PreTrainedModel) -> nn.Module:
         """Return the vision tower."""
