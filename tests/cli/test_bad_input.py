@@ -121,7 +121,7 @@ def test_a_budget_too_small_for_the_method(cli: Cli, folder: Path, photo: Path) 
     refused(cli("ask", photo, QUESTION, *words), 2, "keep")
 
 
-@pytest.mark.parametrize("family", ["llama", "idefics3"])
+@pytest.mark.parametrize("family", ["llama", "paligemma"])
 def test_a_model_of_another_family(cli: Cli, photo: Path, tmp_path: Path, family: str) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text(json.dumps({"model_type": family}))
