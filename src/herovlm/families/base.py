@@ -336,3 +336,16 @@ def by_prompt(features: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
     for row, own in zip(rows, features, strict=True):
         found.setdefault(row, []).append(own)
     return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in found.values()]
+
+
+def in_one(features: Sequence[Tensor], rows: Sequence[int]) -> dict[str, Any]:
+    """Make mm_encoder_outputs for models that take one tensor, not a list.
+
+    It is (prompts, n, D) where all prompts keep equally many positions, else (positions, 1, D): generate() counts
+    positions when it repeats them for beams; transformers 5.18 repeats entry by entry, which is right for entries that
+    are prompts (`refuse.repeated` sees to the others).
+    """
+    parts = by_prompt(features, rows)
+    alike = len({len(part) for part in parts}) == 1
+    pooled = torch.stack(parts) if alike else torch.cat(parts)[:, None]
+    return {"image": BaseModelOutputWithPooling(pooler_output=pooled)}

@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from herovlm.errors import ModelError
 from herovlm.families import merging, packing
-from herovlm.families.base import Family
+from herovlm.families.base import Family, in_one
 from herovlm.geometry import Geometry, remembered
 from herovlm.prompt.positions import Prompt
 from herovlm.seams import refuse
@@ -88,5 +87,5 @@ class Gemma3(Family):
     def encoded(
         self, features: Sequence[Tensor], beside: Sequence[Sequence[Tensor]], rows: Sequence[int]
     ) -> dict[str, Any]:
-        """Stay a tensor, (kept positions, 1, D), so that generate() counts positions when it repeats them for beams."""
-        return {"image": BaseModelOutputWithPooling(pooler_output=torch.cat(list(features))[:, None])}
+        """Stay a tensor."""
+        return in_one(features, rows)

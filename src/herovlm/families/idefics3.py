@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.image_utils import SizeDict
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.idefics3.image_processing_pil_idefics3 import (
     Idefics3ImageProcessorPil,
     get_resize_output_image_size,
@@ -21,7 +20,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import (
 
 from herovlm.errors import InputsError, ModelError
 from herovlm.families import merging, packing, processors
-from herovlm.families.base import Family
+from herovlm.families.base import Family, in_one
 from herovlm.geometry import Geometry, remembered
 from herovlm.prompt.positions import Prompt
 from herovlm.seams import refuse
@@ -120,8 +119,8 @@ class Idefics3(Family):
     def encoded(
         self, features: Sequence[Tensor], beside: Sequence[Sequence[Tensor]], rows: Sequence[int]
     ) -> dict[str, Any]:
-        """Give a tensor, (kept positions, 1, D): transformers 5.18 takes no list, and generate() counts positions."""
-        return {"image": BaseModelOutputWithPooling(pooler_output=torch.cat(list(features))[:, None])}
+        """Give a tensor, which every release takes: 5.18 takes no list."""
+        return in_one(features, rows)
 
     def tower(self, model: PreTrainedModel) -> nn.Module:
         """Return the vision tower."""

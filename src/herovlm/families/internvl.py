@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
     GotOcr2ImageProcessorPil,
     get_optimal_tiled_canvas,
@@ -18,7 +17,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
 
 from herovlm.errors import InputsError, ModelError
 from herovlm.families import merging, packing, processors
-from herovlm.families.base import Family, by_prompt
+from herovlm.families.base import Family, in_one
 from herovlm.geometry import Geometry, remembered
 from herovlm.prompt.positions import Prompt
 from herovlm.seams import refuse
@@ -101,15 +100,8 @@ class InternVL(Family):
     def encoded(
         self, features: Sequence[Tensor], beside: Sequence[Sequence[Tensor]], rows: Sequence[int]
     ) -> dict[str, Any]:
-        """Stay a tensor: (prompts, n, D) where all prompts keep equally many positions, else (positions, 1, D).
-
-        generate() counts positions when it repeats them for beams; transformers 5.18 repeats entry by entry, which is
-        right for entries that are prompts (`refuse.repeated` sees to the others).
-        """
-        parts = by_prompt(features, rows)
-        alike = len({len(part) for part in parts}) == 1
-        pooled = torch.stack(parts) if alike else torch.cat(parts)[:, None]
-        return {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
+        """Stay a tensor."""
+        return in_one(features, rows)
 
     def _grid(self, model: PreTrainedModel, shape: tuple[int, int]) -> Geometry:
         """Lay crops out, the thumbnail behind them unless there is one tile alone."""
