@@ -140,7 +140,7 @@ def test_a_window_that_slides_is_refused_with_original_positions_and_right_with_
     with torch.no_grad():
         assert torch.equal(model(**whole).logits, model(**inputs).logits)
         embeds = model.get_input_embeddings()(short["input_ids"])
-        features = short["mm_encoder_outputs"]["image"].pooler_output[:, 0]
+        features = short["mm_encoder_outputs"]["image"].pooler_output.flatten(0, 1)
         embeds[short["input_ids"] == made.image_token_id] = features
         want = model(
             inputs_embeds=embeds, attention_mask=short["attention_mask"], token_type_ids=short["token_type_ids"]
