@@ -203,6 +203,10 @@ def test_fewest_and_most_pixels_are_those_of_the_processor_beside_the_config(nam
 def test_what_cannot_be_is_refused_with_what_to_do(name: str) -> None:
     model, inputs = tiny_models.load(name).model, batch(name)
     grids = inputs["image_grid_thw"]
+    shown = (inputs["input_ids"] == model.config.image_token_id).int()
+    joined = inputs["input_ids"].gather(
+        1, shown.argsort(dim=1, descending=True, stable=True)
+    )  # no text between pictures
     first = int((inputs["input_ids"][0] == model.config.image_token_id).nonzero()[95]) + 1
     one = {"pixel_values": inputs["pixel_values"][: 96 * 4], "image_grid_thw": grids[:1]}
     wrong: list[tuple[dict[str, Any], dict[str, Any], str]] = [
@@ -220,6 +224,7 @@ def test_what_cannot_be_is_refused_with_what_to_do(name: str) -> None:
         ({}, {"image_grid_thw": grids[:2]}, "not what image_grid_thw tells"),
         ({}, {"pixel_values": inputs["pixel_values"][:, 1:]}, "patches of 96 numbers"),
         ({}, {"image_grid_thw": grids.flip(0)}, "placeholders|spread|order"),
+        ({}, {"input_ids": joined}, r"hold \d run.* with text between two"),
     ]
     for how, more, match in wrong:
         with pytest.raises(herovlm.HeroError, match=match):

@@ -80,8 +80,14 @@ class QwenVL(Family):
         self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt | None = None
     ) -> list[Geometry]:
         """Read the positions of each image off its grid of patches."""
-        merged = model.config.vision_config.spatial_merge_size
-        return [self._cut(model, rows // merged, cols // merged) for _, rows, cols in inputs["image_grid_thw"].tolist()]
+        merged, grids = model.config.vision_config.spatial_merge_size, inputs["image_grid_thw"].tolist()
+        runs = len(grids) if prompt is None else _runs(prompt.ids == prompt.image)
+        if runs != len(grids):
+            raise InputsError(
+                f"input_ids hold {runs} run(s) of image placeholders, but image_grid_thw are of {len(grids)} image(s); "
+                "this model numbers a picture run by run, with text between two: make both with its processor"
+            )
+        return [self._cut(model, rows // merged, cols // merged) for _, rows, cols in grids]
 
     def geometry(self, model: PreTrainedModel, sizes: Sequence[Sequence[int]]) -> list[Geometry]:
         """Find how the image processor scales pictures of some sizes.
@@ -237,6 +243,13 @@ def _grids(grids: Any, merged: int) -> Tensor:
 def _numbers(vision: Any) -> int:
     """Count the numbers of a patch, all its channels and times."""
     return int(vision.in_channels * vision.temporal_patch_size * vision.patch_size**2)
+
+
+def _runs(marked: Tensor) -> int:
+    """Count the runs of marked columns of all rows (B, L)."""
+    begins = marked.clone()
+    begins[:, 1:] &= ~marked[:, :-1]
+    return int(begins.sum())
 
 
 def _pixels(config: Any) -> tuple[int, int]:
