@@ -154,6 +154,15 @@ def test_what_it_cannot_do_is_one_clear_error(made: tiny_models.Made, how: Any, 
         herovlm.drop(made.model, made.inputs([drawn((100, 64))]), **how)
 
 
+def test_pictures_that_the_untouched_model_fails_on_are_clear_errors(made: tiny_models.Made) -> None:
+    with pytest.raises(herovlm.InputsError, match="as narrow as 1 x 500"):
+        herovlm.token_count(made.model.config, (1, 500), herovlm.Request.of("full"))
+    one = {"pixel_values": torch.zeros(1, 3, 8, 8), "image_sizes": torch.tensor([[8, 8]])}
+    ids = torch.tensor([[1, made.image_token_id, 2]])
+    with pytest.raises(herovlm.UnsupportedError, match="one position"):
+        herovlm.drop(made.model, {"input_ids": ids, **one}, method="random")
+
+
 def test_wrong_inputs_are_clear_errors(made: tiny_models.Made) -> None:
     inputs = dict(made.inputs([drawn((100, 64), (33, 61))]))
     sizes = inputs["image_sizes"]

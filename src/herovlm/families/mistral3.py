@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.image_utils import ChannelDimension
 from transformers.models.pixtral.image_processing_pil_pixtral import get_resize_output_image_size
 
-from herovlm.errors import InputsError
+from herovlm.errors import InputsError, UnsupportedError
 from herovlm.families import packing, processors
 from herovlm.families.base import Family
 from herovlm.geometry import Geometry, remembered
@@ -56,6 +56,11 @@ class Mistral3(Family):
                 f"image_sizes {sizes.tolist()} do not fit pixel_values of shape {tuple(pixels.shape)}: one height and "
                 f"width a picture, within its pixels and in multiples of {cell}; give what the processor returned"
             )
+        if len(sizes) == 1 and int(sizes.prod()) == cell**2:
+            raise UnsupportedError(
+                f"a picture of one position ({cell} x {cell} pixels) alone in a call fails in transformers' {self.name}; "
+                "give a larger picture"
+            )
         return {**inputs, "image_sizes": sizes}
 
     def layouts(
@@ -79,6 +84,8 @@ class Mistral3(Family):
         for size in sizes:
             blank = np.broadcast_to(np.uint8(0), (3, *size))
             high, wide = get_resize_output_image_size(blank, most, (cell, cell), ChannelDimension.FIRST)
+            if not high or not wide:
+                raise InputsError(f"the processor of this model takes no picture as narrow as {size[0]} x {size[1]}")
             found.append(self._windows(high // cell, wide // cell))
         return found
 
