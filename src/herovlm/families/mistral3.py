@@ -58,7 +58,7 @@ class Mistral3(Family):
             )
         if len(sizes) == 1 and int(sizes.prod()) == cell**2:
             raise UnsupportedError(
-                f"a picture of one position ({cell} x {cell} pixels) alone in a call fails in transformers' {self.name}; "
+                f"a picture of one position ({cell} x {cell} pixels) alone in a call fails in transformers; "
                 "give a larger picture"
             )
         return {**inputs, "image_sizes": sizes}
