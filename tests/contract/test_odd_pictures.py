@@ -23,7 +23,7 @@ def asked(models: Any) -> dict[tuple[int, int], Any]:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("method", SPECS)
+@pytest.mark.parametrize("method", [one for one in SPECS if "probe" not in one])  # CLIP has no pooling head
 def test_a_picture_of_any_shape_is_shortened(
     models: Any, asked: dict[tuple[int, int], Any], method: str, size: tuple[int, int]
 ) -> None:

@@ -102,7 +102,7 @@ def _next(model: PreTrainedModel, short: Short, request: api.Request, cache: Any
         given["position_ids"] = places[..., -1:] + 1
     run: Any = model
     with api.reading(model, short, request), counter() as found:
-        run(**given, past_key_values=cache, use_cache=True)
+        run(**given, **compat.as_cache(model, cache), use_cache=True)
     return int(found.get_total_flops())
 
 

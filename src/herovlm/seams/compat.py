@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import SimpleNamespace
@@ -26,6 +27,12 @@ def caches_in(given: Mapping[str, Any]) -> Iterator[Any]:
 def cache_in(given: Mapping[str, Any]) -> Any:
     """Return the cache among keyword arguments, or in a model's output; None where there is none."""
     return next(caches_in(given), None)
+
+
+def as_cache(model: Any, cache: Any) -> dict[str, Any]:
+    """Return a cache as the keyword under which a model takes it."""
+    taken = inspect.signature(type(model).forward).parameters
+    return {next(name for name in CACHES if name in taken): cache}
 
 
 def of_layer(given: Mapping[str, Any], name: str) -> Any:
