@@ -33,6 +33,7 @@ SPECS = [
     'mmtok(padding="covered", scope="image")',
     'scope(scope="image")',
     'cdpruner(scope="image")',
+    "cdpruner(by=words)",
     'mmtok(scope="image")',
     'visionzip(merge="mean")',
     "hero(signal=received)",

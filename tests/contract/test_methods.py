@@ -47,6 +47,7 @@ SPECS = [
     'divprune(scope="tile")',
     'divprune(variant="official")',
     'cdpruner(scope="image")',
+    "cdpruner(by=words)",
     'mmtok(scope="image", keywords=False)',
     'mmtok(padding="covered")',
     'tops(scope="tile", scale="minmax")',

@@ -61,3 +61,21 @@ def test_every_tile_has_its_share_unless_all_are_one_contest() -> None:
 def test_it_asks_for_a_question() -> None:
     with pytest.raises(MethodError, match="question"):
         CdPruner().keep(swap(affinity=None), 50)
+
+
+def test_by_words_the_patches_nearest_to_the_question_are_relevant() -> None:
+    """Whatever the lengths of features and words."""
+    words = torch.eye(8)[:2] * torch.tensor([[5.0], [0.1]])
+    features = torch.eye(8)[torch.arange(36) % 8].expand(5, -1, -1) * 3
+    seen = dataclasses.replace(SEEN, features=features, words={"all": words}, affinity=None)
+    relevance = CdPruner(by="words").keep(seen, 30).why["relevance"]
+    named = (torch.arange(36) % 8 < 2).expand(5, -1)
+    assert relevance[named & SEEN.valid].min() > 0.99
+    assert relevance[~named].max() < 0.01
+
+
+def test_by_words_wants_words_and_clip_is_answered_with_them() -> None:
+    with pytest.raises(MethodError, match="give one"):
+        CdPruner(by="words").keep(swap(), 50)
+    assert CdPruner(scope="image").without(frozenset({"affinity"})) == (CdPruner(by="words", scope="image"),)
+    assert CdPruner(by="words").without(frozenset({"affinity"})) == ()

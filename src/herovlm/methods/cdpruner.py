@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from herovlm.errors import MethodError
 from herovlm.methods.base import Method
@@ -23,9 +25,13 @@ class CdPruner(Method):
     A patch's relevance is its cosine with the question in CLIP space, negated as in the authors' code (patch states of
     CLIP tend to point away from the text that names them), and scaled to [0, 1] over the image.  On tiled models the
     authors keep the same number in every tile, which is the default.
+
+    On a model without CLIP's text tower write `by="words"`, which is this library's: the mean cosine with the tokens of
+    the question as the language model reads them, in the space that it reads patches in.
     """
 
-    negate: bool = True  # False: the cosine as it is
+    by: Literal["clip", "words"] = "clip"  # where patch and question are compared
+    negate: bool = True  # CLIP's cosine; False takes it as it is
     scope: Scope = "tile"  # "image": one contest over all tiles
 
     name = "cdpruner"
@@ -36,16 +42,21 @@ class CdPruner(Method):
     published = "It scales relevance over all tiles of all images of a batch, so that an image depends on the others."
 
     def needs(self, depth: int) -> Needs:
-        """Cosine of every patch and the question."""
-        return Needs(affinity=True)
+        """Cosine of every patch and the question, or the question's words."""
+        return Needs(affinity=True) if self.by == "clip" else Needs(words=("all",))
+
+    def without(self, signals: frozenset[str]) -> tuple[Method, ...]:
+        """Words stand in for a text tower."""
+        return (replace(self, by="words"),) if "affinity" in signals and self.by == "clip" else ()
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Order the patches by the greedy determinant and take the first."""
         if seen.features is None:
             raise MethodError("method 'cdpruner' compares features, and none were recorded")
-        if seen.affinity is None:
+        affinity = seen.affinity if self.by == "clip" else _by_words(seen.features, seen.words.get("all"))
+        if affinity is None:
             raise MethodError("method 'cdpruner' weighs patches by the question: give one")
-        relevance = self.relevance(seen.affinity.float(), seen.valid)
+        relevance = self.relevance(affinity.float(), seen.valid)
         contests = Contests.of(seen, self.scope, budget)
         similar, quality = diversity.cosines(contests.take(seen.features)), contests.take(relevance)
         scores = contests.scores(diversity.dpp(similar, quality, contests.count, contests.inside))
@@ -55,8 +66,16 @@ class CdPruner(Method):
 
     def relevance(self, affinity: Tensor, valid: Tensor) -> Tensor:
         """Scale to [0, 1] over the valid patches (T, N); 1e-6 keeps the least of them above 0, as in the code."""
-        affinity = -affinity if self.negate else affinity
+        affinity = -affinity if self.negate and self.by == "clip" else affinity
         low, high = (affinity.masked_fill(~valid, end) for end in (torch.inf, -torch.inf))
         low, high = low.amin(), high.amax()
         scaled = torch.where(high > low, (affinity - low + 1e-6) / (high - low), 1)
         return scaled.masked_fill(~valid, 0)
+
+
+def _by_words(features: Tensor, words: Tensor | None) -> Tensor | None:
+    """Compare patches (T, N, D) with words (m, D): the mean cosine, (T, N)."""
+    if words is None:
+        return None
+    patches, said = normalize(features.float(), dim=-1), normalize(words.float(), dim=-1)
+    return (patches @ said.mT).mean(-1)
