@@ -34,6 +34,7 @@ SPECS = [
     'scope(scope="image")',
     'cdpruner(scope="image")',
     "cdpruner(by=words)",
+    "tops(signal=received)",
     'mmtok(scope="image")',
     'visionzip(merge="mean")',
     "hero(signal=received)",

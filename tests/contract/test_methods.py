@@ -48,6 +48,7 @@ SPECS = [
     'divprune(variant="official")',
     'cdpruner(scope="image")',
     "cdpruner(by=words)",
+    "tops(signal=received)",
     'mmtok(scope="image", keywords=False)',
     'mmtok(padding="covered")',
     'tops(scope="tile", scale="minmax")',

@@ -9,12 +9,13 @@ from typing import Any
 from herovlm.errors import MethodError
 from herovlm.methods.base import Layer, Method, resolve
 from herovlm.methods.fields import within
+from herovlm.methods.signals import read
 from herovlm.ops import diversity, score, select, threefold
 from herovlm.ops.fit import fit
 from herovlm.ops.greedy import Contests
 from herovlm.ops.select import Scope
 from herovlm.ops.threefold import Scale
-from herovlm.types import Kept, Needs, Newlines, Seen
+from herovlm.types import Kept, Needs, Newlines, Seen, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Tops(Method):
     lam: float = 0.5  # weight of the gain in coverage
     scale: Scale = "mean"  # "minmax": each term to [0, 1], as in the paper's text; its algorithms divide by the mean
     layer: Layer = -2  # block whose CLS rows are the relevance: the one before the last
+    signal: Signal = "cls"  # whose attention: the CLS token's, what patches "received", or the pooling head's ("probe")
     scope: Scope = "image"  # "tile": every tile on its own, with the same share of its patches
 
     name = "tops"
@@ -47,13 +49,13 @@ class Tops(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS rows of one block."""
-        return Needs(resolve((self.layer,), depth))
+        return read(self.signal, resolve((self.layer,), depth))
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Order the patches by the rule and take the first."""
         if seen.features is None:
             raise MethodError("method 'tops' compares features, and none were recorded")
-        attention = score.cls_rows(seen.attention, resolve((self.layer,), seen.depth))  # (T, N)
+        attention = score.rows(seen, self.signal, resolve((self.layer,), seen.depth))  # (T, N)
         contests = Contests.of(seen, self.scope, budget)
         similar, relevance = diversity.cosines(contests.take(seen.features)), contests.take(attention)
         how: Any = {"alpha": self.alpha, "lam": self.lam, "scale": self.scale, "inside": contests.inside}
