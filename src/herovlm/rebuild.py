@@ -68,6 +68,10 @@ def rebuild(
         rest = _shorter(rest, plan, [k.positions for k in kept], true_columns, original)
         if original and free:
             refuse.original_positions(model, prompt.length(plan.inputs))
+    sent: dict[int, int] = {}
+    for row, own in zip(plan.rows, features, strict=True):
+        sent[row] = sent.get(row, 0) + len(own)
+    family.accepts(model, list(sent.values()))
     rest["mm_encoder_outputs"] = family.encoded(features, beside, plan.rows)
     return Short(rest, tuple(seen), tuple(kept), true_columns, prompt.image, whole)
 

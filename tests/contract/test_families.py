@@ -108,11 +108,25 @@ def as_tensor(made: Made) -> bool:
     return torch.is_tensor(pooled) and not compat.beams_keep_features_apart()
 
 
+def encodes_first(made: Made, inputs: Any) -> bool:
+    """Whether generate() encodes pictures before it repeats a prompt: who does not repeats rows of their patches."""
+    kind, found = type(made.model), []
+    repeat = kind._expand_inputs_for_generation
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            kind,
+            "_expand_inputs_for_generation",
+            lambda *given, **more: found.append("mm_encoder_outputs" in more) or repeat(*given, **more),
+        )
+        made.model.generate(**inputs, max_new_tokens=1)
+    return found[0]
+
+
 @pytest.mark.parametrize("options", [{"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}], ids=str)
 def test_keep_all_with_beams_is_the_untouched_model(made: Made, options: Any) -> None:
-    if as_tensor(made):
-        pytest.skip("the untouched model mixes up its tiles in this release")
     inputs = batch(made, sizes=SIZES[1:2] * 2, texts=TEXTS[:2])
+    if as_tensor(made) or not encodes_first(made, inputs):
+        pytest.skip("the untouched model mixes up its tiles or patches in this release")
     short = drop(made, inputs, keep=1.0)
     assert torch.equal(new_tokens(made, short, **options), new_tokens(made, inputs, **options))
 
@@ -323,7 +337,7 @@ def test_positions_are_counted_without_weights(made: Made, size: tuple[int, int]
 def test_a_made_up_prompt_shows_a_picture_of_its_size(made: Made, size: tuple[int, int]) -> None:
     inputs, family = shapes.prompt(made.model, batch=2, size=size[::-1], text=8), registry.family(made.model)
     (told,) = family.geometry(family.shell(made.model.config), [size[::-1]])
-    short = drop(made, inputs, "random")
+    short = drop(made, inputs, "random", tokens=8)
     assert [seen.grid.tiles for seen in short.seen] == [told.grid.tiles] * 2
     assert torch.isfinite(logits(made, short)).all()
 

@@ -105,7 +105,7 @@ def test_the_canvas_of_crops_is_the_picture(made: tiny_models.Made) -> None:
 
 def test_markers_of_an_emptied_tile_stay(made: tiny_models.Made) -> None:
     inputs = made.inputs([drawn((100, 64))])
-    short = herovlm.drop(made.model, inputs, method="uniform", tokens=3)
+    short = herovlm.drop(made.model, inputs, method="uniform", tokens=4)
     assert int((short.kept[0].granted == 0).sum()) >= 4
     text = inputs["input_ids"][inputs["input_ids"] != made.image_token_id]
     assert torch.equal(short["input_ids"][short["input_ids"] != made.image_token_id], text)
@@ -243,3 +243,14 @@ def test_inside_methods_work_in_its_language_model(made: tiny_models.Made, insid
         out = made.model.generate(**inputs, max_new_tokens=3, do_sample=False)
     assert out.shape[1] == inputs["input_ids"].shape[1] + 3
     assert record.last is not None
+
+
+def test_smolvlm_in_groups_is_refused_where_transformers_reads_it_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 5.20 does; what it can read goes through."""
+    made = tiny_models.load("smolvlm")
+    inputs, group = made.inputs([drawn((100, 64))]), made.model.config.vision_config.patch_size
+    monkeypatch.setattr("herovlm.families.idefics3._reads_any_number", lambda: False)
+    with pytest.raises(herovlm.UnsupportedError, match=f"groups of {group}.*tokens={group}"):
+        herovlm.drop(made.model, inputs, method="uniform", tokens=group + 1)
+    short = herovlm.drop(made.model, inputs, method="uniform", tokens=2 * group)
+    assert torch.isfinite(made.model(**short).logits).all()

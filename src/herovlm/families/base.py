@@ -236,6 +236,13 @@ class Family(ABC):
         """List what else the language model reads of every position, as `flat`: features for its first layers."""
         return []
 
+    def accepts(self, model: PreTrainedModel, counts: Sequence[int]) -> None:  # noqa: B027  # most take any
+        """Check that the model can read prompts that keep so many positions each, in this release of transformers.
+
+        Raises:
+            UnsupportedError: it cannot.
+        """
+
     def encoded(
         self, features: Sequence[Tensor], beside: Sequence[Sequence[Tensor]], rows: Sequence[int]
     ) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -17,8 +17,9 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import (
     Idefics3ImageProcessorPil,
     get_resize_output_image_size,
 )
+from transformers.models.smolvlm.modeling_smolvlm import SmolVLMModel
 
-from herovlm.errors import InputsError, ModelError
+from herovlm.errors import InputsError, ModelError, UnsupportedError
 from herovlm.families import merging, packing, processors
 from herovlm.families.base import Family, in_one
 from herovlm.geometry import Geometry, remembered
@@ -160,6 +161,30 @@ class SmolVlm(Idefics3):
     name: ClassVar[str] = "SmolVLM"
     model_types: ClassVar[tuple[str, ...]] = ("smolvlm",)
     example: ClassVar[str] = "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
+
+    def accepts(self, model: PreTrainedModel, counts: Sequence[int]) -> None:
+        """Refuse what transformers 5.20 cannot read, which takes features in groups of as many as a patch is wide."""
+        group = model.config.vision_config.patch_size
+        wrong = [count for count in counts if count % group]
+        if wrong and not _reads_any_number():
+            fine = max(1, wrong[0] // group) * group
+            raise UnsupportedError(
+                f"a prompt that keeps {wrong[0]:,} positions: this release of transformers gives SmolVLM its features "
+                f"in groups of {group}; keep a multiple of that (tokens={fine}), or update transformers"
+            )
+
+
+@cache
+def _reads_any_number() -> bool:
+    """Return whether SmolVLM puts three features in the places of three placeholders, whatever its patches are."""
+    merge = getattr(SmolVLMModel, "inputs_merger", None)
+    stub = SimpleNamespace(config=SimpleNamespace(image_token_id=0, vision_config=SimpleNamespace(patch_size=2)))
+    try:
+        if merge is not None:
+            merge(stub, torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 3, 1), torch.zeros(3, 1, 1))
+    except (ValueError, RuntimeError):
+        return False
+    return True
 
 
 def _shapes(ids: Tensor, image: int, cells: int) -> list[tuple[int, int]]:
