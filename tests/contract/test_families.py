@@ -22,6 +22,7 @@ from torch import Tensor
 import herovlm
 from herovlm import registry
 from herovlm.cost import shapes
+from herovlm.families import idefics3
 from herovlm.seams import compat
 from herovlm.types import Short
 from herovlm.view import working
@@ -34,6 +35,8 @@ HERE = [name for name in registry.FAMILIES if name in tiny_models.here()]
 
 @pytest.fixture(params=HERE)
 def made(request: pytest.FixtureRequest) -> Made:
+    if request.param == "smolvlm" and not idefics3._reads_any_number():
+        pytest.skip("this release reads its features in groups: tests/families/test_idefics3.py")
     return tiny_models.load(request.param)
 
 
@@ -327,11 +330,7 @@ def test_threads_do_not_mix(made: Made) -> None:
 @pytest.mark.parametrize("size", tiny_models.SIZES, ids=str)
 def test_positions_are_counted_without_weights(made: Made, size: tuple[int, int]) -> None:
     asked = herovlm.Request.of("random", keep=0.3)
-    try:
-        (kept,) = drop(made, batch(made, sizes=[[size]], texts=["?"]), "random").kept
-    except herovlm.UnsupportedError as error:
-        assert "in groups of" in str(error)
-        pytest.skip("this release reads such features in groups, and so many fill none")
+    (kept,) = drop(made, batch(made, sizes=[[size]], texts=["?"]), "random").kept
     assert herovlm.token_count(made.model.config, size[::-1], asked) == kept.positions
     full = tiny_models.family(made.name).TOKENS[size]
     assert herovlm.token_count(made.model.config, size[::-1], herovlm.Request.of("full", keep=1.0)) == full
