@@ -49,7 +49,7 @@ class Plan:
         some = replace(prompt, ids=prompt.ids[order], mask=prompt.mask[order])
         device = self.inputs["input_ids"].device
         tokens = {"input_ids": some.ids.to(device), "attention_mask": some.mask.to(device)}
-        given = {name: self.inputs.get(name) for name in ("token_type_ids", "mm_token_type_ids")}
+        given = {name: self.inputs.get(name) for name in positions.KINDS}
         tokens |= {name: kinds[order] for name, kinds in given.items() if kinds is not None}
         images = [i for _, i in taken]
         return Plan(tokens, some, tuple(self.images[i] for i in images), tuple(new for new, _ in taken)), images

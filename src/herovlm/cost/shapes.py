@@ -14,12 +14,12 @@ from herovlm import registry
 from herovlm.cost.configs import ASKING, SMALL, config_of
 from herovlm.errors import InputsError
 from herovlm.prompt import words
+from herovlm.prompt.positions import KINDS
 from herovlm.towers import relevance
 from herovlm.towers.clip import Clip
 
 QUESTION = "What is the number on the red square?"
 PATCHES = 48  # on a side of a picture, where the size of a tile does not say how large one is
-KINDS = ("token_type_ids", "mm_token_type_ids")  # inputs that say which tokens stand for an image: 1
 
 
 def build(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -45,9 +45,7 @@ class LlavaNext(Family):
 
     def shell(self, config: Any) -> Any:
         """Return what the model class's own packer touches: a config, and itself."""
-        network = SimpleNamespace(config=config)
-        network.base_model, network.pack_image_features = network, partial(LlavaNextModel.pack_image_features, network)
-        return network
+        return packing_shell(LlavaNextModel.pack_image_features, config)
 
     def layouts(
         self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt | None = None
@@ -146,6 +144,13 @@ def _fitted(size: Sequence[int], canvas: Sequence[int]) -> tuple[int, int]:
     picture = torch.empty(3, *size, device="meta")
     height, width = get_patch_output_size(picture, canvas, ChannelDimension.FIRST)
     return height, width
+
+
+def packing_shell(packer: Callable[..., Any], config: Any) -> Any:
+    """Make what a packer touches of a model."""
+    network = SimpleNamespace(config=config)
+    network.base_model, network.pack_image_features = network, partial(packer, network)
+    return network
 
 
 def sizes_in(inputs: Mapping[str, Any]) -> Tensor:

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +16,7 @@ from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOn
 
 from herovlm.errors import InputsError, UnsupportedError
 from herovlm.families import packing
-from herovlm.families.llava_next import LlavaNext, sizes_in
+from herovlm.families.llava_next import LlavaNext, packing_shell, sizes_in
 from herovlm.geometry import Geometry, Mixed, remembered
 from herovlm.prompt.positions import Prompt
 from herovlm.seams import refuse
@@ -45,7 +44,7 @@ class LlavaOnevision(LlavaNext):
 
     def shell(self, config: Any) -> Any:
         """Return what the model class's own packer touches: a config, and itself."""
-        return _shell(LlavaOnevisionModel.pack_image_features, config)
+        return packing_shell(LlavaOnevisionModel.pack_image_features, config)
 
     def checked(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Check tiles, sizes, and how many pictures each prompt has."""
@@ -83,7 +82,7 @@ class LlavaOnevision(LlavaNext):
             canvas = select_best_resolution(size, config.image_grid_pinpoints)
             (count,) = self._counts(model, torch.tensor([size]))  # a copy: what is remembered outlives the model
             return _asked(
-                partial(_pack, _shell(own, copy.deepcopy(config))), count, self.side(model), (size, canvas), most
+                partial(_pack, packing_shell(own, copy.deepcopy(config))), count, self.side(model), (size, canvas), most
             )
 
         return [remembered((*rules, *size), partial(ask, (int(size[0]), int(size[1])))) for size in sizes]
@@ -96,13 +95,6 @@ class LlavaOnevision(LlavaNext):
         counts = self._counts(model, sizes := sizes_in(inputs))
         cut = _tiled(inputs, len(sizes))
         return torch.cat([x[: n if own else 1] for x, n, own in zip(pixels, counts, cut, strict=True)])
-
-
-def _shell(packer: Callable[..., Any], config: Any) -> Any:
-    """Make what a packer touches of a model."""
-    network = SimpleNamespace(config=config)
-    network.base_model, network.pack_image_features = network, partial(packer, network)
-    return network
 
 
 def _pack(shell: Any, tiles: Tensor, size: Sequence[int], newline: Tensor | None, most: str) -> Tensor:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from math import ceil, sqrt
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,9 +13,9 @@ from transformers.image_utils import ChannelDimension
 from transformers.models.pixtral.image_processing_pil_pixtral import get_resize_output_image_size
 
 from herovlm.errors import InputsError, UnsupportedError
-from herovlm.families import packing, processors
+from herovlm.families import merging, packing, processors
 from herovlm.families.base import Family
-from herovlm.geometry import Geometry, remembered
+from herovlm.geometry import Geometry
 from herovlm.prompt.positions import Prompt
 from herovlm.seams import refuse
 from herovlm.towers.base import Found, Tower
@@ -108,8 +106,7 @@ class Mistral3(Family):
 
     def pooled(self, model: PreTrainedModel, values: Tensor, axis: int) -> Tensor:
         """Take the mean of the patches of each position, which stand side by side."""
-        shape, patches = values.shape, model.config.spatial_merge_size**2
-        return values.reshape(*shape[:axis], -1, patches, *shape[axis + 1 :]).mean(axis + 1)
+        return merging.groups(values, axis, model.config.spatial_merge_size**2)
 
     def before(self, model: PreTrainedModel, states: Sequence[Tensor], found: Found) -> Tensor:
         """Put the states of the patches of each position behind each other: (1, n, C times those patches)."""
@@ -132,8 +129,7 @@ class Mistral3(Family):
 
     def _windows(self, rows: int, columns: int) -> Geometry:
         """Cut a picture of so many positions into windows."""
-        side = ceil(sqrt(rows * columns / self.windows)) if self.windows > 1 else max(rows, columns)
-        return remembered((packing.native, rows, columns, side), partial(packing.native, rows, columns, side))
+        return packing.windowed(rows, columns, self.windows)
 
 
 def _cell(config: Any) -> int:

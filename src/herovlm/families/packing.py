@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from math import ceil, sqrt
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from herovlm.errors import ModelError
-from herovlm.geometry import Geometry
+from herovlm.geometry import Geometry, remembered
 from herovlm.types import Grid
 
 Packer = Callable[[list[Tensor], Tensor, Tensor], Sequence[Tensor]]  # (maps, image sizes, newline) -> packed maps
@@ -42,6 +44,12 @@ def ask_packer(pack: Packer, tiles: Sequence[int], side: int, sizes: Tensor, can
 def plain(side: int) -> Geometry:
     """Return the geometry of a model that sends one tile in raster order, without newlines."""
     return _geometry(1, side, torch.arange(side * side), torch.arange(side * side))
+
+
+def windowed(rows: int, columns: int, count: int, multiple: int = 1) -> Geometry:
+    """Cut a picture of rows x columns positions into about `count` square windows, `multiple` the least side of one."""
+    side = ceil(sqrt(rows * columns / count) / multiple) * multiple if count > 1 else max(rows, columns)
+    return remembered((native, rows, columns, side), partial(native, rows, columns, side))
 
 
 def native(rows: int, columns: int, side: int) -> Geometry:

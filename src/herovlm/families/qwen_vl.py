@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import partial
-from math import ceil, sqrt
 from typing import Any, ClassVar
 
 import torch
@@ -15,9 +12,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from herovlm.errors import InputsError, ModelError, UnsupportedError
-from herovlm.families import packing
+from herovlm.families import merging, packing, processors
 from herovlm.families.base import Family, by_prompt
-from herovlm.geometry import Geometry, remembered
+from herovlm.geometry import Geometry
 from herovlm.prompt.positions import Prompt
 from herovlm.seams import refuse
 from herovlm.towers.base import Found, Tower
@@ -107,8 +104,7 @@ class QwenVL(Family):
         """Cut a picture of so many positions into windows."""
         vision = model.config.vision_config
         own = getattr(vision, "window_size", 0) // (vision.patch_size * vision.spatial_merge_size) or 1
-        side = ceil(sqrt(rows * columns / self.windows) / own) * own if self.windows > 1 else max(rows, columns)
-        return remembered((QwenVL, rows, columns, side), partial(packing.native, rows, columns, side))
+        return packing.windowed(rows, columns, self.windows, own)
 
     def position_ids(
         self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt, images: Sequence[Geometry]
@@ -164,8 +160,7 @@ class QwenVL(Family):
 
     def pooled(self, model: PreTrainedModel, values: Tensor, axis: int) -> Tensor:
         """Take the mean of the patches of each position, which stand side by side."""
-        patches, shape = model.config.vision_config.spatial_merge_size**2, values.shape
-        return values.reshape(*shape[:axis], -1, patches, *shape[axis + 1 :]).mean(axis + 1)
+        return merging.groups(values, axis, model.config.vision_config.spatial_merge_size**2)
 
     def before(self, model: PreTrainedModel, states: Sequence[Tensor], found: Found) -> Tensor:
         """Put the states of the patches of each position behind each other, in the picture's order: (1, n, 4 C)."""
@@ -254,8 +249,5 @@ def _runs(marked: Tensor) -> int:
 
 def _pixels(config: Any) -> tuple[int, int]:
     """Read how few and how many pixels the image processor beside a config makes of a picture."""
-    processor = Qwen2VLImageProcessorPil()
-    if config.name_or_path:
-        with suppress(OSError, ValueError):
-            processor = Qwen2VLImageProcessorPil.from_pretrained(config.name_or_path, local_files_only=True)
+    processor: Any = Qwen2VLImageProcessorPil.from_dict(dict(processors.settings(config)))
     return int(processor.size.shortest_edge), int(processor.size.longest_edge)

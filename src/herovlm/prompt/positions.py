@@ -12,7 +12,8 @@ from torch import Tensor
 
 from herovlm.errors import InputsError
 
-GATHERED = {"labels": -100, "token_type_ids": 0, "mm_token_type_ids": 0}  # other inputs a token long, and their filler
+KINDS = ("token_type_ids", "mm_token_type_ids")  # inputs that say which tokens stand for an image
+GATHERED = {"labels": -100, **dict.fromkeys(KINDS, 0)}  # other inputs a token long, and their filler
 
 
 @dataclass(frozen=True, eq=False)

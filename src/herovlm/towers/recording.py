@@ -24,8 +24,7 @@ def attention_blocks(tower: nn.Module) -> list[Any]:
     blocks = parts.those(tower, _attends)
     if not blocks:
         raise ModelError(
-            f"{type(tower).__name__} has no attention blocks with q_proj and k_proj; "
-            "herovlm reads CLS attention from CLIP vision towers"
+            f"{type(tower).__name__} has no attention blocks with q_proj and k_proj; herovlm reads its attention there"
         )
     return blocks
 
