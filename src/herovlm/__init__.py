@@ -26,7 +26,7 @@ from herovlm.errors import (
 )
 
 if TYPE_CHECKING:
-    from herovlm.api import drop, dropping
+    from herovlm.api import decoding, drop, dropping
     from herovlm.choose import select
     from herovlm.plan import token_count
     from herovlm.request import Request
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "decoding": "api",
     "drop": "api",
     "dropping": "api",
     "parse": "spec",
@@ -73,6 +74,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "View",
+    "decoding",
     "drop",
     "dropping",
     "parse",

@@ -1,4 +1,4 @@
-"""drop() and dropping(): method x model -> shorter inputs."""
+"""drop(), dropping() and decoding(): method x model -> shorter inputs, and answers from them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from herovlm import splice
+from herovlm import registry, splice
 from herovlm.budget import Auto
-from herovlm.errors import UnsupportedError
+from herovlm.errors import MethodError, UnsupportedError
 from herovlm.llm.inside import Cutter
+from herovlm.methods.base import Method
+from herovlm.methods.inside.base import Chain
 from herovlm.request import AnyKeep, AnyMethod, AnyNarrow, AnyTokens, Positions, Request
 from herovlm.seams import refuse
+from herovlm.spec import parse
 from herovlm.stage import Stage
+from herovlm.strategy import Answered, Asking, Decoding, Strategy
 from herovlm.types import Newlines, Short
-from herovlm.view import check, see
+from herovlm.view import Choice, check, see, together
 
 __all__ = ["AnyKeep", "AnyMethod", "AnyNarrow", "AnyTokens", "Positions", "Request", "check", "see"]  # handed on
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -66,9 +71,10 @@ def drop(
         TextTowerError: the method scores the question and there is no CLIP text tower.
     """
     request = Request.of(method, keep, tokens, question, processor, positions, newlines, narrow)
-    if request.inside is not None:
+    then = request.inside or request.strategy
+    if then is not None:
         raise UnsupportedError(
-            f"drop() only shortens inputs, and {request.inside.name!r} goes on inside the language model; use "
+            f"drop() only shortens inputs, and {then.name!r} goes on while the model reads and answers; use "
             f"'with herovlm.dropping(model, method={str(method)!r}): model.generate(**inputs)'"
         )
     return shorten(model, inputs, request)
@@ -108,11 +114,50 @@ def dropping(
     check(model, request)
     request = request.on(model)
     record = splice.Record(
-        lambda inputs: shorten(model, inputs, request),
+        lambda inputs: see(model, inputs, request).choose(request),
         original=request.positions == "original",
         stage=stage_of(model, request),
+        decoding=request.strategy if isinstance(request.strategy, Decoding) else None,
     )
     with splice.installed(model, record):
+        yield record
+
+
+@contextmanager
+def decoding(
+    model: PreTrainedModel,
+    strategy: str | Strategy,
+    *,
+    method: str | Method | None = None,
+    **asked: Any,
+) -> Iterator[splice.Record]:
+    """Answer by a strategy: contrast over views of a picture, a closer look at a part of it, a trained part.
+
+    The same as `dropping(model, method="method + strategy")`; its answers are greedy, and come back behind the prompt
+    that `generate` was given.
+
+    Args:
+        model: as for `drop`.
+        strategy: an object of one, or its spec: "contrast", "contrast(keep=0.1)" (`herovlm methods` lists them).
+        method: what chooses before the language model; None is the strategy's own.
+        asked: keep, tokens, question, processor, positions, newlines: as for `drop`.
+
+    Yields:
+        A record whose `.last` is the `Short` that the answer was written from; `.facts` tells what else there is.
+
+    Raises:
+        HeroError: as `dropping`; a strategy that cannot be with this model or method says why.
+    """
+    chain = parse(strategy)
+    if not isinstance(chain, Chain) or not isinstance(chain.then, Strategy) or (method and "+" in str(strategy)):
+        raise MethodError(
+            f"strategy={str(strategy)!r} is not the spec of one strategy; what chooses before it is method=; there are "
+            f"{', '.join(registry.strategies())}"
+        )
+    before = chain.before if method is None else parse(method)
+    if isinstance(before, Chain):
+        raise MethodError(f"method={str(method)!r} goes on by itself; give one that chooses before the language model")
+    with dropping(model, method=Chain(before, chain.then), **asked) as record:
         yield record
 
 
@@ -144,7 +189,7 @@ def reading(model: PreTrainedModel, short: Short, request: Request) -> Iterator[
     Raises:
         HeroError: as `stage_of`.
     """
-    record = splice.Record(lambda _: short, stage=stage_of(model, request))
+    record = splice.Record(None, stage=stage_of(model, request))
     record.arm(short, again=True)
     with nullcontext() if record.stage is None else record.stage.installed():
         yield record
@@ -158,6 +203,8 @@ def stage_of(model: PreTrainedModel, request: Request) -> Stage | None:
         MethodError: it has not the layers that the method names.
     """
     inside = request.inside
+    if request.strategy is not None:
+        return request.strategy.stage(model, request)
     if inside is None or request.all:
         return None
     depth = len(refuse.language_model(model).layers)
@@ -167,6 +214,40 @@ def stage_of(model: PreTrainedModel, request: Request) -> Stage | None:
         return inside.plan(positions, depth, None if asked is None else asked.of(positions, image))
 
     return Cutter(model, inside.needs(depth), plan, inside.cut)
+
+
+def answered(prompts: Sequence[tuple[Choice, int]], **options: Any) -> Answered:
+    """Answer prompts of one view, chosen by one request: the way from what was chosen to new tokens.
+
+    Args:
+        prompts: what was chosen, and which prompt of its view.
+        options: of `model.generate`.
+
+    Raises:
+        HeroError: as `dropping`.
+    """
+    request, model = prompts[0][0].request, prompts[0][0].view.model
+    records = []
+
+    def run(short: Short, *, processors: Sequence[Any] = (), streams: int = 1, new_tokens: int | None = None) -> Tensor:
+        given = {**options, "logits_processor": [*processors, *options.get("logits_processor", ())]}
+        if new_tokens is not None:
+            given |= {"max_new_tokens": new_tokens, "logits_processor": list(processors)}
+        with reading(model, short, request) as record:
+            out: Tensor = model.generate(**{**given, **short})
+        records.append(record)
+        return out[:, short["input_ids"].shape[1] :]
+
+    if isinstance(request.strategy, Decoding):
+        return request.strategy.answer(Asking(prompts, run))
+    short = together(prompts)
+    new = run(short)
+    sent = tuple(float(sum(kept.positions for kept in choice.of(row))) for choice, row in prompts)
+    inside = records[0].inside
+    if inside:
+        means = iter(inside)
+        sent = tuple(sum(round(next(means).mean, 1) for _ in choice.of(row)) for choice, row in prompts)
+    return Answered(new, sent, (), short, inside)
 
 
 def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], request: Request) -> Short:

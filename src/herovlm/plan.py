@@ -105,11 +105,13 @@ def token_count(config: Any, size: Sequence[int], request: Request, image: int =
     Raises:
         ModelError: the family is not supported.
         BudgetError: keep="auto" looks at the picture first; or the budget is too small for the smallest picture.
-        UnsupportedError: the method rounds for itself, or goes on inside the language model.
+        UnsupportedError: the method rounds for itself, or something goes on behind it.
     """
     family = registry.family(SimpleNamespace(config=config))
     shell = family.shell(config)
     (whole,) = family.geometry(shell, [size])
+    if request.strategy is not None:
+        raise UnsupportedError(f"{request.strategy} may read several prompts a picture; ask about {request.method}")
     if request.all or isinstance(request.method, Full):
         return whole.positions
     if isinstance(request.budget, Auto):

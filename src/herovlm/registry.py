@@ -1,7 +1,7 @@
 """The one list of methods and of model families: name -> "module:Class", loaded when asked for.
 
-Third parties add theirs as entry points of the groups `herovlm.methods` and `herovlm.inside` (name = the method's name)
-and `herovlm.families` (name = `config.model_type` of the family); names of ours cannot be taken over.
+Third parties add theirs as entry points of the groups `herovlm.methods`, `herovlm.inside` and `herovlm.strategies`
+(name = its own) and `herovlm.families` (name = `config.model_type`); names of ours cannot be taken over.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from herovlm.methods.base import Method
     from herovlm.methods.fields import Described
     from herovlm.methods.inside.base import Inside
+    from herovlm.strategy import Strategy
 
 METHODS = {
     "hero": "herovlm.methods.hero:Hero",
@@ -60,6 +61,9 @@ INSIDE = {  # methods that prune between the layers of the language model
     "sparsevlm": "herovlm.methods.inside.sparsevlm:SparseVlm",
     "sparsevlm_plus": "herovlm.methods.inside.sparsevlm_plus:SparseVlmPlus",
 }
+STRATEGIES = {  # what an answer goes through besides one reading of its prompt
+    "contrast": "herovlm.decoding.contrast:Contrast",
+}
 TESTED = ("5.18.0", "5.20.2", "5.24.0")  # releases of transformers that all tests of models run on
 FAMILIES = {
     "llava_next": "herovlm.families.llava_next:LlavaNext",
@@ -89,6 +93,11 @@ def insides() -> list[str]:
     return list(INSIDE | _others("herovlm.inside") | INSIDE)
 
 
+def strategies() -> list[str]:
+    """Names of all strategies, ours first."""
+    return list(STRATEGIES | _others("herovlm.strategies") | STRATEGIES)
+
+
 def families() -> list[str]:
     """Model types (`config.model_type`) of all supported families, ours first."""
     return list(FAMILIES | _others("herovlm.families") | FAMILIES)
@@ -115,6 +124,18 @@ def inside(name: str) -> type[Inside]:
     from herovlm.methods.inside.base import Inside
 
     found: type[Inside] = _named(name, INSIDE.get(name) or _others("herovlm.inside").get(name), Inside)
+    return found
+
+
+def strategy(name: str) -> type[Strategy]:
+    """Find the class of a strategy.
+
+    Raises:
+        MethodError: no such strategy, or it cannot be loaded.
+    """
+    from herovlm.strategy import Strategy
+
+    found: type[Strategy] = _named(name, STRATEGIES.get(name) or _others("herovlm.strategies").get(name), Strategy)
     return found
 
 
@@ -169,7 +190,8 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 def _named(name: str, where: str | None, base: type[Described]) -> Any:
     """Load the class of a method and check that it is one, of this name."""
     if where is None:
-        raise MethodError(f"no method is called {name!r}{did_you_mean(name, [*methods(), *insides()])}")
+        every = [*methods(), *insides(), *strategies()]
+        raise MethodError(f"no method is called {name!r}{did_you_mean(name, every)}")
     found = _load(where, MethodError)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise MethodError(f"method {name!r} is {where}, which is not a subclass of {base.__module__}.{base.__name__}")

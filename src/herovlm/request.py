@@ -15,6 +15,7 @@ from herovlm.errors import UnsupportedError, UsageError
 from herovlm.methods.base import Method, resolve
 from herovlm.methods.full import Full
 from herovlm.methods.inside.base import Chain, Inside
+from herovlm.strategy import Strategy
 from herovlm.types import Narrow, Needs, Newlines, Seen
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MIDDLE = 0.5  # the depth of the tower behind which it is narrowed, where no block is named
 AnyNarrow = float | tuple[float | int, float]
 Positions = Literal["compact", "original"]
-AnyMethod = str | Method | Inside | Chain
+AnyMethod = str | Method | Inside | Strategy | Chain
 AnyKeep = float | Sequence[float] | str | Budget
 AnyTokens = int | Sequence[int]
 
@@ -41,6 +42,7 @@ class Request:
     positions: Positions | None  # None: the family's own, until `on` has looked it up
     newlines: Newlines | None
     narrow: tuple[float | int, float] | None = None  # block, share
+    strategy: Strategy | None = None  # what the answer goes through besides
 
     @classmethod
     def of(
@@ -73,20 +75,18 @@ class Request:
             _check_smaller(first, positions, amount)
         if isinstance(asked, Method):
             return cls(asked, None, False, amount, question, processor, positions, newlines, cut)
-        if positions == "original" and getattr(asked.inside, "positions", "true") != "true":
-            raise UnsupportedError(
-                f"{asked.inside} renumbers positions, positions='original' keeps them; leave one out"
-            )
+        if isinstance(asked.then, Strategy):
+            before = asked.before or Full()
+            return cls(before, None, False, amount, question, processor, positions, newlines, cut, asked.then)
+        inside = asked.then
+        if positions == "original" and getattr(inside, "positions", "true") != "true":
+            raise UnsupportedError(f"{inside} renumbers positions, positions='original' keeps them; leave one out")
         if asked.before is None and cut is not None:
-            raise UnsupportedError(
-                f"narrow with {asked.inside} alone, which is sent everything; put a method before it"
-            )
+            raise UnsupportedError(f"narrow with {inside} alone, which is sent everything; put a method before it")
         if asked.before is None and isinstance(amount, Auto):
-            raise UnsupportedError(
-                f"keep='{amount}' with {asked.inside} alone, which is sent everything; give a number"
-            )
+            raise UnsupportedError(f"keep='{amount}' with {inside} alone, which is sent everything; give a number")
         before = Full() if asked.before is None else asked.before
-        return cls(before, asked.inside, asked.before is None, amount, question, processor, positions, newlines, cut)
+        return cls(before, inside, asked.before is None, amount, question, processor, positions, newlines, cut)
 
     @property
     def all(self) -> bool:
@@ -115,8 +115,13 @@ class Request:
         here = self if places == self.positions else replace(self, positions=cast("Positions", places))
         if not isinstance(self.budget, Auto):
             return here
-        asked = str(self.method) if self.inside is None else str(Chain(self.method, self.inside))
-        return replace(here, budget=auto.calibrated(self.budget, model, asked))
+        return replace(here, budget=auto.calibrated(self.budget, model, self.asked))
+
+    @property
+    def asked(self) -> str:
+        """The method with what goes on behind it, as a spec."""
+        then = self.inside or self.strategy
+        return str(self.method if then is None else Chain(self.method, then))
 
     def spend(self, image: int, seen: Seen) -> int:
         """Number of positions for an image of the call, counted from 0."""

@@ -1,6 +1,7 @@
 """A method as one line of text, "hero(alpha=0.3, low_layers=(2, 3))", and back: `parse(str(m)) == m`.
 
-A plus sends what one method keeps before the LLM on to one inside it: "hero + fastv(layer=2, keep=0.5)".
+A plus sends what one method keeps before the LLM on to one inside it, "hero + fastv(layer=2, keep=0.5)", or to a
+strategy: "full + contrast(amateur='hero')".
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from herovlm.methods.fields import fits
 if TYPE_CHECKING:
     from herovlm.methods.base import Method
     from herovlm.methods.inside.base import Chain, Inside
+    from herovlm.strategy import Strategy
 
 _LOOKS = 'a spec looks like "hero", "hero(alpha=0.3, low_layers=(2, 3))" or "hero + fastv"'
 
 
-def parse(spec: str | Method | Inside | Chain) -> Method | Chain:
-    """Turn a spec into a method, or into a chain if a method inside the LLM is in it; objects are themselves.
+def parse(spec: str | Method | Inside | Strategy | Chain) -> Method | Chain:
+    """Turn a spec into a method, or into a chain if something goes on behind a plus; objects are themselves.
+
+    What goes on may stand alone: a method inside the LLM is then sent everything, a strategy has a method of its own.
 
     Nothing is evaluated: values are Python literals, or a choice as it is: hero(signal=received).
 
@@ -30,22 +34,33 @@ def parse(spec: str | Method | Inside | Chain) -> Method | Chain:
     """
     from herovlm.methods.base import Method
     from herovlm.methods.inside.base import Chain, Inside
+    from herovlm.strategy import Strategy
 
     if isinstance(spec, (Method, Chain)):
         return spec
-    if isinstance(spec, Inside):
-        return Chain(None, spec)
+    if isinstance(spec, (Inside, Strategy)):
+        return _alone(spec)
     if not isinstance(spec, str):
         raise MethodError(f"method={spec!r} is neither a method object nor a spec; {_LOOKS}")
     *before, last = [_made(*_read(part, spec)) for part in _parts(spec)]
     if not before:
-        return last if isinstance(last, Method) else Chain(None, last)
-    if len(before) > 1 or not isinstance(before[0], Method) or not isinstance(last, Inside):
+        return last if isinstance(last, Method) else _alone(last)
+    if len(before) > 1 or not isinstance(before[0], Method) or isinstance(last, Method):
         raise MethodError(
             f"{_short(spec)}: a plus stands between one method before the LLM and one inside it, such as "
-            f"'hero + fastv'; those inside are {', '.join(registry.insides())}"
+            f"'hero + fastv'; those inside are {', '.join(registry.insides())}; or one strategy, such as "
+            f"{', '.join(registry.strategies())}"
         )
     return Chain(before[0], last)
+
+
+def _alone(then: Inside | Strategy) -> Chain:
+    """Make a chain of what goes on, where nothing was put before it."""
+    from herovlm.methods.base import Method
+    from herovlm.methods.inside.base import Chain, Inside
+
+    before = None if isinstance(then, Inside) else parse(then.first)
+    return Chain(before if isinstance(before, Method) else None, then)
 
 
 def split(text: str) -> list[str]:
@@ -65,10 +80,9 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _made(name: str, values: dict[str, ast.expr]) -> Method | Inside:
-    """Make a method of a name and its fields."""
-    inside = name in registry.INSIDE or (name not in registry.METHODS and name in registry.insides())
-    kind = registry.inside(name) if inside else registry.method(name)
+def _made(name: str, values: dict[str, ast.expr]) -> Method | Inside | Strategy:
+    """Make a method or a strategy of a name and its fields."""
+    kind = _kind(name)
     known = [f.name for f in fields(kind) if f.init]
     for field in values:
         if field in kind.moved:
@@ -77,6 +91,16 @@ def _made(name: str, values: dict[str, ast.expr]) -> Method | Inside:
             raise MethodError(f"method {name!r} has no field {field!r}{registry.did_you_mean(field, known)}")
     hints = get_type_hints(kind)
     return kind(**{field: _value(field, value, hints[field]) for field, value in values.items()})
+
+
+def _kind(name: str) -> type[Method | Inside | Strategy]:
+    """Find the class of a name; ours go before those of other packages."""
+    if name not in registry.METHODS:
+        if name in registry.INSIDE or (name not in registry.STRATEGIES and name in registry.insides()):
+            return registry.inside(name)
+        if name in registry.STRATEGIES or (name not in registry.methods() and name in registry.strategies()):
+            return registry.strategy(name)
+    return registry.method(name)
 
 
 def _value(field: str, given: ast.expr, hint: Any) -> Any:

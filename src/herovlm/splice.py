@@ -6,9 +6,8 @@ belongs to its context (`families.scope`); classes are not touched.
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial, update_wrapper
@@ -21,14 +20,16 @@ from transformers import PreTrainedModel
 
 from herovlm import registry
 from herovlm.errors import UnsupportedError
+from herovlm.mend import LENGTHS, WATCHING, Splice, setting
 from herovlm.prompt.positions import GATHERED
 from herovlm.seams import compat, hooks, refuse, scope, seal
 from herovlm.seams.call import Call, by_name
 from herovlm.seams.scope import Scope
 from herovlm.stage import Passage, Stage
+from herovlm.strategy import Asking, Decoding
 from herovlm.types import Encoded, KeptInside, Short
 
-Shorten = Callable[[Mapping[str, Any]], Short]
+Choose = Callable[[Mapping[str, Any]], Any]  # the inputs of a call -> `herovlm.view.Choice`
 
 
 @dataclass
@@ -39,9 +40,11 @@ class Record:
     goes on inside the language model.  Threads in one context share its record: open one in each to tell them apart.
     """
 
-    shorten: Shorten = field(repr=False)
+    choose: Choose | None = field(repr=False)
     original: bool = False  # positions of the untouched prompt
     stage: Stage | None = field(default=None, repr=False)  # goes on from there
+    decoding: Decoding | None = field(default=None, repr=False)  # answers in its own way
+    facts: tuple[Mapping[str, Any], ...] = ()  # what a decoding strategy says of each answer of the last call
     did: tuple[Short | None, Passage | None] = field(default=(None, None), repr=False)  # both of the same call
 
     @property
@@ -54,6 +57,13 @@ class Record:
         """What the layers of the language model kept of each image of the last call."""
         passage = self.did[1]
         return () if passage is None else passage.inside
+
+    def shorten(self, inputs: Mapping[str, Any]) -> Short:
+        """Choose for the inputs of a call, and make the shorter ones."""
+        if self.choose is None:
+            raise RuntimeError("this record is of a prompt that was shortened before")
+        short: Short = self.choose(inputs).rebuild()
+        return short
 
     def arm(self, short: Short, *, again: bool = False) -> Passage | None:
         """Remember a shorter prompt, and get ready to go on with it inside the language model."""
@@ -164,6 +174,8 @@ class Generate:
         known = pictures or call.given.get("mm_encoder_outputs") is not None
         self.now.known += known
         try:
+            if pictures and context.holds.decoding is not None:
+                return self._decoded(context.holds, context.holds.decoding, call)
             return self._shortened(context, call) if pictures else self.inner(*args, **kwargs)
         finally:
             self.now.known -= known
@@ -173,7 +185,7 @@ class Generate:
         given = call.given
         seal.lift_empty(compat.caches_in(given))
         _refuse(self.model, given, record)
-        added = {} if record.stage is None else record.stage.generate_kwargs(partial(_setting, self.model, given))
+        added = {} if record.stage is None else record.stage.generate_kwargs(partial(setting, self.model, given))
         names = {*inspect.signature(type(self.model).forward).parameters, *GATHERED, *compat.CACHES} - {"use_cache"}
         # The hooks of a method inside the language model stay for this call, should the context end meanwhile.
         with nullcontext() if record.stage is None else record.stage.installed():
@@ -193,6 +205,32 @@ class Generate:
         if record.stage is not None:
             record.stage.finish(passage)
         return splice.result(result)
+
+    def _decoded(self, record: Record, decoding: Decoding, call: Call) -> Any:
+        """Let a strategy answer; what it writes comes back behind the prompt that was given."""
+        given = call.given
+        refuse.decoding(partial(setting, self.model, given), given, str(decoding))
+        _refuse(self.model, given, record)
+        names = {*inspect.signature(type(self.model).forward).parameters, *GATHERED} - {"use_cache"}
+        rest = {name: value for name, value in given.items() if name not in {*names, *compat.CACHES}}
+        choice = record.choose({name: value for name, value in given.items() if name in names})  # type: ignore[misc]
+
+        def run(
+            short: Short, *, processors: Sequence[Any] = (), streams: int = 1, new_tokens: int | None = None
+        ) -> Tensor:
+            splice, own = Splice(given["input_ids"], short["input_ids"].shape[1]), dict(rest)
+            if new_tokens is not None:
+                own = {name: value for name, value in rest.items() if name not in {*WATCHING, *LENGTHS}}
+                own["max_new_tokens"] = new_tokens
+            options = splice.options(self.model, own, streams)
+            options["logits_processor"] = [*processors, *(options.get("logits_processor") or ())]
+            inputs = {name: value for name, value in short.items() if name != "use_cache"}
+            out: Tensor = call.again({**inputs, **options})
+            return out[:, splice.short :]
+
+        answered = decoding.answer(Asking([(choice, row) for row in range(len(given["input_ids"]))], run))
+        record.did, record.facts = (answered.short, None), answered.facts
+        return torch.cat((given["input_ids"], answered.new.to(given["input_ids"].device)), 1)
 
     def before_forward(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Shorten the inputs of a direct `model(...)`; inside generate() there are no pixels left to see."""
@@ -217,6 +255,8 @@ class Generate:
                 "call the model itself, or open a context on the copy"
             )
         record: Record = context.holds
+        if record.decoding is not None:
+            raise UnsupportedError(f"{record.decoding} writes answers; call model.generate(), not the model itself")
         seal.lift_empty(compat.caches_in(given))
         if record.stage is not None:
             record.stage.check_call(given)
@@ -252,90 +292,6 @@ class Generate:
         return False
 
 
-@dataclass(frozen=True)
-class Splice:
-    """Puts the original prompt in front of whatever the caller sees."""
-
-    prompt: Tensor  # (B, L)
-    short: int  # length of the short prompt
-
-    def full(self, ids: Tensor) -> Tensor:
-        """Replace the short prompt of (B * returns, short + new) by the original one."""
-        prompt = self.prompt.repeat_interleave(len(ids) // len(self.prompt), 0).to(ids.device)
-        return torch.cat((prompt, ids[:, self.short :]), 1)
-
-    def result(self, result: Any) -> Any:
-        """Mend what generate() returns: token ids, or an output with `.sequences`."""
-        if isinstance(result, Tensor):
-            return self.full(result)
-        if isinstance(getattr(result, "sequences", None), Tensor):
-            result.sequences = self.full(result.sequences)
-        return result
-
-    def options(self, model: PreTrainedModel, rest: Mapping[str, Any]) -> dict[str, Any]:
-        """Mend the options of generate() that look at the prompt or count it."""
-        mended = _lengths(model, dict(rest), self.prompt.shape[1] - self.short)
-        if mended.get("streamer") is not None:
-            mended["streamer"] = _Streamer(mended["streamer"], self)
-        for name in ("logits_processor", "stopping_criteria"):
-            if mended.get(name):
-                mended[name] = type(mended[name])(_Criterion(one, self) for one in mended[name])
-        if _setting(model, rest, "prompt_lookup_num_tokens"):
-            mended["logits_processor"] = [
-                *(mended.get("logits_processor") or ()),
-                _NoDraft(model.config.image_token_id),
-            ]
-        allowed = mended.get("prefix_allowed_tokens_fn")
-        if allowed is not None:
-            mended["prefix_allowed_tokens_fn"] = lambda row, ids: allowed(row, self._row(row, ids))
-        return mended
-
-    def _row(self, row: int, ids: Tensor) -> Tensor:
-        """Put the original prompt in front of one sequence."""
-        return torch.cat((self.prompt[row].to(ids.device), ids[self.short :]))
-
-
-class _Criterion:
-    """A logits processor or stopping criterion of the caller, which expects the prompt it knows."""
-
-    def __init__(self, inner: Any, splice: Splice) -> None:
-        self.inner, self.splice = inner, splice
-
-    def __call__(self, input_ids: Tensor, scores: Any) -> Any:
-        return self.inner(self.splice.full(input_ids), scores)
-
-
-class _NoDraft:
-    """Keeps prompt lookup from drafting image placeholders, for which there are no features: it asks us by scores that
-    are all alike.  A placeholder that the model itself scores highest is written as ever."""
-
-    def __init__(self, placeholder: int) -> None:
-        self.placeholder = placeholder
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        own = scores[:, self.placeholder]
-        alone = (scores >= own[:, None]).sum(-1) == 1
-        barred = scores.clone()
-        barred[:, self.placeholder] = own.where(alone, -torch.inf)
-        return barred
-
-
-class _Streamer:
-    """A streamer of the caller: the first thing that it is shown is the original prompt."""
-
-    def __init__(self, inner: Any, splice: Splice) -> None:
-        self.inner, self.splice, self.first = inner, splice, True
-
-    def put(self, value: Tensor) -> None:
-        """Pass on; the prompt comes first, once."""
-        self.inner.put(self.splice.full(value).cpu() if self.first else value)
-        self.first = False
-
-    def end(self) -> None:
-        """Pass on."""
-        self.inner.end()
-
-
 def _seal(context: Scope, short: Short, passage: Passage | None, given: Mapping[str, Any], result: Any) -> None:
     """Seal the caches that were given or made, now that they hold a prompt from which something is missing."""
     if passage is None and short.whole:
@@ -349,47 +305,25 @@ def _same(function: Any) -> Any:
     return function
 
 
-def _setting(model: PreTrainedModel, given: Mapping[str, Any], name: str) -> Any:
-    """Look an option up where generate() does: keyword, given config, the model's config."""
-    places = (given.get(name), getattr(given.get("generation_config"), name, None))
-    return next((value for value in places if value is not None), getattr(model.generation_config, name, None))
-
-
 def _times(model: PreTrainedModel, given: Mapping[str, Any]) -> int:
     """Count how often generate() repeats each prompt."""
-    return max(_setting(model, given, name) or 1 for name in ("num_beams", "num_return_sequences"))
-
-
-def _lengths(model: PreTrainedModel, rest: dict[str, Any], removed: int) -> dict[str, Any]:
-    """Lower max_length and min_length, which count the prompt, by what was removed from it."""
-    config = rest.get("generation_config")
-    if config is not None:
-        config = rest["generation_config"] = copy.deepcopy(config)
-    for name, newer in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
-        value = _setting(model, rest, name)
-        if value is None or (rest.get(name) is None and _setting(model, rest, newer) is not None):
-            continue
-        if config is None or rest.get(name) is not None:
-            rest[name] = max(value - removed, 0)
-        else:
-            setattr(config, name, max(value - removed, 0))
-    return rest
+    return max(setting(model, given, name) or 1 for name in ("num_beams", "num_return_sequences"))
 
 
 def _refuse(model: PreTrainedModel, given: Mapping[str, Any], record: Record) -> None:
     """Refuse options of generate() that go silently wrong with a shortened prompt."""
-    if record.original and _setting(model, given, "use_cache") is False:
+    if record.original and setting(model, given, "use_cache") is False:
         raise UnsupportedError(
             "positions='original' with use_cache=False: without a cache transformers takes gaps in the positions for "
             "packed sequences and masks them apart; use positions='compact' or use_cache=True"
         )
     if record.original and "compact" in registry.family(model).positions:  # else the family knows that it is right
-        new = _setting(model, given, "max_new_tokens") or 0
+        new = setting(model, given, "max_new_tokens") or 0
         length = given["input_ids"].shape[1] + new
-        refuse.original_positions(model, length if new else max(length, _setting(model, given, "max_length") or 0))
-    if _setting(model, given, "token_healing"):
+        refuse.original_positions(model, length if new else max(length, setting(model, given, "max_length") or 0))
+    if setting(model, given, "token_healing"):
         raise UnsupportedError("token_healing rewrites the end of the prompt, which is put back; turn it off")
-    chunks = _setting(model, given, "prefill_chunk_size")
+    chunks = setting(model, given, "prefill_chunk_size")
     if chunks is not None and not compat.chunks_keep_images_apart():
         raise UnsupportedError(
             f"prefill_chunk_size={chunks} mixes up image features in this version of transformers; "

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from herovlm import budget, choose, rebuild, registry
-from herovlm.errors import InputsError, MethodError, UnsupportedError, UsageError
+from herovlm.errors import InputsError, MethodError, UsageError
 from herovlm.families import smaller
 from herovlm.families.base import Family
 from herovlm.families.cells import Look
@@ -24,16 +24,14 @@ from herovlm.prompt import positions, words
 from herovlm.prompt import question as questions
 from herovlm.rebuild import Source
 from herovlm.seams import offload, parts, refuse
+from herovlm.settle import settle
 from herovlm.towers import narrow, relevance
 from herovlm.types import Compared, Kept, Narrow, Needs, Relevance, Seen, Short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from herovlm.methods.base import Method
     from herovlm.request import Request
-
-DEPTH = 24  # of some tower; which signals a method needs does not hang on it
 
 
 @parts.once()
@@ -61,6 +59,8 @@ def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request, n
         for request in bound:
             if request.all or not request.method.smaller:
                 wanted.setdefault(request.cut(depth), []).append(request.needs(depth))
+            if request.strategy is not None:
+                wanted.setdefault(None, []).append(request.strategy.needs(depth))
         for cut, all_needs in wanted.items():
             joint = union(all_needs)
             looks[cut] = (joint, family.see(model, plan.inputs, plan.images, joint, cut))
@@ -81,56 +81,12 @@ def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Famil
     if request is not None:
         smaller.offered(family, request.method)
         settle(family, model, request.needs(depth), request.method)
+        if request.strategy is not None:
+            settle(family, model, request.strategy.needs(depth), request.strategy)
+            request.strategy.check(model, request)
         if request.cut(depth) is not None:
             family.sees_through(model).narrowable(family.tower(model))
     return family, depth
-
-
-def settle(family: Family, model: PreTrainedModel, needs: Needs, what: Method) -> None:
-    """Check that a family offers what is needed of its tower: the one place where needs meet offers.
-
-    Raises:
-        UnsupportedError: it does not; names what is missing, what to write instead, and the methods that work there.
-    """
-    offers = family.offers(model)
-    missing = needs.signals - offers
-    if what.whole and not family.overviews:
-        raise UnsupportedError(
-            f"{what} is made of the overview, and {family.name} sees a picture without one; methods that work there: "
-            f"{', '.join(working(family, offers))}"
-        )
-    if missing:
-        tower = family.sees_through(model)
-        lacks = [why for name, why in tower.lacks(model.config.vision_config).items() if name in missing]
-        found = [f"'{one}'" for one in instead(what, missing, offers)]
-        write = f"write {' or '.join(found)}; " if found else ""
-        raise UnsupportedError(
-            f"this {family.name} sees through {tower.kind}, which offers "
-            f"{', '.join(sorted(offers)) or 'features alone'}; {'; '.join([*lacks, ''])}{what} needs "
-            f"{', '.join(sorted(missing))}; {write}methods that work there: {', '.join(working(family, offers))}"
-        )
-
-
-def instead(what: Method, missing: frozenset[str], offers: frozenset[str]) -> list[str]:
-    """List specs to write where some of what a method needs is missing; the names of choices need no quotes."""
-    return [str(one).replace("'", "") for one in what.without(missing) if one.needs(DEPTH).signals <= offers]
-
-
-def working(family: Family, offers: frozenset[str]) -> list[str]:
-    """List the methods that work, as they are by default, where a family offers some signals."""
-    return [name for name, spec in written(family, offers).items() if name == spec]
-
-
-def written(family: Family, offers: frozenset[str]) -> dict[str, str]:
-    """Return how each method that works where a family offers some signals is written there: by its name, or more."""
-    found = {}
-    for name in registry.methods():
-        method = registry.method(name)()
-        missing = method.needs(DEPTH).signals - offers
-        ways = instead(method, missing, offers) if missing else [name]
-        if ways and (family.shrinks or not method.smaller) and (family.overviews or not method.whole):
-            found[name] = ways[0]
-    return found
 
 
 def union(needs: Sequence[Needs]) -> Needs:
@@ -168,6 +124,10 @@ class Choice:
     seen: tuple[Seen, ...]
     kept: tuple[Kept, ...]
     sources: tuple[Source, ...]
+
+    def of(self, row: int) -> list[Kept]:
+        """List what was kept of each image of one prompt."""
+        return [kept for kept, own in zip(self.kept, self.view.plan.rows, strict=True) if own == row]
 
     @torch.no_grad()
     def rebuild(self) -> Short:

@@ -24,8 +24,8 @@ from herovlm import registry
 from herovlm.cost import shapes
 from herovlm.families import idefics3
 from herovlm.seams import compat
+from herovlm.settle import working
 from herovlm.types import Short
-from herovlm.view import working
 
 SIZES = [[(100, 64), (64, 64)], [(33, 61)], []]  # of the pictures of each prompt: several, one, none
 TEXTS = ("Which of the two is it, say?", "What is it?", "Hi")

@@ -14,9 +14,12 @@ from herovlm.cli.tidy import tidy
 def ask(
     words: Annotated[list[str], typer.Argument(metavar='PICTURE... "QUESTION"', help="Pictures, then the question.")],
     model: options.Model = "demo",
-    method: Annotated[str, typer.Option(help="Method, such as hero or 'hero(alpha=0.3)'.")] = "hero",
+    method: Annotated[
+        str | None, typer.Option(help="Method, such as hero or 'hero(alpha=0.3)'.", show_default="hero")
+    ] = None,
     keep: options.Keep = None,
     tokens: options.Tokens = None,
+    decoding: options.Decoding = None,
     narrow: options.Narrow = None,
     html: options.Html = None,
     json: options.JsonAnswers = False,
@@ -32,7 +35,7 @@ def ask(
     budget, share = options.budget_of(keep, tokens), options.narrow_of(narrow)
     target = options.target(html, paths)
     pictures = options.open_pictures(paths)
-    plan = options.plan_of([options.method_of(method)], [budget])  # last: loads libraries
+    plan = options.plan_of([options.way_of(method, decoding)], [budget])  # last: loads libraries
     with show.progress(3) as step:
         step("loading libraries")
         from herovlm.cli import session

@@ -112,7 +112,7 @@ def _model(
     from herovlm import api
     from herovlm.cli import load
     from herovlm.cost import shapes
-    from herovlm.view import DEPTH
+    from herovlm.settle import DEPTH
 
     if shape is None and layers is not None:
         raise UsageError(

@@ -21,13 +21,14 @@ COLUMNS = ["method", "paper", "fidelity", "what it does"]
 
 @tidy
 def methods(json: options.Json = False) -> None:
-    """List the methods before the LLM and inside it, the paper of each and how faithful it is."""
+    """List the methods before the LLM and inside it, and the strategies; the paper of each and how faithful it is."""
     from herovlm import registry
 
     before = [_row(name, registry.METHODS, registry.method) for name in registry.methods()]
     inside = [_row(name, registry.INSIDE, registry.inside) for name in registry.insides()]
+    behind = [_row(name, registry.STRATEGIES, registry.strategy) for name in registry.strategies()]
     if json:
-        groups = (("before the LLM", before), ("inside the LLM", inside))
+        groups = (("before the LLM", before), ("inside the LLM", inside), ("strategies", behind))
         show.as_json(
             [{"where": where, **dict(zip(COLUMNS, row, strict=True))} for where, rows in groups for row in rows]
         )
@@ -36,6 +37,8 @@ def methods(json: options.Json = False) -> None:
     show.table(COLUMNS, before)
     typer.echo('\ninside the LLM, alone or after a plus: "hero + fastv"\n')
     show.table(COLUMNS, inside)
+    typer.echo('\nstrategies, alone or after a plus: "full + contrast"\n')
+    show.table(COLUMNS, behind)
 
 
 def described() -> list[tuple[str, str, str]]:

@@ -54,7 +54,7 @@ def about(kind: str) -> dict[str, Any]:
     Raises:
         ModelError: no such family.
     """
-    from herovlm.view import DEPTH, written
+    from herovlm.settle import DEPTH, written
 
     family = registry.family(SimpleNamespace(config=SimpleNamespace(model_type=kind)))
     offers = frozenset(signal for tower in family.towers for signal in tower.offers) - family.withheld
@@ -83,7 +83,7 @@ def offered(model: Any) -> dict[str, str]:
     """Return how each of `options.every` that works on a loaded model is written there."""
     from herovlm import api
     from herovlm.errors import HeroError
-    from herovlm.view import written
+    from herovlm.settle import written
 
     family = registry.family(model)
     ways, found = written(family, family.offers(model)), {}

@@ -33,6 +33,9 @@ JsonAnswers = Annotated[
 Narrow = Annotated[
     str | None, typer.Option(help="Share of the patches (0.5) that goes on behind a middle block of the vision tower.")
 ]
+Decoding = Annotated[
+    str | None, typer.Option(help="Strategy that the answer goes through, such as contrast (herovlm methods).")
+]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 
 Task = Annotated[
@@ -127,6 +130,17 @@ def method_of(text: str) -> str:
     from herovlm import spec
 
     return str(spec.parse(text))
+
+
+def way_of(method: str | None, decoding: str | None) -> str:
+    """Put a method and a strategy together, each checked; a strategy alone has a method of its own.
+
+    Raises:
+        MethodError: one of them is unknown, or they do not go together.
+    """
+    if decoding is None:
+        return method_of(method or "hero")
+    return method_of(decoding if method is None else f"{method} + {decoding}")
 
 
 def methods_of(text: str) -> list[str]:

@@ -22,7 +22,9 @@ from herovlm.cost.run import GREEDY, answering
 from herovlm.errors import InputsError
 from herovlm.prompt.template import prompt
 from herovlm.seams.compat import cache_in
+from herovlm.strategy import Answered, Decoding
 from herovlm.types import Short
+from herovlm.view import Choice
 from herovlm.viz.geometry import Fit
 from herovlm.viz.records import Answer, Asked, Report
 
@@ -86,13 +88,16 @@ class Session:
         view = see(self.model, inputs, options)
         marks.append(clock.mark())
         pulse()
-        short = view.drop(options)
+        choice = view.choose(options)
+        short = choice.rebuild()
         marks.append(clock.mark())
-        with api.reading(self.model, short, options) as record:
-            self._check_length(short, new_tokens)
-            cache = cache_of(self.model, short)
-            pulse()
-            text, later = self._generate(short, new_tokens, clock, pulse)
+        self._check_length(short, new_tokens)
+        pulse()
+        found, text, later = self._generate(choice, new_tokens, clock, pulse)
+        written = short if found.short is None else found.short
+        with api.reading(self.model, written, options) as record:
+            cache = cache_of(self.model, written)
+        sent = sum(found.positions) if options.strategy is not None else sum(kept.positions for kept in short.kept)
         vision, choosing = clock.seconds(marks)
         first, writing = clock.seconds(later)
         views = tuple(
@@ -103,7 +108,7 @@ class Session:
             method=method,
             keep=budget.told(options.budget),
             text=text,
-            positions=sum(kept.positions for kept in short.kept),
+            positions=round(sent),
             of=sum(seen.positions for seen in short.seen),
             prefill=first,
             vision=vision,
@@ -112,6 +117,7 @@ class Session:
             cache=cache,
             views=views,
             inside=record.inside,
+            facts=found.facts[0] if found.facts else {},
         )
 
     def ask(
@@ -139,7 +145,8 @@ class Session:
     ) -> tuple[Answer, ...]:
         """Time the first token of answers side by side: what disturbs a round disturbs all of them.
 
-        Each has run once, when it answered; that is its time only where a round takes longer than half a minute.
+        Each has run once, when it answered; that is its time only where a round takes longer than half a minute, or
+        where a strategy asks the model in its own way.
 
         Args:
             pictures, question: as for `answer`.
@@ -151,7 +158,9 @@ class Session:
         if once > LONG:
             return tuple(answers)
         inputs = self.inputs(pictures, question)
-        ways = {str(i): answering(self.model, inputs, self._options(question, *pair)) for i, pair in enumerate(plan)}
+        asked = {str(i): self._options(question, *pair) for i, pair in enumerate(plan)}
+        plain = {i: request for i, request in asked.items() if not isinstance(request.strategy, Decoding)}
+        ways = {i: answering(self.model, inputs, request) for i, request in plain.items()}
         rounds = max(1, min(RUNS, int(ENOUGH / (once or ENOUGH))))
         taken = race(ways, rounds, warmup=0, step=lambda _: pulse(), lost={})  # who breaks now has answered, once
         found = []
@@ -194,8 +203,8 @@ class Session:
             )
 
     def _generate(
-        self, short: Short, new_tokens: int, clock: Clock, pulse: Callable[[], None]
-    ) -> tuple[str, list[Any]]:
+        self, choice: Choice, new_tokens: int, clock: Clock, pulse: Callable[[], None]
+    ) -> tuple[Answered, str, list[Any]]:
         """Generate, and mark the beginning, the first token and the end."""
         tokenizer = self.processor.tokenizer
         end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -208,10 +217,10 @@ class Session:
             return scores
 
         with torch.inference_mode():
-            out = self.model.generate(**{**how, **short}, logits_processor=LogitsProcessorList([tick]))
+            found = api.answered([(choice, 0)], **how, logits_processor=LogitsProcessorList([tick]))
         marks.append(clock.mark())
-        new = out[0, short["input_ids"].shape[1] :]
-        return str(tokenizer.decode(new, skip_special_tokens=True)).strip(), [*marks[:2], marks[-1]]
+        text = str(tokenizer.decode(found.new[0], skip_special_tokens=True)).strip()
+        return found, text, [*marks[:2], marks[-1]]
 
 
 @contextmanager

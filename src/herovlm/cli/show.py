@@ -96,6 +96,9 @@ def one(report: Report, target: Path | None, as_data: bool) -> None:
     seen = f"{units.positions(answer.positions, answer.layers)} of {answer.of:,} visual positions ({share})"
     typer.secho(f"{answer.method}: {seen}, {cost}", err=True, dim=True)
     typer.secho(times.measured([answer]), err=True, dim=True)
+    if answer.facts:
+        told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in answer.facts.items())
+        typer.secho(plain(told), err=True, dim=True)
     if target is not None:
         typer.secho(f"page: {target}", err=True, dim=True)
 
@@ -157,6 +160,7 @@ def answer_dict(answer: Answer) -> dict[str, Any]:
         "answer_seconds": answer.seconds,
         "rounds": answer.rounds,
         "cache_bytes": answer.cache,
+        **({"facts": dict(answer.facts)} if answer.facts else {}),
         "pictures": [
             {
                 "tiles": list(seen.grid.tiles),

@@ -17,6 +17,8 @@ from herovlm.clock import Clock
 from herovlm.cost.clock import Way, timed
 from herovlm.cost.memory import peak
 from herovlm.cost.shapes import of_length
+from herovlm.errors import UnsupportedError
+from herovlm.strategy import Decoding
 from herovlm.view import see
 
 GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "use_cache": True}
@@ -37,8 +39,10 @@ def answering(
     of `new_tokens`); and "peak" memory in bytes.  Decoding is `model.generate`, greedy, never ending early.  With all
     positions it is the untouched model that is measured: it has no "selection".
     """
+    if isinstance(request.strategy, Decoding):
+        raise UnsupportedError(f"{request.strategy} asks the model in its own way; its stages are not timed here")
     clock, stage = Clock(model.device), api.stage_of(model, request)
-    if request.all:
+    if request.all and stage is None:
         return _untouched(model, inputs, new_tokens, how)
 
     @torch.no_grad()

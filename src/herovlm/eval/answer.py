@@ -5,8 +5,8 @@ One look of the tower serves all methods and questions; methods before the LLM t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ class Answer:
     of: int
     select: float  # seconds to choose
     generate: float  # seconds of its batch, divided by the prompts in it
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what a strategy says of it
 
 
 @dataclass(frozen=True)
@@ -188,22 +189,17 @@ class Reader:
     def _generate(self, rows: Sequence[Row]) -> Iterator[Answer]:
         """Answer a batch greedily."""
         start = now(self.model.device)
-        new, counts = self._new_tokens(short_of(rows), rows[0].config.request)
-        seconds = (now(self.model.device) - start) / len(rows)
-        texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
-        for row, text, count in zip(rows, texts, counts or [row.positions[0] for row in rows], strict=True):
-            yield Answer(row.config, row.question, str(text).strip(), count, row.positions[1], row.seconds, seconds)
-
-    def _new_tokens(self, short: Short, request: api.Request) -> tuple[Tensor, list[float]]:
-        """Generate, going on inside the language model where that is asked for; what its layers kept on average."""
         tokenizer = self.processor.tokenizer
         end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         how = {**greedy, "pad_token_id": end, "max_new_tokens": self.max_new_tokens}
-        with api.reading(self.model, short, request) as record:
-            out = self.model.generate(**short, **how)
-        counts = [round(kept.mean, 1) for kept in record.inside]
-        return out[:, short["input_ids"].shape[1] :], counts
+        found = api.answered([(row.choice, row.question) for row in rows], **how)
+        texts = tokenizer.batch_decode(found.new, skip_special_tokens=True)
+        seconds = (now(self.model.device) - start) / len(rows)
+        facts: Sequence[Mapping[str, Any]] = found.facts or [{}] * len(rows)
+        for row, text, count, told in zip(rows, texts, found.positions, facts, strict=True):
+            said, (_, of) = str(text).strip(), row.positions
+            yield Answer(row.config, row.question, said, count, of, row.seconds, seconds, told)
 
 
 def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
@@ -219,6 +215,7 @@ def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
 
 
 def _alike(row: Row) -> tuple[bool, str, str]:
-    """Sort key of rows that may share a batch: those of a method inside the LLM only among themselves."""
+    """Sort key of rows that may share a batch: where something goes on behind a plus, only among themselves."""
     request = row.config.request
-    return row.config.original, str(row.config.budget), str(row.config) if request.inside is not None else ""
+    alone = request.inside is not None or request.strategy is not None
+    return row.config.original, str(row.config.budget), str(row.config) if alone else ""

@@ -40,12 +40,12 @@ def judge(
     """Judge the right answer to every question about a picture under all configurations that can keep so little.
 
     Raises:
-        UnsupportedError: a method goes on inside the language model.
+        UnsupportedError: something goes on behind a method.
         HeroError: the model or the picture cannot be used, or something went wrong.
     """
     for config in configs:
-        if config.request.inside is not None:
-            raise UnsupportedError(f"{config.method} goes on inside the language model; judge methods before it")
+        if config.request.inside is not None or config.request.strategy is not None:
+            raise UnsupportedError(f"{config.method} goes on while the model reads; judge methods before it")
     sheet = reader.sheet(image, questions, configs)
     for config, why in sheet.failed.items():
         raise HeroError(f"{config}: {why}")

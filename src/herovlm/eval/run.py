@@ -195,6 +195,7 @@ class Run:
             "of": one.of,
             "seconds": {"select": round(one.select, 6), "generate": round(one.generate, 6)},
             "seed": self.seed,
+            **({"facts": dict(one.facts)} if one.facts else {}),
         }
 
 

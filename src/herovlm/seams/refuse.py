@@ -78,6 +78,21 @@ def generation(setting: Callable[[str], Any]) -> None:
             raise UnsupportedError(f"{name} with a method inside the language model: {why}; leave {name} out")
 
 
+def decoding(setting: Callable[[str], Any], given: Mapping[str, Any], what: str) -> None:
+    """Check options of generate() against a strategy, which answers greedily and returns token ids.
+
+    Raises:
+        UnsupportedError: the option does not go with it.
+    """
+    if (setting("num_beams") or 1) > 1 or (setting("num_return_sequences") or 1) > 1 or setting("do_sample"):
+        raise UnsupportedError(f"{what} answers greedily; give do_sample=False, num_beams=1, num_return_sequences=1")
+    names = ("return_dict_in_generate", "output_scores", "output_logits", "assistant_model", "prefill_chunk_size")
+    wrong = [name for name in (*names, "prompt_lookup_num_tokens") if setting(name)]
+    wrong += ["past_key_values"] if given.get("past_key_values") is not None else []
+    if wrong:
+        raise UnsupportedError(f"{', '.join(wrong)} with {what}, which returns token ids alone; leave it out")
+
+
 def repeated(encoded: Any, times: int) -> None:
     """Check features that generate() will repeat for beams or return sequences.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
@@ -18,7 +20,7 @@ class Answer:
     method: str  # spec, such as "hero" or "hero(alpha=0.3)"
     keep: float | str  # what was asked for, as `herovlm.budget.told` writes it: 0.2, "64t", "auto(0.05)"
     text: str
-    positions: int  # visual positions that reached the LLM, all pictures together
+    positions: int  # visual positions that the LLM read, all pictures (and all passes of a strategy) together
     of: int  # visual positions that the untouched model sends
     prefill: float  # seconds of the LLM over the whole prompt, until the first token
     cache: int  # bytes of keys and values after prefill
@@ -28,6 +30,7 @@ class Answer:
     vision: float = 0.0  # seconds of the vision tower and the signals that the method needs
     choosing: float = 0.0  # seconds of choosing and of rebuilding the prompt
     writing: float = 0.0  # seconds from the first token to the end of the answer, measured once
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what a strategy says of it, in plain values
     rounds: int = 1  # how often the stages before that were measured; they are medians
 
     @property

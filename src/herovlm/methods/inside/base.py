@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from herovlm.errors import BudgetError, MethodError
 from herovlm.methods.base import Method
 from herovlm.methods.fields import Described
 from herovlm.types import Cut, NeedsInside, SeenInside
+
+if TYPE_CHECKING:
+    from herovlm.strategy import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +107,16 @@ class Inside(Described):
 
 @dataclass(frozen=True)
 class Chain:
-    """A method before the LLM (None: everything reaches it) and one that goes on inside it; its text is its spec."""
+    """A method before the LLM (None: everything reaches it), and what goes on behind a plus; its text is its spec."""
 
     before: Method | None
-    inside: Inside
+    then: Inside | Strategy
+
+    @property
+    def inside(self) -> Inside | None:
+        """The method inside the LLM, if it is one that goes on."""
+        return self.then if isinstance(self.then, Inside) else None
 
     def __str__(self) -> str:
         """Give the spec that `herovlm.spec.parse` turns into an equal object."""
-        return f"{self.inside}" if self.before is None else f"{self.before} + {self.inside}"
+        return f"{self.then}" if self.before is None else f"{self.before} + {self.then}"
