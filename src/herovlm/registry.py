@@ -62,7 +62,7 @@ INSIDE = {  # methods that prune between the layers of the language model
     "sparsevlm_plus": "herovlm.methods.inside.sparsevlm_plus:SparseVlmPlus",
 }
 STRATEGIES = {  # what an answer goes through besides one reading of its prompt
-    "contrast": "herovlm.decoding.contrast:Contrast",
+    "contrast": "herovlm.strategies.contrast:Contrast",
 }
 TESTED = ("5.18.0", "5.20.2", "5.24.0")  # releases of transformers that all tests of models run on
 FAMILIES = {

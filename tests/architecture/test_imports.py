@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cost", "eval", "viz", "scale"}),
     frozenset({"demo"}),
     frozenset({"api"}),
-    frozenset({"decoding"}),
+    frozenset({"strategies"}),
     frozenset({"view"}),
     frozenset({"rebuild", "choose"}),
     frozenset({"plan"}),

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from herovlm import budget, spec
-from herovlm.decoding.streams import Contrast as Processor
 from herovlm.errors import MethodError, UnsupportedError
 from herovlm.methods.base import Method
 from herovlm.methods.fields import within
+from herovlm.strategies.streams import Contrast as Processor
 from herovlm.strategy import Answered, Asking, Decoding
 from herovlm.types import Needs
 from herovlm.view import together
