@@ -73,10 +73,8 @@ def drop(
     request = Request.of(method, keep, tokens, question, processor, positions, newlines, narrow)
     then = request.inside or request.strategy
     if then is not None:
-        raise UnsupportedError(
-            f"drop() only shortens inputs, and {then.name!r} goes on while the model reads and answers; use "
-            f"'with herovlm.dropping(model, method={str(method)!r}): model.generate(**inputs)'"
-        )
+        use = f"use 'with herovlm.dropping(model, method={str(method)!r}): model.generate(**inputs)'"
+        raise UnsupportedError(f"drop() only shortens inputs, and {then.name!r} goes on behind them; {use}")
     return shorten(model, inputs, request)
 
 

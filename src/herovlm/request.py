@@ -78,7 +78,7 @@ class Request:
         if isinstance(asked.then, Strategy):
             before = asked.before or Full()
             return cls(before, None, False, amount, question, processor, positions, newlines, cut, asked.then)
-        inside = asked.then
+        inside = cast("Inside", asked.then)
         if positions == "original" and getattr(inside, "positions", "true") != "true":
             raise UnsupportedError(f"{inside} renumbers positions, positions='original' keeps them; leave one out")
         if asked.before is None and cut is not None:

@@ -15,9 +15,10 @@ from herovlm.types import KeptInside, Needs, Short
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from herovlm.request import Request
     from herovlm.stage import Stage
-    from herovlm.view import Choice
+
+Request = Any  # a `herovlm.request.Request`
+Choice = Any  # a `herovlm.view.Choice`; both know strategies, so that these do not know them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ class Asking:
     @property
     def model(self) -> PreTrainedModel:
         """The model that answers."""
-        return self.prompts[0][0].view.model
+        model: PreTrainedModel = self.prompts[0][0].view.model
+        return model
 
     @property
     def request(self) -> Request:

@@ -88,34 +88,30 @@ class Session:
         view = see(self.model, inputs, options)
         marks.append(clock.mark())
         pulse()
-        choice = view.choose(options)
-        short = choice.rebuild()
+        short = (choice := view.choose(options)).rebuild()
         marks.append(clock.mark())
         self._check_length(short, new_tokens)
-        pulse()
         found, text, later = self._generate(choice, new_tokens, clock, pulse)
-        written = short if found.short is None else found.short
-        with api.reading(self.model, written, options) as record:
-            cache = cache_of(self.model, written)
-        sent = sum(found.positions) if options.strategy is not None else sum(kept.positions for kept in short.kept)
-        vision, choosing = clock.seconds(marks)
-        first, writing = clock.seconds(later)
-        views = tuple(
+        sent = round(found.positions[0]) if options.strategy else sum(kept.positions for kept in short.kept)
+        with api.reading(self.model, found.short or short, options) as record:
+            cache = cache_of(self.model, found.short or short)
+        (vision, choosing), (first, writing) = clock.seconds(marks), clock.seconds(later)
+        views = [
             (replace(seen, features=None, attention={}, cls=None, hidden=None), replace(kept, features=None))
             for seen, kept in zip(short.seen, short.kept, strict=True)
-        )
+        ]
         return Answer(
             method=method,
             keep=budget.told(options.budget),
             text=text,
-            positions=round(sent),
+            positions=sent,
             of=sum(seen.positions for seen in short.seen),
             prefill=first,
             vision=vision,
             choosing=choosing,
             writing=writing,
             cache=cache,
-            views=views,
+            views=tuple(views),
             inside=record.inside,
             facts=found.facts[0] if found.facts else {},
         )
@@ -206,6 +202,7 @@ class Session:
         self, choice: Choice, new_tokens: int, clock: Clock, pulse: Callable[[], None]
     ) -> tuple[Answered, str, list[Any]]:
         """Generate, and mark the beginning, the first token and the end."""
+        pulse()
         tokenizer = self.processor.tokenizer
         end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         how = {**GREEDY, "pad_token_id": end, "max_new_tokens": new_tokens, "max_time": self.limit}

@@ -45,7 +45,8 @@ def judge(
     """
     for config in configs:
         if config.request.inside is not None or config.request.strategy is not None:
-            raise UnsupportedError(f"{config.method} goes on while the model reads; judge methods before it")
+            where = "inside the language model" if config.request.inside is not None else "by a strategy"
+            raise UnsupportedError(f"{config.method} goes on {where}; judge methods before it")
     sheet = reader.sheet(image, questions, configs)
     for config, why in sheet.failed.items():
         raise HeroError(f"{config}: {why}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast(Decoding):
-    """Says what the prompt with more of the picture says, and the same model with little of it does not.
+    """Contrasts what the model says to a prompt with more of the picture with what it says to one with little of it.
 
     Both are rows of one batch.  What a model says without looking closely, from habit, scores high in both and cancels.
     """

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from herovlm.errors import BudgetError, MethodError
 from herovlm.methods.base import Method
 from herovlm.methods.fields import Described
 from herovlm.types import Cut, NeedsInside, SeenInside
-
-if TYPE_CHECKING:
-    from herovlm.strategy import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +107,7 @@ class Chain:
     """A method before the LLM (None: everything reaches it), and what goes on behind a plus; its text is its spec."""
 
     before: Method | None
-    then: Inside | Strategy
-
-    @property
-    def inside(self) -> Inside | None:
-        """The method inside the LLM, if it is one that goes on."""
-        return self.then if isinstance(self.then, Inside) else None
+    then: Described  # an `Inside`, or a `herovlm.strategy.Strategy`
 
     def __str__(self) -> str:
         """Give the spec that `herovlm.spec.parse` turns into an equal object."""
