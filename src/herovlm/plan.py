@@ -18,7 +18,7 @@ from herovlm.families import smaller
 from herovlm.geometry import Geometry
 from herovlm.methods.full import Full
 from herovlm.prompt import positions
-from herovlm.prompt.positions import Prompt
+from herovlm.prompt.positions import Prompt, Stay
 from herovlm.seams import refuse
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Plan:
             for row, place in zip(self.rows, self.places, strict=True)
         )
 
-    def short_columns(self, counts: Sequence[int]) -> list[Tensor]:
-        """List columns that are left when each image keeps so many positions, whichever: all placeholders are alike.
+    def short_columns(self, counts: Sequence[int]) -> Stay:
+        """Find columns that are left when each image keeps so many positions, whichever: all placeholders are alike.
 
         More than there were (newlines that the untouched model does not send) repeat the last one.
         """

@@ -13,6 +13,7 @@ from torch import Tensor
 from herovlm.errors import BudgetError, MethodError, UnsupportedError
 from herovlm.plan import Plan
 from herovlm.prompt import positions
+from herovlm.prompt.positions import Stay
 from herovlm.seams import offload, refuse
 from herovlm.types import Kept, Seen, Short
 
@@ -57,7 +58,6 @@ def rebuild(
     features, beside = _features(seen, kept, sources, places)
     whole = all(_whole(s, k) for s, k in zip(seen, kept, strict=True))
 
-    true_columns = partial(_columns, plan, seen, places)
     free = "compact" in family.positions  # whether a short prompt may be numbered anew
     numbers = None
     if original if free and not whole else not free:
@@ -65,7 +65,7 @@ def rebuild(
         numbers = family.position_ids(model, plan.inputs, prompt, plan.images) if numbers is None else numbers
         rest["position_ids"] = numbers.to(rest["input_ids"].device)
     if not whole:
-        rest = _shorter(rest, plan, [k.positions for k in kept], true_columns, original)
+        rest = _shorter(rest, plan, [k.positions for k in kept], partial(_stay, plan, seen, places), original)
         if original and free:
             refuse.original_positions(model, prompt.length(plan.inputs))
     sent: dict[int, int] = {}
@@ -73,7 +73,7 @@ def rebuild(
         sent[row] = sent.get(row, 0) + len(own)
     family.accepts(model, list(sent.values()))
     rest["mm_encoder_outputs"] = family.encoded(features, beside, plan.rows)
-    return Short(rest, tuple(seen), tuple(kept), true_columns, prompt.image, whole)
+    return Short(rest, tuple(seen), tuple(kept), partial(_columns, plan, seen, places), prompt.image, whole)
 
 
 def settled(seen: Sequence[Seen], kept: Sequence[Kept], original: bool) -> list[Kept]:
@@ -181,37 +181,41 @@ def _whole(seen: Seen, kept: Kept) -> bool:
 
 
 def _columns(plan: Plan, seen: Sequence[Seen], places: Sequence[Places]) -> list[Tensor]:
-    """List the columns of each prompt that stay, ascending, beside the features.
+    """List the columns of each prompt that stay, ascending, beside the features."""
+    return _stay(plan, seen, places).rows
+
+
+def _stay(plan: Plan, seen: Sequence[Seen], places: Sequence[Places]) -> Stay:
+    """Find the columns of each prompt that stay, beside the features.
 
     A newline of the padded canvas that the untouched model does not send repeats the placeholder before it.
     """
     visual = []
     for image, columns, s, (own, _) in zip(plan.images, plan.places, seen, places, strict=True):
-        where = columns.to(own.device)
         if s.resized is None:
-            visual.append(where[image.on(own.device).rank[own]])
+            visual.append(offload.beside(columns[image.rank], own.device)[own])
         else:  # a smaller picture stands in the first columns of the one that came
-            visual.append(where[: len(own)])
+            visual.append(offload.beside(columns[: len(own)], own.device))
     return positions.columns(plan.prompt, plan.rows, visual)
 
 
 def _shorter(
-    inputs: dict[str, Any], plan: Plan, counts: Sequence[int], true_columns: Callable[[], list[Tensor]], original: bool
+    inputs: dict[str, Any], plan: Plan, counts: Sequence[int], find: Callable[[], Stay], original: bool
 ) -> dict[str, Any]:
     """Shorten everything that is as long as the prompt; `original` also the positions, else there are none."""
-    prompt, short = plan.prompt, dict(inputs)
-    ids = inputs["input_ids"]
-    left = plan.short_columns(counts) if plan.alike else [stay.to(prompt.ids.device) for stay in true_columns()]
-    for name, values, fill in (("input_ids", prompt.ids, prompt.pad), ("attention_mask", prompt.mask, 0)):
-        short[name] = offload.beside(positions.gather(values, left, fill, prompt.left), ids.device)
+    prompt, short, device = plan.prompt, dict(inputs), inputs["input_ids"].device
     given = {name: fill for name, fill in positions.GATHERED.items() if isinstance(inputs.get(name), Tensor)}
     numbers = short.pop("position_ids", None)
-    if given or original:
-        stay = true_columns()
-        for name, fill in given.items():
-            short[name] = positions.gather(inputs[name], stay, fill, prompt.left)
+    true = find() if given or original or not plan.alike else None
+    stay = plan.short_columns(counts) if true is None or plan.alike else true
+    for name, values, fill in (("input_ids", prompt.ids, prompt.pad), ("attention_mask", prompt.mask, 0)):
+        short[name] = offload.beside(positions.gather(offload.beside(values, stay.index.device), stay, fill), device)
+    if true is None:
+        return short
+    for name, fill in given.items():
+        short[name] = positions.gather(inputs[name], true, fill)
     if original and numbers is not None:
-        short["position_ids"] = positions.gather(numbers, stay, 0, prompt.left)
+        short["position_ids"] = positions.gather(numbers, true, 0)
         # Gaps in the positions look like packed sequences to transformers when there is no cache (a silently wrong
         # mask); the key also turns `generate(**short, use_cache=False)` into a TypeError.
         short["use_cache"] = True

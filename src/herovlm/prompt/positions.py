@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from herovlm.errors import InputsError
+from herovlm.seams import offload
 
 KINDS = ("token_type_ids", "mm_token_type_ids")  # inputs that say which tokens stand for an image
 GATHERED = {"labels": -100, **dict.fromkeys(KINDS, 0)}  # other inputs a token long, and their filler
@@ -113,19 +114,50 @@ def rows_of(prompt: Prompt, counts: Sequence[int]) -> tuple[int, ...]:
     return tuple(samples)
 
 
-def columns(prompt: Prompt, rows: Sequence[int], visual: Sequence[Tensor]) -> list[Tensor]:
-    """List the columns of each row that stay, ascending: its text, and `visual`, those of each image, of row `rows`."""
-    stay = [[text.to(visual[0].device) if visual else text] for text in prompt.text]
+@dataclass(frozen=True, eq=False)
+class Stay:
+    """The columns of each prompt that stay."""
+
+    index: Tensor  # (B, n) int64, ascending in each row; no column of the prompt where it is padded
+    counts: tuple[int, ...]  # of the columns of each row
+    left: bool  # padding side
+
+    @property
+    def rows(self) -> list[Tensor]:
+        """Those of each row, without padding."""
+        return [own[len(own) - n :] if self.left else own[:n] for own, n in zip(self.index, self.counts, strict=True)]
+
+
+def columns(prompt: Prompt, rows: Sequence[int], visual: Sequence[Tensor]) -> Stay:
+    """Find the columns of each row that stay: its text, and `visual`, those of each image, of row `rows`.
+
+    Found where `visual` lies, for all rows at once: the host waits for nothing.
+    """
+    counts = [len(text) for text in prompt.text]
     for row, own in zip(rows, visual, strict=True):
-        stay[row].append(own)
-    return [torch.cat(parts).sort().values for parts in stay]
+        counts[row] += len(own)
+    length, total = max(counts), prompt.ids.shape[1]
+    index = prompt.ids.new_full((len(counts), length), -1 if prompt.left else total, dtype=torch.int64)
+    free = [length - count if prompt.left else 0 for count in counts]  # the next place of each row
+    for row, text in enumerate(prompt.text):
+        index[row, free[row] : free[row] + len(text)] = text
+        free[row] += len(text)
+    places = []
+    for row, own in zip(rows, visual, strict=True):
+        places.append(row * length + free[row] + torch.arange(len(own)))
+        free[row] += len(own)
+    if visual:
+        here = visual[0].device
+        flat, at = (offload.beside(x, here) for x in (index.flatten(), torch.cat(places)))
+        index = flat.index_put((at,), torch.cat(list(visual))).view(len(counts), length).sort(1).values
+    return Stay(index, tuple(counts), prompt.left)
 
 
-def gather(values: Tensor, stay: Sequence[Tensor], fill: int, left: bool) -> Tensor:
+def gather(values: Tensor, stay: Stay, fill: int) -> Tensor:
     """Keep the given columns of each row of (..., B, L) and pad to the longest row, on the same side as before."""
-    length = max(len(cols) for cols in stay)
-    short = values.new_full((*values.shape[:-2], len(stay), length), fill)
-    for row, cols in enumerate(stay):
-        span = slice(length - len(cols), length) if left else slice(0, len(cols))
-        short[..., row, span] = values[..., row, cols.to(values.device)]
-    return short
+    index = offload.beside(stay.index, values.device)
+    shape = (*values.shape[:-1], index.shape[1])
+    if min(stay.counts) == index.shape[1]:
+        return values.gather(-1, index.expand(shape))
+    within = index.clamp(0, values.shape[-1] - 1)
+    return values.gather(-1, within.expand(shape)).masked_fill(within != index, fill)
