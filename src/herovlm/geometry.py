@@ -36,8 +36,6 @@ class Here(NamedTuple):
     grid: Grid
     valid: Tensor  # (T, N) bool
     counts: Counts
-    rank: Tensor  # (slots,) int64: which of the positions that the untouched model sends a slot of `grid.order` is; a
-    # newline that it does not send has the number of the position before it
     source: Tensor | None = None  # as in `Geometry`
 
 
@@ -96,7 +94,7 @@ class Geometry:
 
     @cached_property
     def rank(self) -> Tensor:
-        """Which of the positions that are sent a slot is, or comes behind: (slots,) int64."""
+        """Which of the positions that are sent a slot is, or comes behind (a newline that is not sent): (slots,) int64."""
         return (self.on_sent.cumsum(0) - 1).clamp(min=0)
 
     def on(self, device: torch.device) -> Here:
@@ -109,7 +107,6 @@ class Geometry:
                 moved,
                 valid,
                 replace(self.counts, valid=valid),
-                self.rank.to(device),
                 None if self.source is None else self.source.to(device),
             )
         return here
