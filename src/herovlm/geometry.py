@@ -94,7 +94,7 @@ class Geometry:
 
     @cached_property
     def rank(self) -> Tensor:
-        """Which of the positions that are sent a slot is, or comes behind (a newline that is not sent): (slots,) int64."""
+        """Which of the positions that are sent a slot is, or comes behind if it is not: (slots,) int64."""
         return (self.on_sent.cumsum(0) - 1).clamp(min=0)
 
     def on(self, device: torch.device) -> Here:
