@@ -147,9 +147,10 @@ class Needs:
     probe: bool = False  # attention that the pooling head behind the last block pays, where a tower has one
     hidden: bool = False  # states of the patches before the projector, for methods that merge there
     words: tuple[Words, ...] = ()  # which words of the question are wanted as the language model reads them
+    layers: tuple[tuple[int, ...], ...] = ()  # groups of entries of hidden_states whose mean states are wanted
 
     ALL: ClassVar[frozenset[str]] = frozenset(
-        {"attention", "cls", "relevance", "affinity", "dots", "keys", "received", "probe", "hidden"}
+        {"attention", "cls", "relevance", "affinity", "dots", "keys", "received", "probe", "hidden", "layers"}
     )  # names of what a tower may be asked for; features and words come from elsewhere
 
     @property
@@ -188,6 +189,7 @@ class Seen:
     received: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, N) attention from all patches
     probe: Tensor | None = None  # (T, H, N) float32 rows of the pooling head's query, behind the last block
     hidden: Tensor | None = None  # (T, N, C) before the projector
+    layers: Tensor | None = None  # (T, K, 1 + N, C) mean states of K groups of layers, CLS first
     words: Mapping[Words, Tensor] = field(default_factory=dict)  # kind -> (m, D) input embeddings of the LLM
     newline: Tensor | None = None  # (D,) embedding that closes a row, as the LLM reads it; None where there is none
     through: Tensor | None = None  # (T, N) bool: the valid patches that went through a narrowed tower; None = all.

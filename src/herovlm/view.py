@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from herovlm.errors import InputsError, MethodError, UsageError
 from herovlm.families import smaller
 from herovlm.families.base import Family
 from herovlm.families.cells import Look
+from herovlm.modules import Part, part_of
 from herovlm.plan import Plan, plan_of
 from herovlm.prompt import positions, words
 from herovlm.prompt import question as questions
@@ -49,7 +51,7 @@ def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request, n
     """
     family = registry.family(model)
     depths = {check(model, request)[1] for request in requests} or {check(model)[1]}
-    plan, bound = plan_of(family, model, inputs), [request.on(model) for request in requests]
+    plan, bound, part = plan_of(family, model, inputs), [request.on(model) for request in requests], part_of(model)
     for request in bound:
         budget.fits(request.budget, len(plan.images))
     (depth,) = depths
@@ -62,9 +64,10 @@ def see(model: PreTrainedModel, inputs: Mapping[str, Any], *requests: Request, n
             if request.strategy is not None:
                 wanted.setdefault(None, []).append(request.strategy.needs(depth))
         for cut, all_needs in wanted.items():
-            joint = union(all_needs)
-            looks[cut] = (joint, family.see(model, plan.inputs, plan.images, joint, cut))
-    return View(model, family, plan, plan, depth, looks, tuple(range(len(plan.images))))
+            joint = union(all_needs if part is None else [*all_needs, part.needs])
+            with nullcontext() if part is None else part.looking():
+                looks[cut] = (joint, family.see(model, plan.inputs, plan.images, joint, cut))
+    return View(model, family, plan, plan, depth, looks, tuple(range(len(plan.images))), part)
 
 
 def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Family, int]:
@@ -79,6 +82,8 @@ def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Famil
     refuse.model(model)
     depth = family.check(model)
     if request is not None:
+        if (part := part_of(model)) is not None:
+            part.check(request)
         smaller.offered(family, request.method)
         settle(family, model, request.needs(depth), request.method)
         if request.strategy is not None:
@@ -106,6 +111,7 @@ def union(needs: Sequence[Needs]) -> Needs:
         probe=any(need.probe for need in needs),
         hidden=any(need.hidden for need in needs),
         words=tuple(dict.fromkeys(kind for need in needs for kind in need.words)),
+        layers=next((need.layers for need in needs if need.layers), ()),
     )
 
 
@@ -168,6 +174,7 @@ class View:
     depth: int  # blocks of the vision tower
     looks: Mapping[Narrow | None, tuple[Needs, Look]] = field(repr=False)  # what was recorded, by where it was narrowed
     pictures: tuple[int, ...]  # which of the pictures that were looked at each image of the prompts is
+    part: Part | None = field(default=None, repr=False)  # makes features anew once the question is known
 
     def drop(self, request: Request) -> Short:
         """Choose what a request keeps, and make the shorter inputs: `model.generate(**view.drop(request))`.
@@ -233,10 +240,10 @@ class View:
             HeroError: there is no question, or nothing that could score it.
         """
         look = self._look(needs, narrowed)
-        seen = tuple(look.seen[picture] for picture in self.pictures)
+        asked = cache(partial(self._questions, question, processor))
+        seen = self._made_anew([look.seen[picture] for picture in self.pictures], asked)
         if not needs.question:
             return seen
-        asked = partial(self._questions, question, processor)
         made = compared(self, needs, look, asked)
         if needs.words:
             rows = self.plan.rows
@@ -249,12 +256,21 @@ class View:
         if not self.pictures:
             return [], []
         if request.method.smaller and not request.all:
-            seen = self._resized(request)
-            return seen, [Source(one.features.flatten(0, 1), 0) for one in seen if one.features is not None]
-        needs, cut = request.needs(self.depth), request.cut(self.depth)
-        look = self._look(needs, cut)
-        sources = [Source(look.features, look.cells[picture], look.beside) for picture in self.pictures]
-        return self.seen(needs, request.question, request.processor, cut), sources
+            resized = self._resized(request)
+            seen = self._made_anew(resized, partial(self._questions, request.question, request.processor))
+        else:
+            needs, cut = request.needs(self.depth), request.cut(self.depth)
+            seen = self.seen(needs, request.question, request.processor, cut)
+            if self.part is None:
+                look = self._look(needs, cut)
+                return seen, [Source(look.features, look.cells[picture], look.beside) for picture in self.pictures]
+        return seen, [Source(one.features.flatten(0, 1), 0) for one in seen if one.features is not None]
+
+    def _made_anew(self, seen: Sequence[Seen], asked: Callable[[], Sequence[str]]) -> tuple[Seen, ...]:
+        """Let a trained part, if there is one, make the features of each image anew by the question of its prompt."""
+        if self.part is None or not seen:
+            return tuple(seen)
+        return tuple(self.part.asked(seen, [asked()[row] for row in self.plan.rows]))
 
     def _resized(self, request: Request) -> list[Seen]:
         """Look at smaller pictures, each image by its own budget; one picture may stand there with several."""
@@ -264,15 +280,17 @@ class View:
         found: dict[int, Seen] = {}
         while left:
             now = dict(reversed(left.values()))  # the first budget of each picture
-            seen = smaller.see(
-                self.family,
-                self.model,
-                self.looked_at.inputs,
-                self.looked_at.images,
-                lambda picture, one, now=now: now.get(picture, one.positions),  # type: ignore[misc]
-                request.processor,
-                getattr(request.method, "prefer", "positions"),
-            )
+            with nullcontext() if self.part is None else self.part.looking():
+                seen = smaller.see(
+                    self.family,
+                    self.model,
+                    self.looked_at.inputs,
+                    self.looked_at.images,
+                    lambda picture, one, now=now: now.get(picture, one.positions),  # type: ignore[misc]
+                    request.processor,
+                    getattr(request.method, "prefer", "positions"),
+                    Needs() if self.part is None else self.part.needs,
+                )
             done = {image: picture for image, (picture, budget) in left.items() if now[picture] == budget}
             found |= {image: seen[picture] for image, picture in done.items()}
             left = {image: own for image, own in left.items() if image not in done}
@@ -317,7 +335,8 @@ class View:
                     "Kept.hidden goes through the projector; a method that gives it must need hidden states"
                 )
             if own.hidden is not None:
-                own = replace(own, features=self.family.project(self.model, own.hidden.to(one.hidden)))
+                project = partial(self.family.project, self.model) if self.part is None else self.part.project
+                own = replace(own, features=project(own.hidden.to(one.hidden)))
             made.append(own)
         return made
 

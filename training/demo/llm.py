@@ -254,10 +254,9 @@ class Stage(nn.Module):
             losses.append(F.cross_entropy(states @ names.T, tokens[targets[..., column][known]]))
         return torch.stack(losses).mean()
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """One step's loss over answer tokens, and the share of tokens and of whole answers that are right."""
+    def answers(self, images: list[Tensor], batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Loss over answer tokens behind packed features, and the share of whole answers that are right by kind."""
         device, embed = self.llava.device, self.llava.get_input_embeddings()
-        images, patches = self.images(batch)
         head = embed(torch.tensor([words.BOS, *self.head], device=device))
         prefix = torch.zeros(len(images), len(head) + batch.room, head.shape[-1], device=device)
         lengths = torch.tensor([len(head) + len(image) for image in images], device=device)
@@ -274,10 +273,16 @@ class Stage(nn.Module):
         asked = targets != data.IGNORE
         logits, wanted, weight = self.llava.lm_head(out[asked]).float(), targets[asked], weights[asked]
         loss = (F.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()
-        align = self.alignment(patches, torch.cat(batch.targets).to(device))
         right = torch.ones_like(asked)
         right[asked] = logits.argmax(-1) == wanted
-        return loss + 0.3 * align, scores(right.all(-1), batch) | {"answers": loss.item(), "align": align.item()}
+        return loss, scores(right.all(-1), batch) | {"answers": loss.item()}
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """One step's loss, over answer tokens and of the projected patches."""
+        images, patches = self.images(batch)
+        loss, seen = self.answers(images, batch)
+        align = self.alignment(patches, torch.cat(batch.targets).to(patches.device))
+        return loss + 0.3 * align, seen | {"align": align.item()}
 
 
 def scores(right: Tensor, batch: Batch) -> dict[str, float]:

@@ -32,10 +32,13 @@ def run(
     out: Path,
     horizon: int | None = None,
     warmup: int = 150,
+    half: bool = True,
+    save: int = 400,
 ) -> None:
     """Train `model` (its forward gives loss and accuracies) for `steps`, resuming from the last checkpoint in `out`.
 
-    The learning rate falls as if there were `horizon` steps (default `steps`).
+    The learning rate falls as if there were `horizon` steps (default `steps`).  `half` computes in bfloat16, which is
+    slow on processors that have no instructions for it.  There is a checkpoint every `save` steps.
     """
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +59,7 @@ def run(
     for step, batch in zip(range(start, steps), batches(start), strict=False):
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = rate(step, horizon or steps, peak, warmup)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             loss, seen = model(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -72,7 +75,7 @@ def run(
             print(json.dumps(line), flush=True)
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
-        if step % 400 == 399 or step + 1 == steps:
+        if step % save == save - 1 or step + 1 == steps:
             state = {
                 "model": model.state_dict(),
                 "optimisers": [optimiser.state_dict() for optimiser in optimisers],

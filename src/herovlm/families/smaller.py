@@ -67,6 +67,7 @@ def see(
     budget: Callable[[int, Seen], int],
     processor: Any,
     prefer: Prefer = "positions",
+    needs: Needs | None = None,
 ) -> tuple[Seen, ...]:
     """Look at smaller pictures: one `Seen` an image, in prompt order, that sends at most its budget.
 
@@ -78,11 +79,13 @@ def see(
         budget: the most positions of an image, given its number and its geometry as it came.
         processor: its processor, or its image processor; None takes the one beside the weights.
         prefer: as for `largest`.
+        needs: what to record of hidden states and layers; nothing else can be.
 
     Raises:
         BudgetError: less than the smallest picture sends.
         InputsError: there is no image processor, or the inputs do not fit.
     """
+    wanted = Needs() if needs is None else needs
     tiles = torch.split(family.tiles(model, inputs), [len(layout.valid) for layout in layouts])
     images, pictures = image_processor(processor, model), family.pictures(model, inputs)
     found: dict[int, Seen] = {}
@@ -96,11 +99,11 @@ def see(
         if all(image != one for some in sides.values() for one, _ in some):
             sizes = inputs.get("image_sizes")
             own = {"pixel_values": tiles[image], "image_sizes": None if sizes is None else sizes[image : image + 1]}
-            (found[image],) = family.see(model, {**inputs, **own}, [layout], Needs()).seen
+            (found[image],) = family.see(model, {**inputs, **own}, [layout], wanted).seen
     for side, some in sides.items():
         network = family.with_tiles(model, side)
         made = [_made(family, network, _picture(pictures[image], images), version, images) for image, version in some]
-        seen = _look(family, model, inputs, made)
+        seen = _look(family, model, inputs, made, wanted)
         found |= {
             image: replace(one, resized=layouts[image].positions) for (image, _), one in zip(some, seen, strict=True)
         }
@@ -210,7 +213,11 @@ def _made(
 
 
 def _look(
-    family: Family, model: PreTrainedModel, inputs: Mapping[str, Any], made: Sequence[tuple[Tensor, Geometry]]
+    family: Family,
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    made: Sequence[tuple[Tensor, Geometry]],
+    needs: Needs,
 ) -> list[Seen]:
     """Look at pictures whose tiles are of one size: one `Seen` a picture."""
     tower, projector = family.tower(model), family.projector(model)
@@ -218,14 +225,18 @@ def _look(
     tiles = torch.cat([own for own, _ in made]).to(offload.home(tower), inputs["pixel_values"].dtype)
     states = tower(tiles, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states
     layers = shortcut.feature_blocks(model, inputs, len(blocks))
-    features = projector(torch.cat([states[layer][:, 1:] for layer in layers], -1))  # (sum of T, N, D)
+    hidden = torch.cat([states[layer][:, 1:] for layer in layers], -1)
+    groups = [torch.stack([states[layer] for layer in group]).mean(0) for group in needs.layers]
+    recorded = {"hidden": hidden if needs.hidden else None, "layers": torch.stack(groups, 1) if groups else None}
+    features, counts = projector(hidden), [len(one) for one, _ in made]  # (sum of T, N, D)
+    beside = {name: torch.split(x, counts) for name, x in recorded.items() if x is not None}
     seen = []
-    for own, (_, geometry) in zip(torch.split(features, [len(one) for one, _ in made]), made, strict=True):
-        grid, valid, counts, *_ = geometry.on(own.device)
+    for i, (own, (_, geometry)) in enumerate(zip(torch.split(features, counts), made, strict=True)):
+        grid, valid, counted, *_ = geometry.on(own.device)
         own = own.masked_fill(~valid[..., None], 0)
         end = None if newline is None else newline.detach()
-        common = {"newline": end, "depth": len(blocks), "heads": blocks[0].num_heads, "counted": counts}
-        seen.append(Seen(grid, valid, own, **common))
+        common = {"newline": end, "depth": len(blocks), "heads": blocks[0].num_heads, "counted": counted}
+        seen.append(Seen(grid, valid, own, **common, **{name: parts[i] for name, parts in beside.items()}))
     return seen
 
 

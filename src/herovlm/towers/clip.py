@@ -26,7 +26,11 @@ class Clip(Tower):
     @contextmanager
     def reading(self, vision: nn.Module, needs: Needs, features: int) -> Iterator[Found]:
         """Record rows, keys and states, and carry the CLS token alone where nobody reads the patches."""
-        with recording.recorded(vision, recording.wanted(needs)) as found, shortcut.taken(vision, features, needs):
+        with (
+            recording.recorded(vision, recording.wanted(needs)) as found,
+            recording.group_means(shortcut.clip_layers(vision), needs.layers) as found["layers"],
+            shortcut.taken(vision, features, needs),
+        ):
             yield found
 
     def narrowable(self, vision: nn.Module) -> None:

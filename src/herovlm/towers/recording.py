@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -172,6 +173,33 @@ def inputs_of(module: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
         if wanted:
             hooked.callback(hooks.before(module, keep, hooks.this_thread()).remove)
         yield seen
+
+
+@contextmanager
+def group_means(blocks: Sequence[nn.Module], groups: Sequence[Sequence[int]]) -> Iterator[dict[int, Tensor]]:
+    """Average the states behind the blocks of each group while the body runs the tower once: group -> (T, 1 + N, C).
+
+    Raises:
+        UnsupportedError: the blocks are not known, so that nobody hooks them, or were compiled before.
+    """
+    means: dict[int, Tensor] = {}
+    mine = hooks.this_thread()
+
+    def add(number: int, size: int, output: Tensor | tuple[Tensor, ...]) -> None:
+        states = (output if isinstance(output, Tensor) else output[0]).detach() / size
+        means[number] = means[number] + states if number in means else states
+
+    with ExitStack() as hooked:
+        for number, group in enumerate(groups):
+            for layer in group if blocks else ():
+                act = partial(lambda n, size, _module, _args, output: add(n, size, output), number, len(group))
+                hooked.callback(hooks.after(blocks[layer - 1], act, mine).remove)
+        yield means
+    if len(means) < len(groups):
+        raise UnsupportedError(
+            "the states of the vision tower's layers were not recorded: its blocks are not those of transformers' own "
+            "CLIP, or torch.compile has compiled them already; use the uncompiled model"
+        )
 
 
 @contextmanager

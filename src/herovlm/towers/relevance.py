@@ -85,6 +85,19 @@ def score(
     return (image @ asked) if asked.ndim == 1 else torch.einsum("t...e,te->t...", image, asked)
 
 
+@torch.no_grad()
+def sentences(model: PreTrainedModel, questions: Sequence[str], device: torch.device) -> Tensor:
+    """Embed questions by the text tower of a model's CLIP: (questions, E) float32, normalised.
+
+    Raises:
+        InputsError: a question is empty.
+        TextTowerError: no CLIP on this machine.
+    """
+    _refuse_empty(questions, range(len(questions)))
+    clip, tokenizer = _find(model, "tower")
+    return torch.stack([text.unit for text in embedded(clip, tokenizer, questions, device)])
+
+
 def _refuse_empty(questions: Sequence[str], prompts: Sequence[int]) -> None:
     """Raise when a prompt that has an image has no question."""
     empty = [row for row in prompts if not questions[row].strip()]

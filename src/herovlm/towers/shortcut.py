@@ -29,7 +29,7 @@ def taken(tower: nn.Module, features: int, needs: Needs) -> Iterator[None]:
     """
     layers = clip_layers(tower)
     read = last_read(needs, len(layers))
-    if needs.affinity or not layers:
+    if needs.affinity or needs.layers or not layers:
         yield
         return
     idle = layers[max(read + 1, features, 1) :]  # what the first block is given may be a feature itself
