@@ -1,4 +1,4 @@
-"""IGVA: equal weights are the mean, the start is the plain model, and a question has its own features in any company."""
+"""IGVA: equal weights are the mean, the start is the plain model, a question has its own features in any company."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ def ask(
     tokens: options.Tokens = None,
     decoding: options.Decoding = None,
     narrow: options.Narrow = None,
+    module: options.Module = None,
     html: options.Html = None,
     json: options.JsonAnswers = False,
     max_new_tokens: options.NewTokens = 64,
@@ -40,7 +41,7 @@ def ask(
         step("loading libraries")
         from herovlm.cli import session
 
-        with session.opened(model, clip, download, step, share) as ready:
+        with session.opened(model, clip, download, step, share, module) as ready:
             asked = ready.ask([picture for _, picture in pictures], question, plan, max_new_tokens, step)
             report = ready.report(question, pictures, [asked])
             show.page(report, target)

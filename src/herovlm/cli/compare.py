@@ -37,6 +37,7 @@ def compare(
     ] = None,
     model: options.Model = "demo",
     narrow: options.Narrow = None,
+    module: options.Module = None,
     html: options.Html = None,
     json: options.JsonAnswers = False,
     max_new_tokens: options.NewTokens = 64,
@@ -58,7 +59,7 @@ def compare(
         step("loading libraries")
         from herovlm.cli import judge, session
 
-        with session.opened(model, clip, download, step, share) as ready:
+        with session.opened(model, clip, download, step, share, module) as ready:
             asked = attempt(ready, pictures[0][1], question, plan, max_new_tokens, step)
             asked = asked if truth is None else judge.judged(asked, truth)
             report = ready.report(question, pictures, [asked])

@@ -42,6 +42,7 @@ def evaluate(
     keep: Keeps = None,
     tokens: options.SeveralTokens = None,
     positions: Positions = None,
+    module: options.Module = None,
     metric: options.Metric = None,
     split: Split = None,
     limit: options.Limit = None,
@@ -68,7 +69,9 @@ def evaluate(
     what = run.Run(
         tasks=asked,
         configs=plan.configs(options.methods_of(methods), budgets, positions=places),
-        models={name: partial(load.load, name, clip=clip, download=download) for name in model or ["demo"]},
+        models={
+            name: partial(load.load, name, clip=clip, download=download, module=module) for name in model or ["demo"]
+        },
         limit=limit,
         seed=seed,
         max_new_tokens=max_new_tokens,

@@ -8,22 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from herovlm import registry
+from herovlm import modules, registry
 from herovlm.errors import ModelError, SetupError
 
 DEMO = "demo"
 
 
-def load(name: str, *, clip: str | None = None, download: bool = False) -> tuple[Any, Any]:
+def load(name: str, *, clip: str | None = None, download: bool = False, module: str | None = None) -> tuple[Any, Any]:
     """Load a model, ready to answer on the best device here, and its processor.
 
     Args:
         name: "demo", a folder, or a name on the hub.
         clip: the CLIP that scores the question, where the model does not say.
         download: fetch from the hub what is not on this machine.
+        module: a trained part to put on it, as for `herovlm.modules.attach`.
 
     Raises:
-        ModelError: there is no such model or CLIP, or its family is not supported.
+        ModelError: there is no such model or CLIP, or its family is not supported; the module does not fit.
+        UsageError: there is no such module.
         SetupError: it cannot be downloaded, or its files are broken or not complete.
     """
     if not name.strip():
@@ -37,7 +39,10 @@ def load(name: str, *, clip: str | None = None, download: bool = False) -> tuple
         model, processor = _from_pretrained(name, download)
     if clip is not None:
         model.config.herovlm_clip = clip
-    return _placed(model.eval()), processor
+    model = _placed(model.eval())
+    if module is not None:
+        modules.attach(model, module)
+    return model, processor
 
 
 @contextmanager

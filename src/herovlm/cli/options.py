@@ -36,6 +36,10 @@ Narrow = Annotated[
 Decoding = Annotated[
     str | None, typer.Option(help="Strategy that the answer goes through, such as contrast (herovlm methods).")
 ]
+Module = Annotated[
+    str | None,
+    typer.Option(help="Trained part to put on the model: a name that comes along, or a folder with a module.json."),
+]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 
 Task = Annotated[

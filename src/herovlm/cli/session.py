@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from herovlm import api, budget, see
+from herovlm import api, budget, modules, see
 from herovlm.cli import load
 from herovlm.clock import Clock
 from herovlm.cost.clock import race
@@ -46,7 +46,8 @@ class Session:
         """What a page says about the model: name, class and size."""
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
         narrow = "" if self.narrow is None else f", vision tower narrowed: {self.narrow}"
-        return f"{self.name} ({type(self.model).__name__}, {millions:,.1f} million parameters{narrow})"
+        parts = "".join(f", module: {one.told}" for one in modules.on(self.model))
+        return f"{self.name} ({type(self.model).__name__}, {millions:,.1f} million parameters{narrow}{parts})"
 
     @property
     def reads(self) -> str | None:
@@ -222,7 +223,12 @@ class Session:
 
 @contextmanager
 def opened(
-    name: str, clip: str | None, download: bool, step: Callable[[str], None], narrow: api.AnyNarrow | None = None
+    name: str,
+    clip: str | None,
+    download: bool,
+    step: Callable[[str], None],
+    narrow: api.AnyNarrow | None = None,
+    module: str | None = None,
 ) -> Iterator[Session]:
     """Load a model and keep other libraries quiet while it is used.
 
@@ -231,7 +237,7 @@ def opened(
     """
     step(f"loading the model {name}")
     with load.quiet():
-        yield Session(*load.load(name, clip=clip, download=download), name, narrow)
+        yield Session(*load.load(name, clip=clip, download=download, module=module), name, narrow)
 
 
 def cache_of(model: Any, short: Short) -> int:

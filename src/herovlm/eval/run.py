@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 
-from herovlm import __version__, registry
+from herovlm import __version__, modules, registry
 from herovlm.budget import told
 from herovlm.clock import now
 from herovlm.errors import HeroError, ModelError, SetupError, UsageError, reason
@@ -202,7 +202,9 @@ class Run:
 def facts(model: Any) -> dict[str, Any]:
     """What numbers depend on: class, size, dtype, attention and device of a model."""
     device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "CPU"
+    attached = [one.told for one in modules.on(model)]
     return {
+        **({"modules": attached} if attached else {}),
         "class": type(model).__name__,
         "parameters": sum(p.numel() for p in model.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -235,8 +235,14 @@ def _look(
         grid, valid, counted, *_ = geometry.on(own.device)
         own = own.masked_fill(~valid[..., None], 0)
         end = None if newline is None else newline.detach()
-        common = {"newline": end, "depth": len(blocks), "heads": blocks[0].num_heads, "counted": counted}
-        seen.append(Seen(grid, valid, own, **common, **{name: parts[i] for name, parts in beside.items()}))
+        common: dict[str, Any] = {
+            "newline": end,
+            "depth": len(blocks),
+            "heads": blocks[0].num_heads,
+            "counted": counted,
+        }
+        common |= {name: parts[i] for name, parts in beside.items()}
+        seen.append(Seen(grid, valid, own, **common))
     return seen
 
 

@@ -143,7 +143,7 @@ def join(model: PreTrainedModel, folder: Path, card: Mapping[str, Any]) -> tuple
     given, there = card.get("probes"), probes(projector)
     if given is not None and not torch.allclose(torch.tensor(given), torch.tensor(there), rtol=0.02, atol=1e-5):
         raise ModelError(
-            f"{folder.name} was made for {card.get('made_for', 'another model')}, and this one has other weights; train it"
+            f"{folder.name} was made for {card.get('made_for', 'another model')}; this has other weights: train it anew"
         )
     part = Igva(_built(family, model, shapes, values, folder), _sentences(card["sentence"], model))
     return hooks.before(projector, part.refuse, lambda: not part._looking.now).remove, part
