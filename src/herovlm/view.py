@@ -83,7 +83,7 @@ def check(model: PreTrainedModel, request: Request | None = None) -> tuple[Famil
     depth = family.check(model)
     if request is not None:
         if (part := part_of(model)) is not None:
-            part.check(request)
+            part.check(request.budget, request.narrow)
         smaller.offered(family, request.method)
         settle(family, model, request.needs(depth), request.method)
         if request.strategy is not None:

@@ -303,9 +303,8 @@ class Family(ABC):
         maps = {name: recorded[name] for name in cells.MAPS if name in recorded}
         maps = {name: {b: self._positions(model, name, x) for b, x in maps[name].items()} for name in maps}
         cls = states[:, 0].float() if states is not None and needs.cls else None
-        layers = [found["layers"][group] for group in range(len(needs.layers))]
         single = {"cls": cls, "hidden": before, "through": through, "probe": self._probe(model, found)}
-        single |= {"layers": torch.stack(layers, 1) if layers else None}
+        single["layers"] = recording.stacked(found.get("layers", {}))
         common = {"newline": newline, "depth": len(blocks), "heads": blocks[0].num_heads}
         common = {name: x.detach() if isinstance(x, Tensor) else x for name, x in common.items()}
         given = cells.Given(self.flat(output, projected), states, single, maps, self.beside(output))

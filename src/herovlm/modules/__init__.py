@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from herovlm.request import Request
+    from herovlm.budget import Budget
     from herovlm.types import Needs, Seen
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -40,8 +40,8 @@ class Part(Protocol):
     def needs(self) -> Needs:
         """What it wants of the vision tower, whatever the method."""
 
-    def check(self, request: Request) -> None:
-        """Check that it goes with what is asked.
+    def check(self, budget: Budget, narrow: tuple[float | int, float] | None) -> None:
+        """Check that it goes with what is asked, as `Request` has it.
 
         Raises:
             UnsupportedError: it does not, and why.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from herovlm import modules, registry
-from herovlm.budget import Auto
+from herovlm.budget import Auto, Budget
 from herovlm.errors import ModelError, SetupError, UnsupportedError
 from herovlm.extras import require
 from herovlm.modules import fusion
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from herovlm.families.base import Family
-    from herovlm.request import Request
 
 FAMILIES = ("llava", "llava_next")
 CLIP, MPNET = "the CLIP text tower", "all-mpnet-base-v2"
@@ -60,14 +59,14 @@ class Igva:
         """Mean states of the groups, and the states that the model's own projector reads."""
         return Needs(hidden=True, layers=self.fusion.groups)
 
-    def check(self, request: Request) -> None:
+    def check(self, budget: Budget, narrow: tuple[float | int, float] | None) -> None:
         """Refuse a narrowed tower, whose layers do not see the same patches, and calibrations of plain features."""
-        if request.narrow is not None and request.narrow[1] < 1:
+        if narrow is not None and narrow[1] < 1:
             raise UnsupportedError(
                 "narrow with IGVA, which mixes patches of all layers, and some are left out; leave one"
             )
-        if isinstance(request.budget, Auto):
-            raise UnsupportedError(f"keep='{request.budget}' was measured on features that are not fused; give a share")
+        if isinstance(budget, Auto):
+            raise UnsupportedError(f"keep='{budget}' was measured on features that are not fused; give a share")
 
     @contextmanager
     def looking(self) -> Iterator[None]:

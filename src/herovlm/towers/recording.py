@@ -202,6 +202,11 @@ def group_means(blocks: Sequence[nn.Module], groups: Sequence[Sequence[int]]) ->
         )
 
 
+def stacked(means: Mapping[int, Tensor]) -> Tensor | None:
+    """Put the means of groups side by side, (T, K, 1 + N, C), if there are any."""
+    return torch.stack([means[group] for group in sorted(means)], 1) if means else None
+
+
 @contextmanager
 def outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
     """Record what each call of a module gives (the projector's: features of all tiles, not yet packed)."""

@@ -34,7 +34,7 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
     with recording.group_means(blocks, groups) as means:
         for block in blocks:
             block()
-    layers = torch.stack([means[group] for group in range(len(groups))], 1)
+    layers = recording.stacked(means)
     weights, wanted = torch.full((len(layers), len(groups)), 1 / len(groups)), {}
     if not case["average"]:
         aggregator = aggregator_of(case, {k[6:]: x for k, x in given.items() if k.startswith("state/")}, len(groups))
