@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import results
+import systems
 from PIL import Image, ImageChops
 
 from herovlm import registry
@@ -81,7 +82,10 @@ def pages() -> dict[Path, str]:
     made = {ROOT / f"docs/methods/{method.name}.md": page(method) for method in (*before(), *inside())}
     made[ROOT / "docs/methods/README.md"] = "\n".join(index()) + "\n"
     blocks = results.blocks() | {"methods": lambda: list(tables("docs/methods/")), "models": models, "towers": towers}
-    for name in WITH_BLOCKS:
+    folder = ROOT / "docs/systems"
+    written = [path.relative_to(ROOT).as_posix() for path in sorted(folder.glob("*.md"))]
+    for name in (*WITH_BLOCKS, *written):
+        blocks["systems"] = lambda name=name: list(systems.table(folder, "" if "/" in name else "docs/systems/"))  # type: ignore[misc]
         text = (ROOT / name).read_text("utf-8")
         for block, lines in blocks.items():
             if f"<!-- {block}:start -->" in text:
