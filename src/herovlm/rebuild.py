@@ -76,6 +76,31 @@ def rebuild(
     return Short(rest, tuple(seen), tuple(kept), partial(_columns, plan, seen, places), prompt.image, whole)
 
 
+def with_features(
+    family: Family, model: PreTrainedModel, plan: Plan, features: Sequence[Tensor], rows: Sequence[int]
+) -> Short:
+    """Make inputs whose prompts have features of any making in the place of their pictures' own.
+
+    Args:
+        family: the model's.
+        model: the model.
+        plan: of the call.
+        features: of each image of the prompts in `rows`, (n, D) as the language model reads them.
+        rows: prompts of the plan, any of them more than once.
+
+    Raises:
+        UnsupportedError: placeholders that are hidden, or not side by side, or more positions than the model reads.
+    """
+    taken, _ = plan.take(rows)
+    if not taken.alike:
+        raise UnsupportedError("other features need placeholders side by side in the prompt, and none of them hidden")
+    counts = [len(own) for own in features]
+    family.accepts(model, counts)
+    rest = _shorter(dict(taken.inputs), taken, counts, partial(taken.short_columns, counts), original=False)
+    rest["mm_encoder_outputs"] = family.encoded(list(features), [()] * len(features), taken.rows)
+    return Short(rest, (), (), None, taken.prompt.image)
+
+
 def settled(seen: Sequence[Seen], kept: Sequence[Kept], original: bool) -> list[Kept]:
     """Check what methods kept that are no fixed graph, and count it: the host waits once for all of them.
 
