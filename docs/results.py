@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import contrasted
 import costs
 import studied
 import tuned
@@ -36,6 +37,7 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
         "auto": lambda: tuned.promises(_read("auto")),
         **{name: _study(lines) for name, lines in studied.BLOCKS.items()},
         **{name: _cost(*how) for name, how in costs.BLOCKS.items()},
+        **{f"{name} measured": _system("second", table) for name, table in contrasted.BLOCKS.items()},
     }
 
 
@@ -53,6 +55,12 @@ def _cost(name: str, table: Callable[[Mapping[str, Any]], list[str]]) -> Callabl
         return table(found) if "device" in found else missing  # older files do not say all that the table needs
 
     return lines
+
+
+def _system(name: str, table: Callable[[Mapping[str, Any]], list[str]]) -> Callable[[], list[str]]:
+    """Make the table of a system, or say how to measure it."""
+    missing = [f"Not measured yet: `python benchmarks/{name}.py --json benchmarks/results/{name}.json`."]
+    return lambda: table(_read(name)) if (RESULTS / f"{name}.json").exists() else missing
 
 
 def accuracy(result: Mapping[str, Any]) -> list[str]:
