@@ -35,7 +35,7 @@ def _about(result: Result) -> Iterator[str]:
     yield (
         f'{count} held-out scenes, {result["questions"]:,} questions, half of the answers of each sort "yes"; '
         f"{result['threads']} CPU thread(s), torch {result['torch']}, transformers {result['transformers']}, the "
-        f"language model in {result['language_model']}.  In brackets 95 % bootstrap intervals by scene; differences are "
+        f"model in {result['language_model']}.  In brackets 95 % bootstrap intervals by scene; differences are "
         "paired, and bold where the interval excludes 0.  Positions and passes are those of one question.  Time: "
         f"processor seconds from pixels to answer beside those of the untouched model, median of {time['prompts']} "
         "prompts, one at a time."
