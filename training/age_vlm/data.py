@@ -10,18 +10,20 @@ import argparse
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from herovlm import demo
 from herovlm.demo import scenes
-from herovlm.eval.answer import Reader
 from herovlm.eval.plan import config
+from herovlm.prompt.template import prompt
 from herovlm.types import Seen
-from training.demo import data, llm
+from herovlm.view import see
+from training.demo import data, llm, words
 
 FIRST = scenes.SPLITS["train"].start + 900_000  # pictures that no stage of the demo model has seen
 METHODS = ("hero", "hero_plus")
@@ -69,17 +71,25 @@ def sequence(seen: Seen, mask: Tensor, newlines: Tensor) -> Tensor:
     return seen.grid.order[seen.grid.on_slots(mask, newlines)]
 
 
-def record(reader: Reader, seed: int) -> dict[str, Any]:
+@torch.no_grad()
+def record(model: Any, processor: Any, seed: int) -> dict[str, Any]:
     """Look at one picture and choose for each of its questions by each method."""
     scene = scenes.make(seed)
     questions = questions_of(scene)
-    sheet = reader.sheet(scene.image, [one.text for one in questions], [config(f"{m}@{KEEP}") for m in METHODS])
+    branches = [llm.branch(processor.tokenizer, one) for one in questions]
+    inputs = processor(images=scene.image, text=prompt(processor, questions[0].text), return_tensors="pt")
+    requests = [config(f"{method}@{KEEP}").request for method in METHODS]
+    view = see(model, inputs, *requests)
+    ids = inputs["input_ids"][0]
+    head = ids[: int((ids == words.IMAGE).nonzero().max()) + 1]  # up to the picture's last position
+    rows = [torch.cat([head, torch.tensor(one.ids[: one.start])]) for one in branches]
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], True)
+    every = view.under(nn.utils.rnn.pad_sequence(rows, True, words.PAD), mask, [0] * len(rows))
     kept: list[list[Tensor]] = [[] for _ in questions]
-    for row in sheet.rows:
-        seen, own = row.choice.seen[row.question], row.choice.kept[row.question]
-        kept[row.question].append(sequence(seen, own.mask, own.newlines).to(torch.int16))
-    seen = sheet.rows[0].choice.seen[0]
-    branches = [llm.branch(reader.processor.tokenizer, one) for one in questions]
+    for request in requests:
+        choice = every.choose(replace(request, question=tuple(one.text for one in questions)))
+        for own, seen, found in zip(choice.kept, choice.seen, kept, strict=True):
+            found.append(sequence(seen, own.mask, own.newlines).to(torch.int16))
     return {
         "seed": seed,
         "features": seen.features.bfloat16(),  # (T, N, D)
@@ -98,14 +108,13 @@ def record(reader: Reader, seed: int) -> dict[str, Any]:
 def make(out: Path, pictures: int) -> None:
     """Write all files that are not there yet."""
     model, processor = demo.load()
-    reader = Reader(model, processor)
     out.mkdir(parents=True, exist_ok=True)
     for shard in range(-(-pictures // SHARD)):
         file, began = out / f"{shard:03}.pt", time.time()
         if file.exists():
             continue
         first = FIRST + shard * SHARD
-        torch.save([record(reader, seed) for seed in range(first, first + SHARD)], out / "new.pt")
+        torch.save([record(model, processor, seed) for seed in range(first, first + SHARD)], out / "new.pt")
         (out / "new.pt").rename(file)
         print(f"{file} {time.time() - began:.0f} s", flush=True)
 
