@@ -20,28 +20,41 @@ from torch import Tensor, nn
 
 from herovlm import demo
 from herovlm.demo import scenes
-from herovlm.modules.cross_attention import CrossAttention, Memory, Shape, even, spots
+from herovlm.modules.cross_attention import (
+    CrossAttention,
+    GatedCrossAttention,
+    Memory,
+    Remembered,
+    Shape,
+    even,
+    spots,
+)
 from training.age_vlm import data
 from training.demo import loop, words
 from training.demo.data import IGNORE
 from training.demo.llm import SHORT
 
-ROWS = 64  # a step
+PICTURES, ROWS = 4, 8  # a step; questions about each
 GUIDANCE = 0.1  # weight of the mask's term
 PEAK = 1.5e-3
 Picture = dict[str, Any]
 Row = tuple[Picture, int, int]  # picture, question, method
 
 
-def batches(pictures: list[Picture], start: int, rows: int = ROWS) -> Iterator[list[Row]]:
-    """Endless batches of questions about pictures as one method shortened them, the same in every run from `start`."""
-    every = [(p, q, m) for p, one in enumerate(pictures) for q, kept in enumerate(one["kept"]) for m in range(len(kept))]
+def batches(pictures: list[Picture], start: int, each: int = PICTURES, rows: int = ROWS) -> Iterator[list[Row]]:
+    """Endless batches, the same in every run from `start`: some questions about each of some pictures, side by side."""
+    if len(pictures) < each:
+        raise SystemExit(f"{len(pictures)} pictures were looked at, {each} are a step; run training.age_vlm.data first")
     step = epoch = 0
     while True:
-        order = random.Random(epoch).sample(every, len(every))
-        for first in range(0, len(order) - rows + 1, rows):
+        order = random.Random(epoch).sample(pictures, len(pictures))
+        for first in range(0, len(order) - each + 1, each):
             if step >= start:
-                yield [(pictures[p], q, m) for p, q, m in order[first : first + rows]]
+                rng, batch = random.Random(step), []
+                for picture in order[first : first + each]:
+                    every = [(picture, q, m) for q, kept in enumerate(picture["kept"]) for m in range(len(kept))]
+                    batch += rng.sample(every, min(rows, len(every)))
+                yield batch
             step += 1
         epoch += 1
 
@@ -76,19 +89,38 @@ def prompts(rows: list[Row], embed: Callable[[Tensor], Tensor], head: Tensor) ->
     )
 
 
-def remembered(rows: list[Row], which: str) -> tuple[Memory, Tensor]:
-    """What each row may look up, and (B, M) float32 which of it belongs to what is asked for, sums 1, or 0: none."""
-    found, masks = [], []
+@dataclass
+class Lookup:
+    """What rows may look up: the memory of each picture, once, and which of it each row has."""
+
+    memory: Memory  # of P pictures, M tokens
+    picture: Tensor  # (B,) int64
+    real: Tensor  # (B, M) bool
+    mask: Tensor  # (B, M) float32: what belongs to what is asked for, sum 1, or 0 where nothing does
+
+    def known(self, part: GatedCrossAttention) -> Remembered:
+        """Keys and values of every row, projected once a picture."""
+        keys, values, _ = part.remember(self.memory)
+        return Remembered(keys[self.picture], values[self.picture], self.real)
+
+
+def lookup(rows: list[Row], which: str) -> Lookup:
+    """Find what rows may look up."""
+    pictures = list({id(picture): picture for picture, _, _ in rows}.values())
+    number = {id(picture): i for i, picture in enumerate(pictures)}
+    found, real, masks = [], [], []
+    for picture in pictures:
+        at = spots(picture["tiles"], round(picture["valid"].shape[1] ** 0.5)).flatten(0, 1)
+        found.append((picture["features"].flatten(0, 1).float(), at))
     for picture, question, method in rows:
         order, valid = picture["kept"][question][method].long(), picture["valid"].flatten()
-        kept = torch.zeros_like(valid).scatter_(0, order[order >= 0], True)
-        there = valid & {"dropped": ~kept, "kept": kept, "all": valid}[which]
-        at = spots(picture["tiles"], round(picture["valid"].shape[1] ** 0.5)).flatten(0, 1)
-        found.append((picture["features"].flatten(0, 1)[there].float(), at[there]))
+        kept = torch.zeros_like(valid).index_fill_(0, order[order >= 0], True)
+        real.append({"dropped": valid & ~kept, "kept": valid & kept, "all": valid}[which])
         items = torch.tensor(picture["asked"][question], dtype=torch.int8)
-        masks.append(torch.isin(picture["items"].flatten()[there], items).float())
-    mask = nn.utils.rnn.pad_sequence(masks, True)
-    return Memory.of(found), mask / mask.sum(1, keepdim=True).clamp(min=1)
+        masks.append((torch.isin(picture["items"].flatten(), items) & real[-1]).float())
+    real_, mask = (nn.utils.rnn.pad_sequence(part, True) for part in (real, masks))
+    mask = mask / mask.sum(1, keepdim=True).clamp(min=1)
+    return Lookup(Memory.of(found), torch.tensor([number[id(picture)] for picture, _, _ in rows]), real_, mask)
 
 
 def guidance(shares: list[Tensor], asked: Tensor, mask: Tensor) -> Tensor:
@@ -118,12 +150,12 @@ class Stage(nn.Module):
         """One step's loss over answer tokens, and the share of answers that are right."""
         (llava,) = self.frozen
         given = prompts(rows, llava.get_input_embeddings(), self.head)
-        memory, mask = remembered(rows, self.memory)
+        found = lookup(rows, self.memory)
         asked, shares = given.targets != IGNORE, []
         with ExitStack() as hooked:
             for layer in self.parts.shape.layers:
                 into = llava.model.language_model.layers[layer].register_forward_pre_hook(
-                    self._reads(layer, memory, shares)
+                    self._reads(layer, found, shares)
                 )
                 hooked.callback(into.remove)
             out = llava.model.language_model(
@@ -132,16 +164,16 @@ class Stage(nn.Module):
         logits = llava.lm_head(out.last_hidden_state[asked]).float()
         wanted, weight = given.targets[asked], given.weights[asked]
         loss = (F.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()
-        guide = guidance(shares, asked, mask)
+        guide = guidance(shares, asked, found.mask)
         right = torch.ones_like(asked)
         right[asked] = logits.argmax(-1) == wanted
         return loss + GUIDANCE * guide, scores(right.all(-1), rows) | {"answers": loss.item(), "guide": guide.item()}
 
-    def _reads(self, layer: int, memory: Memory, shares: list[Tensor]) -> Callable[..., Any]:
+    def _reads(self, layer: int, found: Lookup, shares: list[Tensor]) -> Callable[..., Any]:
         part = self.parts.before(layer)
 
         def hook(module: Any, args: tuple[Any, ...]) -> Any:
-            states, share = part(args[0], part.remember(memory))
+            states, share = part(args[0], found.known(part))
             shares.append(share)
             return (states, *args[1:])
 
@@ -163,8 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/age_vlm"), help="where training.age_vlm.data wrote")
     parser.add_argument("--memory", default="dropped", choices=("dropped", "kept", "all"))
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -172,15 +203,8 @@ def main() -> None:
     pictures = list(data.load(args.out / "seen"))
     model, processor = demo.load()
     stage = Stage(model, processor.tokenizer, args.memory)
-    loop.run(
-        args.memory,
-        stage,
-        lambda start: batches(pictures, start, args.rows),
-        args.steps,
-        PEAK,
-        args.out,
-        warmup=100,
-    )
+    half = model.device.type == "cuda"
+    loop.run(args.memory, stage, lambda start: batches(pictures, start), args.steps, PEAK, args.out, None, 50, half)
 
 
 if __name__ == "__main__":
