@@ -64,6 +64,7 @@ INSIDE = {  # methods that prune between the layers of the language model
 STRATEGIES = {  # what an answer goes through besides one reading of its prompt
     "contrast": "herovlm.strategies.contrast:Contrast",
     "second": "herovlm.strategies.second:Second",
+    "age_vlm": "herovlm.strategies.age_vlm:AgeVlm",
 }
 TESTED = ("5.18.0", "5.20.2", "5.24.0")  # releases of transformers that all tests of models run on
 FAMILIES = {

@@ -40,7 +40,7 @@ def questions_of(scene: scenes.Scene) -> list[scenes.Question]:
 
 
 def asked(question: scenes.Question, items: tuple[scenes.Item, ...]) -> list[int]:
-    """Numbers of the items that a question is about: what it names, or what has the number; none where none is there."""
+    """Numbers of the items that a question is about, by name or by number; none where none is there."""
     if question.kind == "reverse":
         return [number for number, item in enumerate(items) if item.text in question.text]
     return [number for number, item in enumerate(items) if f" {item.name}" in question.text.replace("crosses", "cross")]

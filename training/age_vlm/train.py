@@ -84,9 +84,7 @@ def prompts(rows: list[Row], embed: Callable[[Tensor], Tensor], head: Tensor) ->
         weights.append(torch.full((len(target),), SHORT if len(ids) - picture["start"][question] <= 3 else 1.0))
     real = [torch.ones(len(row), dtype=torch.long) for row in embedded]
     pad = nn.utils.rnn.pad_sequence
-    return Prompts(
-        pad(embedded, True), pad(real, True), pad(targets, True, padding_value=IGNORE), pad(weights, True)
-    )
+    return Prompts(pad(embedded, True), pad(real, True), pad(targets, True, padding_value=IGNORE), pad(weights, True))
 
 
 @dataclass
@@ -158,9 +156,7 @@ class Stage(nn.Module):
                     self._reads(layer, found, shares)
                 )
                 hooked.callback(into.remove)
-            out = llava.model.language_model(
-                inputs_embeds=given.embedded, attention_mask=given.real, use_cache=False
-            )
+            out = llava.model.language_model(inputs_embeds=given.embedded, attention_mask=given.real, use_cache=False)
         logits = llava.lm_head(out.last_hidden_state[asked]).float()
         wanted, weight = given.targets[asked], given.weights[asked]
         loss = (F.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()

@@ -161,7 +161,7 @@ class GatedCrossAttention(nn.Module):
         return torch.where(there[:, None, None], states.to(hidden), hidden), shares
 
     def _heads(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return states.view(*states.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 class CrossAttention(nn.ModuleDict):

@@ -49,9 +49,33 @@ def language_model(network: PreTrainedModel) -> Any:
     how = language.config._attn_implementation
     if how not in ("sdpa", "eager"):
         raise UnsupportedError(f"inside methods are verified with sdpa and eager attention, not with {how!r}")
+    uncompiled(network)
+    return language
+
+
+def layers(network: PreTrainedModel) -> Any:
+    """Find the layers of the language model of a model, whatever its kind.
+
+    Raises:
+        UnsupportedError: nothing can be put between them.
+    """
+    found: Any = getattr(_language(network), "layers", None)
+    if not found or any("hidden_states" not in inspect.signature(type(one).forward).parameters for one in found):
+        raise UnsupportedError(
+            f"{type(network).__name__}: its language model has no layers that pass hidden_states on to each other"
+        )
+    uncompiled(network)
+    return found
+
+
+def uncompiled(network: PreTrainedModel) -> None:
+    """Check that the layers of a model call their hooks.
+
+    Raises:
+        UnsupportedError: it is compiled.
+    """
     if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in network.modules()):
         raise UnsupportedError("inside methods hook into the layers, which torch.compile leaves out; do not compile it")
-    return language
 
 
 def _language(network: PreTrainedModel) -> Any:
