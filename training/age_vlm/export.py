@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,13 +15,13 @@ from training.age_vlm import data
 from training.age_vlm.train import GUIDANCE, PICTURES, ROWS, Stage
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write one folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/age_vlm"), help="where training.age_vlm.train wrote")
     parser.add_argument("--memory", default="dropped", choices=("dropped", "kept", "all"))
     parser.add_argument("--weights", type=Path, default=stored.WEIGHTS / "age_vlm", help="folder to write")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     model, processor = demo.load()
     stage = Stage(model, processor.tokenizer, args.memory)
     state = torch.load(args.out / args.memory / "last.pt", weights_only=True)
@@ -29,7 +30,8 @@ def main() -> None:
     trained |= {"guidance": GUIDANCE, "recipe": "training/age_vlm"}
     stored.save(args.weights, stored.Stored(stage.parts, args.memory, auto.fingerprint(model), trained))
     gates = {
-        layer: [round(float(g.tanh()), 3) for g in (part.gate, part.mlp_gate)] for layer, part in stage.parts.items()
+        layer: [round(float(g.detach().tanh()), 3) for g in (part.gate, part.mlp_gate)]
+        for layer, part in stage.parts.items()
     }
     print(json.dumps({"gates": gates, "bytes": (args.weights / stored.FILE).stat().st_size}))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,24 +146,33 @@ class Stage(nn.Module):
 
     def forward(self, rows: list[Row]) -> tuple[Tensor, dict[str, float]]:
         """One step's loss over answer tokens, and the share of answers that are right."""
-        (llava,) = self.frozen
-        given = prompts(rows, llava.get_input_embeddings(), self.head)
-        found = lookup(rows, self.memory)
-        asked, shares = given.targets != IGNORE, []
-        with ExitStack() as hooked:
-            for layer in self.parts.shape.layers:
-                into = llava.model.language_model.layers[layer].register_forward_pre_hook(
-                    self._reads(layer, found, shares)
-                )
-                hooked.callback(into.remove)
-            out = llava.model.language_model(inputs_embeds=given.embedded, attention_mask=given.real, use_cache=False)
-        logits = llava.lm_head(out.last_hidden_state[asked]).float()
+        given, found = prompts(rows, self.frozen[0].get_input_embeddings(), self.head), lookup(rows, self.memory)
+        shares: list[Tensor] = []
+        asked = given.targets != IGNORE
+        logits = self.frozen[0].lm_head(self._states(given, found, shares)[asked]).float()
         wanted, weight = given.targets[asked], given.weights[asked]
         loss = (F.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()
         guide = guidance(shares, asked, found.mask)
         right = torch.ones_like(asked)
         right[asked] = logits.argmax(-1) == wanted
         return loss + GUIDANCE * guide, scores(right.all(-1), rows) | {"answers": loss.item(), "guide": guide.item()}
+
+    def read(self, rows: list[Row]) -> Tensor:
+        """Logits behind every token, (B, L, vocabulary)."""
+        given = prompts(rows, self.frozen[0].get_input_embeddings(), self.head)
+        logits: Tensor = self.frozen[0].lm_head(self._states(given, lookup(rows, self.memory), []))
+        return logits
+
+    def _states(self, given: Prompts, found: Lookup, shares: list[Tensor]) -> Tensor:
+        """Last states (B, L, D); the shares of each part are put behind `shares`."""
+        language = self.frozen[0].model.language_model
+        with ExitStack() as hooked:
+            for layer in self.parts.shape.layers:
+                into = language.layers[layer].register_forward_pre_hook(self._reads(layer, found, shares))
+                hooked.callback(into.remove)
+            out = language(inputs_embeds=given.embedded, attention_mask=given.real, use_cache=False)
+        states: Tensor = out.last_hidden_state
+        return states
 
     def _reads(self, layer: int, found: Lookup, shares: list[Tensor]) -> Callable[..., Any]:
         part = self.parts.before(layer)
@@ -186,21 +195,22 @@ def scores(right: Tensor, rows: list[Row]) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/age_vlm"), help="where training.age_vlm.data wrote")
     parser.add_argument("--memory", default="dropped", choices=("dropped", "kept", "all"))
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=260)
+    parser.add_argument("--horizon", type=int, help="the rate falls as if there were so many steps; --steps")
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     pictures = list(data.load(args.out / "seen"))
     model, processor = demo.load()
     stage = Stage(model, processor.tokenizer, args.memory)
-    half = model.device.type == "cuda"
-    loop.run(args.memory, stage, lambda start: batches(pictures, start), args.steps, PEAK, args.out, None, 50, half)
+    how = {"horizon": args.horizon, "warmup": 50, "half": model.device.type == "cuda"}
+    loop.run(args.memory, stage, lambda start: batches(pictures, start), args.steps, PEAK, args.out, **how)
 
 
 if __name__ == "__main__":
