@@ -209,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures = list(data.load(args.out / "seen"))
     model, processor = demo.load()
     stage = Stage(model, processor.tokenizer, args.memory)
-    how = {"horizon": args.horizon, "warmup": 50, "half": model.device.type == "cuda"}
+    how = {"horizon": args.horizon, "warmup": 50, "half": model.device.type == "cuda", "save": 50}
     loop.run(args.memory, stage, lambda start: batches(pictures, start), args.steps, PEAK, args.out, **how)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from herovlm.errors import SetupError, UsageError, reason
+from herovlm.modules import WEIGHTS, weights
 from herovlm.modules.cross_attention import CrossAttention, Shape
 
-WEIGHTS = Path(__file__).parent / "weights"  # of parts that come with the package, each in a folder of its name
 CARD, FILE = "cross_attention.json", "model.safetensors"
 
 
@@ -53,17 +53,13 @@ def load(folder: Path) -> Stored:
     Raises:
         SetupError: a file is missing, broken, or does not fit the other.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         card = json.loads((folder / CARD).read_text("utf-8"))
         shape = Shape(**{**card["shape"], "layers": tuple(card["shape"]["layers"])})
         parts = CrossAttention(shape)
-        weights = {name: value.float() for name, value in load_file(folder / FILE).items()}
-        parts.load_state_dict(weights)
+        parts.load_state_dict({name: value.float() for name, value in weights(folder).items()})
         return Stored(parts.eval().requires_grad_(False), card["memory"], card["model"], card["trained"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise SetupError(f"{folder} holds no cross-attention of herovlm: {reason(error)}") from error
 
 
