@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,54 +25,56 @@ from judging import Line
 from herovlm import demo
 from herovlm.demo import scenes
 from herovlm.eval import stats
-from herovlm.eval.answer import Reader, Row, short_of
-from herovlm.eval.likelihood import answer_ids, forced
+from herovlm.eval.likelihood import forced
 from herovlm.eval.plan import FULL, config
 from herovlm.modules import stored
 from herovlm.modules.cross_attention import CrossAttention
 from herovlm.modules.recall import Recall
+from herovlm.prompt.template import prompt
+from herovlm.types import Short
+from herovlm.view import see
 
 METHODS, KEEPS = ("hero", "hero_plus"), (0.1, 0.05)
 WAYS = ("plain", "control", "memory")
 KINDS = ("all", *scenes.QUESTION_KINDS)
 
 
-def judged(reader: Reader, parts: Mapping[str, CrossAttention], seed: int) -> Line:
-    """Judge a scene in every way."""
+def judged(model: Any, processor: Any, parts: Mapping[str, CrossAttention], seed: int) -> Line:
+    """Judge a scene in every way; the tower looks at it once."""
     scene = scenes.make(seed)
-    texts = [one.text for one in scene.questions]
+    asked = [one.text for one in scene.questions]
+    texts = [prompt(processor, text) for text in asked]
+    wanted = [processor.tokenizer(f" {one.answer}", add_special_tokens=False).input_ids for one in scene.questions]
     names = [FULL, *(f"{method}@{keep}" for method in METHODS for keep in KEEPS)]
-    sheet = reader.sheet(scene.image, texts, [config(name) for name in names])
-    wanted = [answer_ids(reader, one.text, one.answer) for one in scene.questions]
+    requests = {name: config(name).request for name in names}
+    view = see(model, processor(images=scene.image, text=texts[0], return_tensors="pt"), *requests.values())
+    place = "<image>" * view.plan.images[0].positions
+    given = processor.tokenizer([text.replace("<image>", place) for text in texts], padding=True, return_tensors="pt")
+    every = view.under(given["input_ids"], given["attention_mask"], [0] * len(asked))
     line: Line = {"scene": seed, "kinds": [one.kind for one in scene.questions], "judged": {}}
-    for name in names:
-        rows = sorted((row for row in sheet.rows if str(row.config) == name), key=lambda row: row.question)
-        for way in ("plain",) if name == FULL else WAYS:
-            line["judged"][f"{name} {way}"] = read(
-                reader, rows, wanted, parts.get(way), "kept" if way == "control" else "dropped"
-            )
+    for name, request in requests.items():
+        choice = every.choose(replace(request, question=tuple(asked)))
+        short = choice.rebuild()
+        for way in WAYS[:1] if name == FULL else WAYS:
+            found = read(model, short, wanted, parts.get(way), "kept" if way == "control" else "dropped")
+            found["positions"] = [own.positions for own in choice.kept]
+            line["judged"][f"{name} {way}"] = found
     return line
 
 
 def read(
-    reader: Reader, rows: Sequence[Row], wanted: Sequence[Sequence[int]], parts: CrossAttention | None, memory: str
+    model: Any, short: Short, wanted: Sequence[Sequence[int]], parts: CrossAttention | None, memory: str
 ) -> dict[str, Any]:
-    """Judge the answers of some rows: right or not, positions read, tokens in the memory, seconds of the processor."""
-    short = short_of(rows)
-    end = reader.processor.tokenizer.eos_token_id
-    began, tokens = time.process_time(), [0] * len(rows)
-    recall = None if parts is None else Recall(reader.model, parts, memory)
+    """Judge the answers: right or not, their log-probability, tokens in the memory, seconds of the processor."""
+    began, tokens = time.process_time(), [0] * len(wanted)
+    recall = None if parts is None else Recall(model, parts, memory)
     if recall is not None and (order := recall.prepare(short, again=True)) is not None:
         tokens = order.tokens
     with nullcontext() if recall is None else recall.installed():
-        right, log = forced(reader.model, short, wanted, end)
-    return {
-        "right": right.long().tolist(),
-        "log": [round(value, 4) for value in log.tolist()],
-        "positions": [row.positions[0] for row in rows],
-        "tokens": tokens,
-        "seconds": round(time.process_time() - began, 4),
-    }
+        right, log = forced(model, short, wanted, model.generation_config.eos_token_id)
+    seconds = round(time.process_time() - began, 4)
+    logs = [round(value, 4) for value in log.tolist()]
+    return {"right": right.long().tolist(), "log": logs, "tokens": tokens, "seconds": seconds}
 
 
 def counts(lines: Sequence[Line], name: str, kind: str) -> Any:
@@ -137,13 +140,15 @@ def main() -> None:
     parser.add_argument("--json", default="-", help="file to write, or - for standard output")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    reader = Reader(*demo.load(), max_new_tokens=8)
+    model, processor = demo.load()
     found = {
         way: stored.load(stored.folder_of(name)) for way, name in (("memory", args.memory), ("control", args.control))
     }
     parts = {way: one.parts for way, one in found.items()}
     seeds = scenes.SPLITS["held-out"][: 2 if args.small else args.scenes]
-    lines = judging.judged(args.records / "held-out.jsonl", seeds, "held-out", lambda seed: judged(reader, parts, seed))
+    lines = judging.judged(
+        args.records / "held-out.jsonl", seeds, "held-out", lambda seed: judged(model, processor, parts, seed)
+    )
     names = list(lines[0]["judged"])
     pairs = [
         (f"{m}@{k} {a}", f"{m}@{k} {b}")
@@ -161,7 +166,7 @@ def main() -> None:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "trained": {way: dict(one.trained) for way, one in found.items()},
-        "bytes": bytes_of(parts["memory"], reader.model.config),
+        "bytes": bytes_of(parts["memory"], model.config),
         "results": {name: summary(lines, name) for name in names},
         "differences": {f"{ours} - {theirs.split()[-1]}": between(lines, ours, theirs) for ours, theirs in pairs},
     }

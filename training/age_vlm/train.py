@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/age_vlm"), help="where training.age_vlm.data wrote")
     parser.add_argument("--memory", default="dropped", choices=("dropped", "kept", "all"))
-    parser.add_argument("--steps", type=int, default=260)
+    parser.add_argument("--steps", type=int, default=220)
     parser.add_argument("--horizon", type=int, help="the rate falls as if there were so many steps; --steps")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(arguments)
