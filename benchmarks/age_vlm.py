@@ -49,7 +49,9 @@ def judged(model: Any, processor: Any, parts: Mapping[str, CrossAttention], seed
     requests = {name: config(name).request for name in names}
     view = see(model, processor(images=scene.image, text=texts[0], return_tensors="pt"), *requests.values())
     place = "<image>" * view.plan.images[0].positions
-    given = processor.tokenizer([text.replace("<image>", place) for text in texts], padding=True, return_tensors="pt")
+    given = processor.tokenizer(
+        [text.replace("<image>", place) for text in texts], padding=True, padding_side="left", return_tensors="pt"
+    )
     every = view.under(given["input_ids"], given["attention_mask"], [0] * len(asked))
     line: Line = {"scene": seed, "kinds": [one.kind for one in scene.questions], "judged": {}}
     for name, request in requests.items():
