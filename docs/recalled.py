@@ -37,13 +37,15 @@ def taken(result: Mapping[str, Any], found: Mapping[str, Any], full: Mapping[str
     """What it takes: time, and bytes."""
     size, first = result["bytes"], next(name.split()[0] for name in found if name.endswith("memory"))
     plain, memory = (found[f"{first} {way}"]["seconds_a_question"] for way in ("plain", "memory"))
-    looked = found[f"{first} memory"]["mean_tokens"]
+    kib = {
+        what: found[f"{first} memory"]["mean_tokens"] * size[what] / 1024 for what in ("memory_token", "cache_position")
+    }
     return [
         f"Time of the language model for a question with its answer, one pass, the processor's own clock: "
         f"{1e3 * full['seconds_a_question']:.0f} ms with all positions, {1e3 * plain:.0f} with `{first}`, "
         f"{1e3 * memory:.0f} with its memory ({result['machine']}, float32).  In bfloat16 a token of the memory takes "
-        f"{size['memory_token']:,} bytes as keys and values, and a position of the prompt {size['cache_position']:,} in "
-        f"the cache: {looked * size['memory_token'] / 1024:.0f} KiB a prompt for the memory of `{first}`, where leaving "
-        f"these tokens out of the prompt saves {looked * size['cache_position'] / 1024:.0f} KiB.  The parts are "
+        f"{size['memory_token']:,} bytes as keys and values, and a position of the prompt {size['cache_position']:,} "
+        f"in the cache: {kib['memory_token']:.0f} KiB a prompt for the memory of `{first}`, where leaving these tokens "
+        f"out of the prompt saves {kib['cache_position']:.0f} KiB.  The parts are "
         f"{size['parameters']:,} parameters.",
     ]
