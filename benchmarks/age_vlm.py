@@ -36,6 +36,7 @@ from herovlm.view import see
 
 METHODS, KEEPS = ("hero", "hero_plus"), (0.1, 0.05)
 WAYS = ("plain", "control", "memory")
+PAIRS = (("memory", "plain"), ("memory", "control"), ("control", "plain"))
 KINDS = ("all", *scenes.QUESTION_KINDS)
 
 
@@ -152,19 +153,17 @@ def main() -> None:
         args.records / "held-out.jsonl", seeds, "held-out", lambda seed: judged(model, processor, parts, seed)
     )
     names = list(lines[0]["judged"])
-    pairs = [
-        (f"{m}@{k} {a}", f"{m}@{k} {b}")
-        for m in METHODS
-        for k in KEEPS
-        for a, b in (WAYS[::-2], WAYS[:0:-1], WAYS[1::-1])
-    ]
+    groups = [f"{method}@{keep}" for method in METHODS for keep in KEEPS]
+    pairs = [(f"{group} {ours}", f"{group} {theirs}") for group in groups for ours, theirs in PAIRS]
     result = {
         "benchmark": "age_vlm",
         "command": "python benchmarks/age_vlm.py --control runs/age_vlm/control --json benchmarks/results/age_vlm.json",
         "small": args.small,
         "scenes": len(lines),
         "questions": sum(len(line["kinds"]) for line in lines),
-        "machine": f"{platform.machine()}, one thread",
+        "device": "cpu",
+        "machine": f"{platform.machine()}, {args.threads} thread{'s' * (args.threads != 1)}",
+        "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "trained": {way: dict(one.trained) for way, one in found.items()},

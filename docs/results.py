@@ -36,7 +36,7 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
         "ablation": lambda: tuned.ablation(_read("ablation")),
         "parts": lambda: tuned.parts(_read("ablation")),
         "auto": lambda: tuned.promises(_read("auto")),
-        "age_vlm": lambda: recalled.recalled(_read("age_vlm")),
+        "age_vlm": _cost("age_vlm", recalled.recalled),
         **{name: _study(lines) for name, lines in studied.BLOCKS.items()},
         **{name: _cost(*how) for name, how in costs.BLOCKS.items()},
         **{f"{name} measured": _system("second", table) for name, table in contrasted.BLOCKS.items()},
