@@ -11,12 +11,16 @@ import pytest
 import tiny
 import tiny_models
 import torch
+from tree import need_demo_model
 
 import herovlm
-from herovlm import api, auto
+from herovlm import api, auto, demo
+from herovlm.demo import scenes
 from herovlm.errors import ModelError, SetupError, UnsupportedError, UsageError
+from herovlm.eval.likelihood import forced
 from herovlm.modules import stored
 from herovlm.modules.cross_attention import CrossAttention, Shape, even
+from herovlm.prompt.template import prompt
 
 LAYERS = 5
 WORDS = ("USER: <image>\nWhat is this? ASSISTANT:", "USER: <image>\n<image>\nWhich? ASSISTANT:", "USER: hi ASSISTANT:")
@@ -175,3 +179,21 @@ def test_parts_of_another_model_are_refused(small: tiny.Tiny, models: Any, tmp_p
     (tmp_path / "broken" / stored.FILE).write_bytes(b"nothing")
     refused(SetupError, "holds no cross-attention", broken)
     refused(UnsupportedError, "another picture", broken.replace("uniform", "downsample"))
+
+
+def test_the_parts_that_come_along_are_small_and_help_the_demo_model() -> None:
+    need_demo_model()
+    model, processor = demo.load()
+    assert sum(file.stat().st_size for file in stored.folder_of("age_vlm").iterdir()) <= 1.5e6
+    logs = {"hero": 0.0, "hero + age_vlm": 0.0}
+    for seed in (0, 1, 2):
+        scene = scenes.make(seed)
+        asked = [one.text for one in scene.questions]
+        texts = [prompt(processor, text) for text in asked]
+        answers = [processor.tokenizer(f" {q.answer}", add_special_tokens=False).input_ids for q in scene.questions]
+        given = {"return_tensors": "pt", "padding": True, "padding_side": "left"}
+        inputs = processor(images=[[scene.image]] * len(texts), text=texts, **given)
+        for spec in logs:
+            with api.shortened(model, inputs, method=spec, keep=0.05, question=asked) as (short, _):
+                logs[spec] += float(forced(model, short, answers, model.generation_config.eos_token_id)[1].sum())
+    assert logs["hero + age_vlm"] > logs["hero"], "right answers are likelier with what was dropped"
