@@ -67,7 +67,9 @@ def make_seen(
     valid = torch.cat([whole.flatten(1), local])
     grid = make_grid(rows, cols, side, canvas.any(1) if newlines else None, newlines, bool(overview))
     every = tuple(range(depth))
-    needs = needs or Needs(every, True, "tower", affinity=True, dots=True, keys=every, received=every, hidden=True)
+    needs = needs or Needs(
+        every, True, "tower", affinity=True, dots=True, keys=every, queries=every, received=every, hidden=True
+    )
     rows_of = {b: (2 * draw(tiles, heads, patches + 1)).softmax(-1)[..., 1:] for b in needs.attention}
     return Seen(
         grid,
@@ -77,8 +79,8 @@ def make_seen(
         cls=draw(tiles, channels) if needs.cls else None,
         relevance=torch.rand(tiles, generator=g) / 4 if needs.relevance else None,
         affinity=draw(tiles, patches).tanh() / 4 if needs.affinity else None,
-        keys={b: draw(tiles, 1 + patches, 4 * heads) for b in needs.keys},
-        queries={b: draw(tiles, 4 * heads) for b in needs.keys},
+        keys={b: draw(tiles, patches, 4 * heads) for b in needs.keys},
+        queries={b: draw(tiles, 2, 4 * heads) for b in needs.queries},
         received={b: draw(tiles, patches).softmax(-1) * patches for b in needs.received},
         hidden=draw(tiles, patches, channels) if needs.hidden else None,
         words={kind: draw(5, channels) for kind in needs.words},

@@ -142,7 +142,8 @@ class Needs:
     relevance: Relevance | None = None  # tile-question cosine from the tower itself, or from the original CLIP
     affinity: bool = False  # patch-question cosine, from the tower itself
     dots: bool = False  # patch-question product, of what the projector reads of the tower
-    keys: tuple[int, ...] = ()  # blocks whose key projections and CLS query are wanted
+    keys: tuple[int, ...] = ()  # blocks whose keys of the patches are wanted
+    queries: tuple[int, ...] = ()  # blocks whose query and key of the CLS token are wanted
     received: tuple[int, ...] = ()  # blocks whose attention received by each patch is wanted (forms N x N maps)
     probe: bool = False  # attention that the pooling head behind the last block pays, where a tower has one
     hidden: bool = False  # states of the patches before the projector, for methods that merge there
@@ -150,7 +151,19 @@ class Needs:
     layers: tuple[tuple[int, ...], ...] = ()  # groups of entries of hidden_states whose mean states are wanted
 
     ALL: ClassVar[frozenset[str]] = frozenset(
-        {"attention", "cls", "relevance", "affinity", "dots", "keys", "received", "probe", "hidden", "layers"}
+        {
+            "attention",
+            "cls",
+            "relevance",
+            "affinity",
+            "dots",
+            "keys",
+            "queries",
+            "received",
+            "probe",
+            "hidden",
+            "layers",
+        }
     )  # names of what a tower may be asked for; features and words come from elsewhere
 
     @property
@@ -184,8 +197,10 @@ class Seen:
     affinity: Tensor | None = None  # (T, N) cosine of each patch's last state and the question in CLIP space
     dots: Tensor | None = None  # (T, N) product of patch and question in CLIP space, of the states in `hidden` and with
     # neither normalised
-    keys: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, 1 + N, C) key projections, CLS (or 0) first
-    queries: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, C) query projection of the CLS token
+    keys: Mapping[int, Tensor] = field(
+        default_factory=dict
+    )  # block -> (T, N, C) keys of the patches, as they meet queries
+    queries: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, 2, C) query and key of the CLS token
     received: Mapping[int, Tensor] = field(default_factory=dict)  # block -> (T, N) attention from all patches
     probe: Tensor | None = None  # (T, H, N) float32 rows of the pooling head's query, behind the last block
     hidden: Tensor | None = None  # (T, N, C) before the projector

@@ -107,6 +107,7 @@ def union(needs: Sequence[Needs]) -> Needs:
         affinity=any(need.affinity for need in needs),
         dots=any(need.dots for need in needs),
         keys=blocks("keys"),
+        queries=blocks("queries"),
         received=blocks("received"),
         probe=any(need.probe for need in needs),
         hidden=any(need.hidden for need in needs),

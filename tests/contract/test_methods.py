@@ -305,6 +305,7 @@ def test_signals_that_are_missing_are_named(method: Method) -> None:
         "attention": {},
         "received": {},
         "keys": {},
+        "queries": {},
         "cls": None,
         "relevance": None,
         "affinity": None,
@@ -328,14 +329,13 @@ def elsewhere(seen: Seen) -> Seen:
         shape = (*where.shape, *[1] * (own.ndim - where.ndim)) if own.ndim >= where.ndim else where.shape
         return torch.where(where.view(shape), own, torch.rand(own.shape, generator=g) / 9)
 
-    keys = torch.cat([valid[:, :1] | True, valid], 1)
     made = {
         name: other(own)
         for name in ("features", "hidden", "affinity", "dots")
         if (own := getattr(seen, name)) is not None
     }
     made |= {"received": {b: other(own) for b, own in seen.received.items()}}
-    made |= {"keys": {b: other(own, keys) for b, own in seen.keys.items()}}
+    made |= {"keys": {b: other(own) for b, own in seen.keys.items()}}
     made |= {"attention": {b: other(own, valid[:, None].expand(own.shape)) for b, own in seen.attention.items()}}
     made |= {} if seen.probe is None else {"probe": other(seen.probe, valid[:, None].expand(seen.probe.shape))}
     return dataclasses.replace(seen, **made)

@@ -67,11 +67,11 @@ def test_tiles_in_another_order_take_their_cls_along() -> None:
         features=keys[:, 1:],
         states=None,
         single={"cls": keys[:, 0]},
-        maps={"keys": {1: keys}, "queries": {1: keys[:, 0]}},
+        maps={"keys": {1: keys[:, 1:]}, "queries": {1: keys[:, :2]}},
     )
     (seen,) = cells.laid_out([image], own, {}).seen
-    assert torch.equal(seen.keys[1], keys.roll(1, 0))
-    assert torch.equal(seen.queries[1], keys[:, 0].roll(1, 0))
+    assert torch.equal(seen.keys[1], keys[:, 1:].roll(1, 0))
+    assert torch.equal(seen.queries[1], keys[:, :2].roll(1, 0))
     assert torch.equal(seen.cls, keys[:, 0].roll(1, 0))
     assert torch.equal(seen.features, keys[:, 1:].roll(1, 0))
 
@@ -90,9 +90,11 @@ def test_cells_in_order_are_only_split() -> None:
 @pytest.mark.parametrize("left", [True, False])
 def test_numbers_of_several_axes_are_gathered(left: bool) -> None:
     numbers = torch.arange(3 * 2 * 4).view(3, 2, 4)
-    stay = [torch.tensor([0, 2, 3]), torch.tensor([1])]
-    short = positions.gather(numbers, stay, -1, left)
+    one = [-1, -1, 1] if left else [1, 4, 4]
+    stay = positions.Stay(torch.tensor([[0, 2, 3], one]), (3, 1), left)
+    assert [own.tolist() for own in stay.rows] == [[0, 2, 3], [1]]
+    short = positions.gather(numbers, stay, -1)
     assert short.shape == (3, 2, 3)
     for axis in range(3):
-        assert torch.equal(short[axis], positions.gather(numbers[axis], stay, -1, left))
+        assert torch.equal(short[axis], positions.gather(numbers[axis], stay, -1))
     assert short[1, 1].tolist() == ([-1, -1, 13] if left else [13, -1, -1])

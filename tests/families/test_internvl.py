@@ -24,7 +24,7 @@ from herovlm.families.internvl import InternVL
 from herovlm.types import Needs, Seen
 
 SIDE = 4  # positions on a side of a tile
-EVERY = Needs(attention=(0, 2), received=(1,), keys=(2,), cls=True, hidden=True)
+EVERY = Needs(attention=(0, 2), received=(1,), keys=(2,), queries=(2,), cls=True, hidden=True)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,8 @@ def test_signals_stand_in_the_cells_of_their_tile(made: tiny_models.Made) -> Non
             torch.testing.assert_close(image.attention[block], even(out.attentions[block][:, :, 0, 1:]), **close)
         torch.testing.assert_close(image.received[1], even(out.attentions[1][:, :, 1:, 1:].mean(1).sum(1)), **close)
         torch.testing.assert_close(image.cls, out.last_hidden_state[:, 0], **close)
-        assert image.keys[2].shape == (len(tiles), 1 + SIDE**2, 32)
-        assert image.queries[2].shape == (len(tiles), 32)
+        assert image.keys[2].shape == (len(tiles), SIDE**2, 32)
+        assert image.queries[2].shape == (len(tiles), 2, 32)
         with torch.no_grad():
             torch.testing.assert_close(made.model.model.multi_modal_projector(image.hidden), image.features, **close)
 

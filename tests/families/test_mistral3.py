@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import herovlm
 from herovlm.families.mistral3 import Mistral3
 from herovlm.types import Needs, Seen
 
-EVERY = Needs(received=(0, 2), hidden=True)
+EVERY = Needs(received=(0, 2), keys=(1,), hidden=True)
 CELL = 8  # pixels on a side of a position
 PAGE = (ROOT / "docs/models/mistral3.md").read_text("utf-8")
 TABLE = [
@@ -47,7 +48,20 @@ def canvas(seen: Seen, cells: Tensor, rows: int, columns: int) -> Tensor:
     return seen.grid.canvas(cells)[:rows, :columns]
 
 
-def test_signals_are_those_of_each_picture_alone(made: tiny_models.Made) -> None:
+def watched(attention: Any, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Keep the keys that eager attention reads in a block, (1, H, n, C / H), behind their rotation."""
+    module, keys = sys.modules[type(attention).__module__], []
+    plain = module.eager_attention_forward  # type: ignore[attr-defined]
+
+    def kept(own: Any, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Any:
+        keys.extend([key] if own is attention else [])
+        return plain(own, query, key, *args, **kwargs)
+
+    monkeypatch.setattr(module, "eager_attention_forward", kept)
+    return keys
+
+
+def test_signals_are_those_of_each_picture_alone(made: tiny_models.Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of a batch do not see each other; patches are merged as the model merges them."""
     inputs = made.inputs([drawn((96, 48), (40, 72)), drawn((33, 61))])
     tower, projector = made.model.model.vision_tower, made.model.model.multi_modal_projector
@@ -58,6 +72,7 @@ def test_signals_are_those_of_each_picture_alone(made: tiny_models.Made) -> None
         rows, columns = (size // CELL).tolist()
         with torch.no_grad():
             tower.set_attn_implementation("eager")
+            keys = watched(tower.transformer.layers[1].attention, monkeypatch)
             maps = tower(own, image_sizes=size[None], output_attentions=True).attentions
             tower.set_attn_implementation("sdpa")
             states = tower(own, image_sizes=size[None]).last_hidden_state[0]
@@ -67,6 +82,9 @@ def test_signals_are_those_of_each_picture_alone(made: tiny_models.Made) -> None
             got = maps[block][0].mean(0).sum(0).view(rows, 2, columns, 2).mean((1, 3))
             torch.testing.assert_close(canvas(one, one.received[block], rows, columns), got, **close)
             assert abs(float(one.received[block][one.valid].mean()) - 1) < 1e-4
+        own_keys = keys[0][0].transpose(0, 1).flatten(1).view(rows, 2, columns, 2, -1).mean((1, 3))
+        got_keys = torch.stack([canvas(one, x, rows, columns) for x in one.keys[1].unbind(-1)], -1)
+        torch.testing.assert_close(got_keys, own_keys, **close)
         features = torch.stack([canvas(one, x, rows, columns) for x in one.features.unbind(-1)], -1)
         torch.testing.assert_close(features.flatten(0, 1), want, **close)
         projected = Mistral3().project(made.model, one.hidden[one.valid])

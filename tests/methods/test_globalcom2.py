@@ -18,8 +18,9 @@ OFFICIAL = GlobalCom2(variant="official")
 def looking(logits: torch.Tensor, rows: int, cols: int, pad: tuple[int, int] = (0, 0)) -> Seen:
     """Tiles whose CLS logits are these, (T, N): one head of one channel."""
     seen = make_seen(rows, cols, round(logits.shape[1] ** 0.5), pad, needs=Needs())
-    keys = torch.cat([torch.zeros(len(logits), 1), logits], 1)[..., None]
-    return dataclasses.replace(seen, keys={0: keys}, queries={0: torch.ones(len(logits), 1)}, depth=1, heads=1)
+    return dataclasses.replace(
+        seen, keys={0: logits[..., None]}, queries={0: torch.ones(len(logits), 2, 1)}, depth=1, heads=1
+    )
 
 
 def hot(tile: int, by: float = 0.5) -> torch.Tensor:
@@ -30,13 +31,13 @@ def hot(tile: int, by: float = 0.5) -> torch.Tensor:
 
 
 def test_it_asks_for_the_keys_of_the_last_block() -> None:
-    assert GlobalCom2().needs(24) == Needs(keys=(23,))
+    assert GlobalCom2().needs(24) == Needs(keys=(23,), queries=(23,))
 
 
 def test_logits_are_the_mean_of_the_heads_before_the_softmax() -> None:
     seen = make_seen(1, 2, 6, needs=COM.needs(6), heads=4)
-    q, k = seen.queries[5].view(3, 4, 1, 4), seen.keys[5].view(3, 37, 4, 4).transpose(1, 2)
-    logits = (q @ k.transpose(2, 3) / 2).mean(1)[:, 0, 1:]  # (3, 36)
+    q, k = seen.queries[5][:, 0].view(3, 4, 1, 4), seen.keys[5].view(3, 36, 4, 4).transpose(1, 2)
+    logits = (q @ k.transpose(2, 3) / 2).mean(1)[:, 0]  # (3, 36)
     assert (logits < 0).any()
     why = COM.keep(seen, 9, share=0.1).why
     torch.testing.assert_close(why["score"][0], 2 * logits[0] / logits[0].norm())

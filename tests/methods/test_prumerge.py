@@ -24,8 +24,8 @@ def one_tile(logits: list[float]) -> Seen:
     return Seen(
         make_grid(0, 0, side),
         torch.ones(1, side * side, dtype=torch.bool),
-        keys={0: torch.tensor([-30.0, *logits])[None, :, None]},
-        queries={0: torch.ones(1, 1)},
+        keys={0: torch.tensor(logits)[None, :, None]},
+        queries={0: torch.tensor([[[1.0], [-30.0]]])},
         hidden=torch.eye(side * side)[None],
         depth=1,
         heads=1,
@@ -37,9 +37,9 @@ def expected(seen: Seen, kept: Kept, last: torch.Tensor, neighbours: int) -> tor
     assert seen.hidden is not None
     out = []
     for t, (mask, x) in enumerate(zip(kept.mask, seen.hidden, strict=True)):
-        keys = seen.keys[5][t]
-        weight = (seen.queries[5][t] @ keys.T / keys.shape[1] ** 0.5).softmax(0)[1:]
-        near = torch.nn.functional.cosine_similarity(keys[1:, None], keys[None, 1:], dim=-1)
+        keys, (query, own) = seen.keys[5][t], seen.queries[5][t]
+        weight = (query @ torch.cat([own[None], keys]).T / keys.shape[1] ** 0.5).softmax(0)[1:]
+        near = torch.nn.functional.cosine_similarity(keys[:, None], keys[None], dim=-1)
         for i in mask.nonzero()[:, 0].tolist():
             if i == last[t]:
                 others = [j for j in range(len(x)) if seen.valid[t, j] and (not mask[j] or j == i)]
@@ -52,7 +52,7 @@ def expected(seen: Seen, kept: Kept, last: torch.Tensor, neighbours: int) -> tor
 
 
 def test_it_asks_for_the_last_block_and_for_the_states_before_the_projector() -> None:
-    assert PruMerge().needs(24) == PruMergePlus().needs(24) == Needs(keys=(23,), hidden=True)
+    assert PruMerge().needs(24) == PruMergePlus().needs(24) == Needs(keys=(23,), queries=(23,), hidden=True)
 
 
 def test_tokens_are_the_sums_of_the_paper_and_the_last_one_stands_in_the_best_cell_of_the_rest() -> None:

@@ -23,7 +23,7 @@ def hand_made() -> Seen:
     turn = torch.tensor([0.0, 0, 0.3, 1.2, 0, 1.5, 1.4, 0.1, 1.3])
     mean = torch.stack([turn.cos(), turn.sin()], 1)  # (9, 2)
     apart = torch.linspace(5, -5, 9)[:, None]  # what the two heads do not agree on is larger, and averages out
-    keys = torch.cat([torch.zeros(1, 4), torch.cat([mean + apart, mean - apart], 1)])
+    keys = torch.cat([mean + apart, mean - apart], 1)
     return Seen(
         make_grid(0, 0, 3),
         torch.ones(1, 9, dtype=torch.bool),
@@ -80,7 +80,7 @@ def test_padding_changes_nothing() -> None:
     seen = seen_of(pad=(2, 0))
     assert seen.hidden is not None
     noise = seen.hidden.masked_fill(~seen.valid[..., None], 1e6)
-    keys = {b: torch.cat([k[:, :1], k[:, 1:].masked_fill(~seen.valid[..., None], 7)], 1) for b, k in seen.keys.items()}
+    keys = {b: k.masked_fill(~seen.valid[..., None], 7) for b, k in seen.keys.items()}
     kept, other = ZIP.keep(seen, 40), ZIP.keep(dataclasses.replace(seen, hidden=noise, keys=keys), 40)
     assert kept.hidden is not None
     assert other.hidden is not None

@@ -32,23 +32,19 @@ def test_every_kept_patch_is_in_a_cluster_of_its_own_tile(budget: int) -> None:
         assert all(start <= label < start + n for label in found)
 
 
-def test_a_tiles_clusters_are_those_of_its_keys_and_the_cls_key_is_not_one() -> None:
-    keys = torch.zeros(5, 37, 8)
-    keys[:, 1::2] = 50  # patches at even places
+def test_a_tiles_clusters_are_those_of_its_keys() -> None:
+    keys = torch.zeros(5, 36, 8)
+    keys[:, ::2] = 50  # patches at even places
     method = VitCop(centres=0.2, near=2.0)
     kept = method.keep(dataclasses.replace(SEEN, keys={4: keys}), 100)
     assert kept.granted.min() >= 10
     for t, row in enumerate(kept.why["cluster"]):
         even, odd = (set(row[i::2][kept.mask[t, i::2]].tolist()) for i in (0, 1))
         assert not even & odd
-    loud = keys.clone()
-    loud[:, 0] = 7
-    other = method.keep(dataclasses.replace(SEEN, keys={4: loud}), 100)
-    assert other.why["cluster"].equal(kept.why["cluster"])
 
 
 def test_only_the_published_code_leaves_patches_without_a_cluster() -> None:
-    pairs = (torch.arange(37) + 1) // 2 * 1000.0  # patches 0 and 1 alike, 2 and 3 alike, all densities equal
+    pairs = (torch.arange(36) + 2) // 2 * 1000.0  # patches 0 and 1 alike, 2 and 3 alike, all densities equal
     seen = dataclasses.replace(
         make_seen(0, 0, 6), attention={4: torch.ones(1, 2, 36) / 36}, keys={4: pairs[None, :, None]}
     )

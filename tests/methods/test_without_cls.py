@@ -124,7 +124,7 @@ def test_uniform_lays_one_grid_over_all_windows() -> None:
         ("hero", {"relevance"}, ["hero(alpha=1.0)"]),
         ("hero", {"attention", "cls", "relevance"}, ["hero(signal='received')", "hero(signal='probe')"]),
         ("hero(alpha=0.5)", {"attention", "relevance"}, ["hero(signal='received', alpha=1.0)"]),
-        ("globalcom2", {"keys"}, ["globalcom2(signal='received')", "globalcom2(signal='probe')"]),
+        ("globalcom2", {"queries"}, ["globalcom2(signal='received')", "globalcom2(signal='probe')"]),
         ("hero(variant='official')", {"attention"}, []),
         ("divprune", {"attention"}, []),
     ],

@@ -13,12 +13,13 @@ def test_a_block_that_was_not_recorded_is_named() -> None:
     with pytest.raises(MethodError, match=r"block 3 .* \[1\]"):
         keys.of({1: torch.zeros(1)}, 3)
     with pytest.raises(MethodError, match="block 1"):
-        keys.cls_products({1: torch.zeros(1, 2, 3)}, {}, 1)
+        keys.cls_products({1: torch.zeros(1, 1, 3)}, {}, 1)
 
 
 def test_products_are_of_each_tile_with_its_own_query() -> None:
     k, q = torch.randn(3, 5, 4, generator=G), torch.randn(3, 4, generator=G)
-    found = keys.cls_products({2: k.bfloat16()}, {2: q.bfloat16()}, 2)
+    both = torch.stack([q, k[:, 0]], 1)
+    found = keys.cls_products({2: k[:, 1:].bfloat16()}, {2: both.bfloat16()}, 2)
     assert found.dtype == torch.float32
     for t in range(3):
         torch.testing.assert_close(found[t], k[t].bfloat16().float() @ q[t].bfloat16().float())

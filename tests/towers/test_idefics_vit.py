@@ -12,7 +12,7 @@ from herovlm.towers import recording
 from herovlm.towers.idefics_vit import IdeficsVit
 from herovlm.types import Needs
 
-NEEDS = Needs(received=(0, 2))
+NEEDS = Needs(received=(0, 2), keys=(1,))
 pytestmark = pytest.mark.parametrize("name", [name for name in ("idefics3", "smolvlm") if name in tiny_models.here()])
 
 
@@ -42,6 +42,11 @@ def test_received_is_that_of_eager_attention(name: str, full: bool) -> None:
     maps = eager(tiles(), patch_attention_mask=real, output_attentions=True).attentions
     with IdeficsVit().reading(vision, NEEDS, 3) as found:
         vision(pixel_values=tiles(), patch_attention_mask=real)
+    keys: list[torch.Tensor] = []
+    handle = recording.attention_blocks(vision)[1].k_proj.register_forward_hook(lambda _m, _a, out: keys.append(out))
+    vision(pixel_values=tiles(), patch_attention_mask=real)
+    handle.remove()
+    assert torch.equal(found["keys"][1], keys[0])
     there = real.flatten(1).float()
     for block in (0, 2):
         want = (maps[block].mean(1) * there[:, :, None]).sum(1)  # of patches that are real

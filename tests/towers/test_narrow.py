@@ -22,7 +22,16 @@ from herovlm.types import Needs, Seen
 from herovlm.view import View
 
 DEPTH, PATCHES, CUT = 4, 16, 1  # the tiny tower; features come from block 2
-ALL = Needs(attention=(0, 1, 2, 3), cls=True, affinity=True, dots=True, keys=(2, 3), received=(1, 2), hidden=True)
+ALL = Needs(
+    attention=(0, 1, 2, 3),
+    cls=True,
+    affinity=True,
+    dots=True,
+    keys=(2, 3),
+    queries=(2, 3),
+    received=(1, 2),
+    hidden=True,
+)
 NEITHER = Needs(attention=(0, 1, 2, 3))
 
 
@@ -117,13 +126,13 @@ def test_keys_and_received_attention_stand_in_their_places(models: Any) -> None:
     got = see(small, inputs, Narrow(CUT, 0.5))
     plain = see(small, inputs, None)
     sent = torch.cat([s.attention[2][:, 0].ne(0) for s in got])
-    with masked(tower, CUT, sent), recording.recorded(tower, {"keys": (2, 3)}) as found:
+    with masked(tower, CUT, sent), recording.recorded(tower, {"keys": (2, 3), "queries": (2, 3)}) as found:
         tower(registry.family(small.model).tiles(small.model, inputs))
     for block in (2, 3):
         mine = torch.cat([s.keys[block] for s in got])
-        assert not mine[:, 1:][~sent].any()
-        near(mine[:, 0], found["keys"][block][:, 0])
-        near(mine[:, 1:][sent], found["keys"][block][:, 1:][sent])
+        assert not mine[~sent].any()
+        near(mine[sent], found["keys"][block][sent])
+        near(torch.cat([s.queries[block] for s in got]), found["queries"][block])
     for mine, other in zip(got, plain, strict=True):
         assert torch.equal(mine.received[1], other.received[1])  # before the cut nothing changes
         assert torch.equal(mine.attention[CUT], other.attention[CUT])

@@ -51,6 +51,6 @@ def test_a_method_works_where_its_needs_are_offered_and_nowhere_else(
 
 
 def test_every_need_of_a_tower_has_a_name() -> None:
-    everything = Needs((0,), True, "tower", True, True, (0,), (0,), True, True, ("all",), ((1,),))
+    everything = Needs((0,), True, "tower", True, True, (0,), (0,), (0,), True, True, ("all",), ((1,),))
     assert everything.signals == Needs.ALL
     assert Needs(words=("all",)).signals == Needs().signals == frozenset()

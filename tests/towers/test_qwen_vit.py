@@ -43,8 +43,9 @@ def order(name: str, inputs: Any) -> Tensor:
     return torch.tensor([4 * group + i for group in groups for i in range(4)])
 
 
-def eager(name: str, inputs: Any, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """What the eager attention of the untouched tower gives each patch, block by block, in the order of patches."""
+def eager(name: str, inputs: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tensor], list[Tensor]]:
+    """What the eager attention of the untouched tower gives each patch, block by block, in the order of patches; and
+    the keys that it reads."""
     made = tiny_models.load(name)
     tower = made.model.model.visual
     module: Any = sys.modules[type(tower).__module__]
@@ -52,26 +53,32 @@ def eager(name: str, inputs: Any, monkeypatch: pytest.MonkeyPatch) -> list[Tenso
 
     def recorded(attention: Any, *args: Any, **kwargs: Any) -> Any:
         output, weights = plain(attention, *args, **kwargs)
-        maps.append((attention, weights))
+        maps.append((attention, weights, args[1]))
         return output, weights
 
     monkeypatch.setattr(module, "eager_attention_forward", recorded)
     monkeypatch.setattr(tower.config, "_attn_implementation", "eager")
     made.features(inputs)
     monkeypatch.undo()
-    found = []
+    found, keys, there = [], [], order(name, inputs)
     for block in tower.blocks:
-        own = torch.cat([weights[0].sum(1).mean(0) for attention, weights in maps if attention is block.attn])
-        found.append(torch.empty_like(own).index_copy(0, order(name, inputs), own))
-    return found
+        mine = [(weights[0], key[0]) for attention, weights, key in maps if attention is block.attn]
+        own = torch.cat([weights.sum(1).mean(0) for weights, _ in mine])
+        key = torch.cat([key.transpose(0, 1).flatten(1) for _, key in mine])
+        found.append(torch.empty_like(own).index_copy(0, there, own))
+        keys.append(torch.empty_like(key).index_copy(0, there, key))
+    return found, keys
 
 
 @pytest.mark.parametrize("at_once", [qwen_vit.AT_ONCE, 100])
 @pytest.mark.parametrize("name", TOWERS)
-def test_received_is_eager_attention(name: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_and_received_are_those_of_eager_attention(
+    name: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(qwen_vit, "AT_ONCE", at_once)
-    found, inputs = seen(name, Needs(received=(0, 1, 2, 3)))
-    for block, want in enumerate(eager(name, inputs, monkeypatch)):
+    found, inputs = seen(name, Needs(received=(0, 1, 2, 3), keys=(0, 1, 2, 3)))
+    for block, (want, keys) in enumerate(zip(*eager(name, inputs, monkeypatch), strict=True)):
+        torch.testing.assert_close(found["keys"][block][0], keys, atol=1e-4, rtol=1e-4)
         got = found["received"][block]
         assert got.shape == (1, len(inputs["pixel_values"]))
         torch.testing.assert_close(got[0], want, atol=1e-5, rtol=1e-5)

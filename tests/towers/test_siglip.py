@@ -10,10 +10,11 @@ from torch import nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from herovlm.errors import UnsupportedError
+from herovlm.towers import recording
 from herovlm.towers.siglip import Siglip
 from herovlm.types import Needs
 
-NEEDS = Needs(received=(0, 2), probe=True)
+NEEDS = Needs(received=(0, 2), keys=(1,), probe=True)
 T, H, N = 3, 4, 16  # tiles, heads, patches
 
 
@@ -61,6 +62,16 @@ def test_received_is_what_eager_attention_pays(attention: str, dtype: torch.dtyp
         torch.testing.assert_close(got, want[block].float().sum(2).mean(1), atol=tolerance, rtol=tolerance)
         torch.testing.assert_close(got.sum(1), torch.full((T,), float(N)))  # every patch pays 1
         assert got.std() > 0.1
+
+
+@torch.no_grad()
+def test_keys_are_those_of_all_patches() -> None:
+    tower, given = make_tower(), []
+    handle = recording.attention_blocks(tower)[1].k_proj.register_forward_hook(lambda _m, _a, out: given.append(out))
+    found = read(tower)["keys"]
+    handle.remove()
+    assert given[0].shape == (T, N, 32)
+    assert torch.equal(found[1], given[0])
 
 
 @torch.no_grad()

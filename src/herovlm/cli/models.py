@@ -22,6 +22,7 @@ SPELLED = {  # fields of `Needs`, for a person
     "affinity": "question against patches",
     "dots": "question against patches, not normalised",
     "keys": "keys",
+    "queries": "CLS query",
     "received": "attention received",
     "hidden": "states before the projector",
 }

@@ -322,14 +322,8 @@ class Family(ABC):
         return vision | {name: offload.beside(vision[name], device) for name in sent}
 
     def _positions(self, model: PreTrainedModel, name: str, values: Tensor) -> Tensor:
-        """Pool one recorded tensor, but for what it has of the CLS token."""
-        if name not in cells.AXIS:
-            return values
-        if name not in cells.AHEAD:
-            return self.pooled(model, values, cells.AXIS[name])
-        rest = values[:, 1:]
-        pooled = self.pooled(model, rest, cells.AXIS[name])
-        return values if pooled is rest else torch.cat((values[:, :1], pooled), 1)
+        """Pool one recorded tensor, if it is of patches."""
+        return self.pooled(model, values, cells.AXIS[name]) if name in cells.AXIS else values
 
     @torch.no_grad()
     def project(self, model: PreTrainedModel, hidden: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ AXIS = {
     "features": 1,
     "beside": 1,
 }  # where positions stand
-AHEAD = ("keys",)  # with a CLS token before the patches
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +104,6 @@ def _cells(name: str, values: Tensor, images: Sequence[Geometry], here: Sequence
     values = offload.beside(values, here[0].valid.device)
     if name not in AXIS:
         return _tiles(values, images, here)
-    if name in AHEAD:
-        first, rest = _tiles(values[:, 0], images, here), _cells("features", values[:, 1:], images, here)
-        return [torch.cat((a[:, None], b), 1) for a, b in zip(first, rest, strict=True)]
     axis = AXIS[name]
     flat = values.movedim(axis, 1).flatten(0, 1)  # (rows, ...)
     found = []

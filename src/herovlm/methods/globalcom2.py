@@ -64,7 +64,7 @@ class GlobalCom2(Method):
     def needs(self, depth: int) -> Needs:
         """CLS query and keys of the layer."""
         blocks = resolve((self.layer,), depth)
-        return Needs(keys=blocks) if self.signal == "cls" else read(self.signal, blocks)
+        return Needs(keys=blocks, queries=blocks) if self.signal == "cls" else read(self.signal, blocks)
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Scale the tiles, score the patches, and spend the budget."""

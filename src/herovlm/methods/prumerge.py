@@ -55,12 +55,13 @@ class PruMerge(Method):
 
     def needs(self, depth: int) -> Needs:
         """CLS query and keys of the layer, and the states before the projector."""
-        return Needs(keys=resolve((self.layer,), depth), hidden=True)
+        blocks = resolve((self.layer,), depth)
+        return Needs(keys=blocks, queries=blocks, hidden=True)
 
     def choose(self, seen: Seen, budget: int, newlines: Newlines | None, share: float) -> Kept:
         """Choose the centres and the cell of the one more token in every tile, then merge."""
         valid, room, (block,) = seen.valid, seen.valid.sum(1), resolve((self.layer,), seen.depth)
-        products, own = keys.cls_products(seen.keys, seen.queries, block), keys.of(seen.keys, block)[:, 1:]
+        products, own = keys.cls_products(seen.keys, seen.queries, block), keys.of(seen.keys, block)
         scores = (products * own.shape[-1] ** -0.5).softmax(-1)[:, 1:]  # (T, N)
         if seen.hidden is None:
             raise MethodError(f"method {self.name!r} merges states before the projector, and none were recorded")

@@ -27,7 +27,7 @@ def instead_of(method: Own, missing: frozenset[str]) -> tuple[Own, ...]:
     """
     known = {f.name for f in fields(method)}
     alone: dict[str, Any] = {"alpha": 1.0} if "relevance" in missing and {"alpha", "relevance"} <= known else {}
-    if "signal" not in known or not missing & {"attention", "cls", "keys"}:
+    if "signal" not in known or not missing & {"attention", "cls", "queries"}:
         return (replace(method, **alone),) if alone else ()
     found = []
     for signal in ("received", "probe"):

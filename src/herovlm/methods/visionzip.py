@@ -71,7 +71,7 @@ class VisionZip(Method):
         """Choose dominant patches and centres, then merge the others into the centres."""
         blocks, valid, room = resolve((self.layer,), seen.depth), seen.valid, seen.valid.sum(1)
         scores = score.rows(seen, self.signal, blocks)  # (T, N)
-        by_head = keys.of(seen.keys, blocks[0])[:, 1:].reshape(*valid.shape, seen.heads, -1)  # (T, N, H, C / H)
+        by_head = keys.of(seen.keys, blocks[0]).reshape(*valid.shape, seen.heads, -1)  # (T, N, H, C / H)
         if seen.hidden is None:
             raise MethodError("method 'visionzip' merges the states before the projector, which were not recorded")
         ranks = select.ranks(scores, valid)

@@ -65,7 +65,7 @@ class VitCop(Method):
         patches = select.by_score(scores, seen, "tile")
         mask, rows = fit(patches, seen, scores, budget, newlines)
         granted = divided(seen, mask, budget, newlines)
-        clusters = self.cluster(seen.keys[block][:, 1:], merge.kept(mask, granted), seen.grid.side)
+        clusters = self.cluster(seen.keys[block], merge.kept(mask, granted), seen.grid.side)
         return Kept(mask, rows, why={"score": scores, "cluster": clusters})
 
     def cluster(self, keys: Tensor, kept: list[Tensor], side: int) -> Tensor:

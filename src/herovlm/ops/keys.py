@@ -11,7 +11,7 @@ from herovlm.errors import MethodError
 
 
 def of(projections: Mapping[int, Tensor], block: int) -> Tensor:
-    """Give the recorded keys (or CLS queries) of a block in float32.
+    """Give the recorded keys (or what is of the CLS token) of a block in float32.
 
     Raises:
         MethodError: the block was not recorded.
@@ -26,7 +26,8 @@ def cls_products(keys: Mapping[int, Tensor], queries: Mapping[int, Tensor], bloc
 
     A head mean of scaled logits is this number times `(C / H) ** -0.5 / H`, so heads need not be told apart.
     """
-    return torch.einsum("tc,tnc->tn", of(queries, block), of(keys, block))
+    query, own = of(queries, block).unbind(1)
+    return torch.einsum("tc,tnc->tn", query, torch.cat([own[:, None], of(keys, block)], 1))
 
 
 def collect(values: Tensor, keys: Tensor, weight: Tensor, centres: Tensor, pool: Tensor, count: int) -> Tensor:

@@ -19,8 +19,9 @@ class Tower(ABC):
     """One kind of vision tower; towers keep no state, the module is handed to them.
 
     What it records is of the patches as they enter it, t sequences of n patches: "attention" (t, H, n), "received" and
-    whatever else has one number a patch (t, n), "keys" (t, 1 + n, C) and "queries" (t, C) of a tower with a CLS token;
-    "probe" (t, H, n), of no block and so under any number, of one with a pooling head.
+    whatever else has one number a patch (t, n), "keys" (t, n, C) as they meet queries; "queries" (t, 2, C), query and
+    key of the CLS token, of a tower with one; "probe" (t, H, n), of no block and so under any number, of one with a
+    pooling head.
     A tower that reorders patches within (windows) puts them back; the family pools patches to positions of the LLM.
     """
 

@@ -18,7 +18,7 @@ class IdeficsVit(Tower):
     """Idefics3VisionTransformer and SmolVLMVisionTransformer of transformers: no CLS token, no head, no text tower."""
 
     kind: ClassVar[str] = "idefics3_vision"
-    offers: ClassVar[frozenset[str]] = frozenset({"received", "hidden"})
+    offers: ClassVar[frozenset[str]] = frozenset({"keys", "received", "hidden"})
 
     def blocks(self, vision: nn.Module) -> Sequence[Any]:
         """List its self-attention modules."""
@@ -26,7 +26,7 @@ class IdeficsVit(Tower):
 
     @contextmanager
     def reading(self, vision: nn.Module, needs: Needs, features: int) -> Iterator[Found]:
-        """Record the attention that patches receive; padding neither pays nor gets any."""
+        """Record keys, and the attention that patches receive; padding neither pays nor gets any."""
         real: list[Tensor] = []
 
         def begin(_vision: nn.Module, _args: tuple[Any, ...], given: Mapping[str, Any]) -> None:
@@ -37,7 +37,8 @@ class IdeficsVit(Tower):
 
         handle = hooks.before(vision, begin, hooks.this_thread(), keywords=True)
         try:
-            wanted, signals = {"received": needs.received}, {"received": received}
+            wanted = {"received": needs.received, "keys": needs.keys}
+            signals = {"received": received, "keys": recording.keys_alone}
             with recording.recorded(vision, wanted, signals=signals) as found:
                 yield found
         finally:

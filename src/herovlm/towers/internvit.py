@@ -18,7 +18,7 @@ class InternVit(Tower):
     """InternVLVisionModel of transformers; there is no text tower that knows its space."""
 
     kind: ClassVar[str] = "internvl_vision"
-    offers: ClassVar[frozenset[str]] = frozenset({"attention", "cls", "keys", "received", "hidden"})
+    offers: ClassVar[frozenset[str]] = frozenset({"attention", "cls", "keys", "queries", "received", "hidden"})
 
     def blocks(self, vision: nn.Module) -> Sequence[Any]:
         """List its self-attention modules."""

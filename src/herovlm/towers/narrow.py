@@ -75,7 +75,7 @@ class Passed:
         back: dict[str, Change] = {
             "attention": partial(self.spread, dim=2),
             "received": self.spread,
-            "keys": partial(self.spread, cls=True),
+            "keys": self.spread,
         }
         return {
             name: {b: back[name](x) if b > self.cut.block and name in back else x for b, x in blocks.items()}

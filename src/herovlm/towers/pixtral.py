@@ -22,14 +22,15 @@ from herovlm.types import Needs
 class Pixtral(Tower):
     """PixtralVisionModel of transformers: no CLS token, no pooling head, no text tower.
 
-    "received" is what a patch receives from the patches of its own picture: the mean of a picture is 1.  Patches are
+    "received" is what a patch receives from the patches of its own picture: the mean of a picture is 1.  "keys" are
+    rotated, as they meet queries.  Patches are
     given in groups, those of one position side by side, positions row by row; and "groups" is that order, for states.
     """
 
     merged: int = 1  # patches on a side of a position
 
     kind: ClassVar[str] = "pixtral"
-    offers: ClassVar[frozenset[str]] = frozenset({"received", "hidden"})
+    offers: ClassVar[frozenset[str]] = frozenset({"keys", "received", "hidden"})
 
     def blocks(self, vision: nn.Module) -> Sequence[Any]:
         """List its self-attention modules."""
@@ -37,7 +38,7 @@ class Pixtral(Tower):
 
     @contextmanager
     def reading(self, vision: nn.Module, needs: Needs, features: int) -> Iterator[Found]:
-        """Record attention received within each picture, and the order of patches in groups."""
+        """Record keys, attention received within each picture, and the order of patches in groups."""
         lengths: list[int] = []
         orders: list[Tensor] = []
 
@@ -49,14 +50,18 @@ class Pixtral(Tower):
 
         def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
             alone = zip(torch.split(queries, lengths, 1), torch.split(keys, lengths, 1), strict=True)
-            return torch.cat([recording.received_by_all(q, k, heads) for q, k in alone], 1)[
-                :, orders[0].to(keys.device)
-            ]
+            return torch.cat([recording.received_by_all(q, k, heads) for q, k in alone], 1)[:, order(keys)]
+
+        def own(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+            return recording.keys_alone(queries, keys, heads)[:, order(keys)]
+
+        def order(beside: Tensor) -> Tensor:
+            return orders[0].to(beside.device)
 
         handle = hooks.before(vision, begin, hooks.this_thread(), keywords=True)
         try:
-            signals = {"received": received}
-            with recording.recorded(vision, {"received": needs.received}, rotated, signals) as found:
+            wanted = {"received": needs.received, "keys": needs.keys}
+            with recording.recorded(vision, wanted, rotated, {"received": received, "keys": own}) as found:
                 yield found
         finally:
             handle.remove()

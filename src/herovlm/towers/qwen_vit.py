@@ -25,12 +25,13 @@ class QwenVit(Tower):
     """The towers of Qwen2-VL to Qwen3.5 in transformers: no CLS token, no pooling head, no text tower.
 
     "received" is what a patch receives from the patches that it is attended by: all of its picture, or those of its
-    window in a windowed block; either way the mean of a picture is 1.  "hidden" is of positions, not of patches: what
-    the merger reads of a position, the states of its 2 x 2 patches in one.
+    window in a windowed block; either way the mean of a picture is 1.  "keys" are rotated, as they meet queries.
+    "hidden" is of positions, not of patches: what the merger reads of a position, the states of its 2 x 2 patches in
+    one.
     """
 
     kind: ClassVar[str] = "qwen_vit"
-    offers: ClassVar[frozenset[str]] = frozenset({"received", "hidden"})
+    offers: ClassVar[frozenset[str]] = frozenset({"keys", "received", "hidden"})
 
     def blocks(self, vision: nn.Module) -> Sequence[Any]:
         """List its self-attention modules."""
@@ -38,12 +39,12 @@ class QwenVit(Tower):
 
     @contextmanager
     def reading(self, vision: nn.Module, needs: Needs, features: int) -> Iterator[Found]:
-        """Record attention received, back in the order in which patches enter; and that order, for states."""
+        """Record keys and attention received, back in the order in which patches enter; and that order, for states."""
         run, blocks = Run(vision), self.blocks(vision)
-        signals = {"received": run.received}
-        wanted = {"received": needs.received}
+        signals = {"received": run.received, "keys": run.keys}
+        wanted = {"received": needs.received, "keys": needs.keys}
         with ExitStack() as hooked:
-            if needs.received or needs.hidden:
+            if needs.received or needs.keys or needs.hidden:
                 hooked.callback(hooks.before(vision, run.begins, hooks.this_thread(), keywords=True).remove)
             yield hooked.enter_context(recording.recorded(vision, wanted, run.watch, signals, blocks)) | run.found
 
@@ -91,11 +92,18 @@ class Run:
 
     def received(self, queries: Tensor, keys: Tensor, heads: int) -> Tensor:
         """Attention that each patch gets from all patches of its sequence, averaged over heads: (1, n)."""
-        given = received(queries, keys, self.lengths())
+        return self.entered(received(queries, keys, self.lengths()))
+
+    def keys(self, queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+        """Rotated keys of all patches, heads not split: (1, n, C)."""
+        return self.entered(keys.detach().float().flatten(1))
+
+    def entered(self, values: Tensor) -> Tensor:
+        """Put what has one value a patch, (n, ...), into the order in which patches entered: (1, n, ...)."""
         back = self.found["back"].get(0)
-        if back is not None:
-            given = given.view(len(back), -1)[back.to(given.device)].flatten()
-        return given[None]
+        if back is None:
+            return values[None]
+        return values.view(len(back), -1, *values.shape[1:])[back.to(values.device)].flatten(0, 1)[None]
 
     def lengths(self) -> list[int]:
         """Lengths of the sequences of the block that runs; blocks share them, and each is read once."""

@@ -82,27 +82,27 @@ def received_by_all(queries: Tensor, keys: Tensor, heads: int, real: Tensor | No
     return torch.cat(found).view(len(keys), heads, -1).mean(1)
 
 
-def all_keys(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """Key projections of the CLS token (first) and of all patches, heads not split: (T, 1 + N, D)."""
+def keys_alone(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Keys of a tower without a CLS token, heads not split: (T, N, D)."""
     return keys.detach().float()
 
 
+def patch_keys(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Keys of all patches, heads not split: (T, N, D)."""
+    return keys[:, 1:].detach().float()
+
+
 def cls_query(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """Query projection of the CLS token, heads not split, not scaled: (T, D)."""
-    return queries[:, 0].detach().float()
+    """Query of the CLS token, not scaled, and its key, heads not split: (T, 2, D)."""
+    return torch.stack((queries[:, 0], keys[:, 0]), 1).detach().float()
 
 
-SIGNALS: dict[str, Signal] = {"attention": cls_row, "received": received, "keys": all_keys, "queries": cls_query}
+SIGNALS: dict[str, Signal] = {"attention": cls_row, "received": received, "keys": patch_keys, "queries": cls_query}
 
 
 def wanted(needs: Needs) -> dict[str, tuple[int, ...]]:
-    """Return which of `SIGNALS` a method needs of which blocks; who wants keys wants the CLS query too."""
-    return {
-        "attention": needs.attention,
-        "received": needs.received,
-        "keys": needs.keys,
-        "queries": needs.keys,
-    }
+    """Return which of `SIGNALS` a method needs of which blocks."""
+    return {name: getattr(needs, name) for name in SIGNALS}
 
 
 def projections(attention: Any, read: Read) -> Iterator[RemovableHandle]:

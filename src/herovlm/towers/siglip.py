@@ -18,13 +18,10 @@ from herovlm.types import Needs
 
 
 class Siglip(Tower):
-    """SiglipVisionModel of transformers, and towers made of the same blocks; its text tower stays with its checkpoint.
-
-    Its keys are not offered: the methods that read keys ask what a CLS query makes of them.
-    """
+    """SiglipVisionModel of transformers, and towers of the same blocks; the text tower stays with its checkpoint."""
 
     kind: ClassVar[str] = "siglip_vision_model"
-    offers: ClassVar[frozenset[str]] = frozenset({"received", "probe", "hidden"})
+    offers: ClassVar[frozenset[str]] = frozenset({"keys", "received", "probe", "hidden"})
 
     def lacks(self, config: Any) -> Mapping[str, str]:
         """Name the pooling head where a checkpoint was made without."""
@@ -37,10 +34,11 @@ class Siglip(Tower):
 
     @contextmanager
     def reading(self, vision: nn.Module, needs: Needs, features: int) -> Iterator[Found]:
-        """Record what patches receive, and the rows of the pooling head."""
-        wanted = {"received": needs.received}
+        """Record keys, what patches receive, and the rows of the pooling head."""
+        wanted = {"received": needs.received, "keys": needs.keys}
+        signals = {"received": recording.received_by_all, "keys": recording.keys_alone}
         with (
-            recording.recorded(vision, wanted, signals={"received": recording.received_by_all}) as found,
+            recording.recorded(vision, wanted, signals=signals) as found,
             probed(vision, needs.probe) as rows,
         ):
             yield found

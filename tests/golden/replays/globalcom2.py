@@ -25,8 +25,8 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
     seen = Seen(
         make_grid(rows, cols, side, canvas.any(1)),
         torch.cat([torch.ones(1, patches, dtype=torch.bool), local]),
-        keys={0: torch.cat([logits[:, :1], logits], 1)[..., None]},  # the CLS key comes first
-        queries={0: torch.ones(tiles, 1)},
+        keys={0: logits[..., None]},
+        queries={0: torch.ones(tiles, 2, 1)},
         depth=1,
         heads=1,
     )

@@ -16,13 +16,13 @@ from herovlm.types import Seen
 def differences(case: Mapping[str, np.ndarray], path: Path, method: type[PruMerge] = PruMerge) -> list[str]:
     """Compare attention, counts, centres and values; the authors' order is by attention, herovlm's is raster."""
     features, wanted = torch.from_numpy(case["features"]), torch.from_numpy(case["tokens"])
-    order = torch.from_numpy(case["centre_order"])
+    order, keys = torch.from_numpy(case["centre_order"]), torch.from_numpy(case["keys"])
     patches = len(features)
     seen = Seen(
         make_grid(0, 0, round(patches**0.5)),
         torch.ones(1, patches, dtype=torch.bool),
-        keys={0: torch.from_numpy(case["keys"])[None]},
-        queries={0: torch.from_numpy(case["query_cls"])[None]},
+        keys={0: keys[None, 1:]},
+        queries={0: torch.stack([torch.from_numpy(case["query_cls"]), keys[0]])[None]},
         hidden=features[None],
         depth=1,
         heads=1,

@@ -23,7 +23,7 @@ def differences(case: Mapping[str, np.ndarray], path: Path) -> list[str]:
         make_grid(down, cols, round(patches**0.5)),
         torch.ones(tiles, patches, dtype=torch.bool),
         attention={0: rows},
-        keys={0: keys.transpose(1, 2).flatten(2)},
+        keys={0: keys.transpose(1, 2).flatten(2)[:, 1:]},
         hidden=hidden,
         depth=1,
         heads=heads,

@@ -30,7 +30,7 @@ def look(case: Mapping[str, np.ndarray]) -> tuple[Seen, Kept]:
         torch.ones(images, patches, dtype=torch.bool),
         features=torch.from_numpy(case["hidden"])[:, 1:],
         attention={0: torch.from_numpy(case["cls_rows"])[..., 1:]},
-        keys={0: torch.from_numpy(case["keys"])},
+        keys={0: torch.from_numpy(case["keys"])[:, 1:]},
         depth=1,
     )
     method = VitCop(variant="official", layer=0, centres=float(case["centre_fraction"]))
