@@ -59,13 +59,7 @@ class Run:
                 "limit": self.limit,
                 "seed": self.seed,
             },
-            "versions": {
-                "herovlm": __version__,
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "python": platform.python_version(),
-            },
-            "machine": f"{platform.machine()}, threads: {self.threads or torch.get_num_threads()}",
+            **machine(self.threads),
         }
 
     def _told(self, asked: Asked) -> dict[str, Any]:
@@ -210,6 +204,19 @@ def facts(model: Any) -> dict[str, Any]:
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": str(model.config._attn_implementation),
         "device": device,
+    }
+
+
+def machine(threads: int | None = None) -> dict[str, Any]:
+    """Versions, and the machine with its CPU threads; None is what torch has."""
+    return {
+        "versions": {
+            "herovlm": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": f"{platform.machine()}, threads: {threads or torch.get_num_threads()}",
     }
 
 

@@ -192,6 +192,15 @@ def _look(clip: CLIPModel, pixels: Tensor) -> Tensor:
     return features
 
 
+def clip_of(model: PreTrainedModel) -> CLIPModel:
+    """Return the whole CLIP that belongs to a model, image tower and all.
+
+    Raises:
+        TextTowerError: none on this machine.
+    """
+    return _find(model, "clip")[0]
+
+
 def _find(model: PreTrainedModel, kind: Relevance) -> tuple[CLIPModel, Tokenize]:
     """Return the CLIP of a model, loaded at most once; "tower" does without its image encoder, "clip" serves both."""
     with _loading:

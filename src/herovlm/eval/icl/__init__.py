@@ -1,0 +1,1 @@
+"""Recognition in context: similar persons are shown with their labels before the one that is asked about (CAER)."""
