@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import herovlm
-from herovlm.cli import ask, bench, calibrate, compare, demo, eval, methods, models, report, study
+from herovlm.cli import ask, bench, calibrate, compare, demo, eval, icl, methods, models, report, study
 from herovlm.cli.app import app as page
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("app")(page)
 app.command("eval")(eval.evaluate)
 app.command()(study.study)
 app.command()(calibrate.calibrate)
+app.command()(icl.icl)
 
 
 def _version(asked: bool) -> None:
