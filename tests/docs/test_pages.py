@@ -106,6 +106,7 @@ def test_there_is_something_to_run() -> None:
         "compare",
         "bench",
         "eval",
+        "icl",
         "report",
         "study",
         "methods",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import tiny_models
 
 from herovlm import registry
 from herovlm.errors import InputsError
-from herovlm.prompt.template import prompt
+from herovlm.prompt.template import interleaved, prompt
 
 QUESTION = "What is it?"
 
@@ -35,3 +36,19 @@ def test_a_template_that_shows_no_pictures_is_not_taken(models: Any, template: s
         assert prompt(made.processor, QUESTION, 2) == f"USER: <image><image>\n{QUESTION} ASSISTANT:"
     finally:
         made.processor.chat_template = before
+
+
+@pytest.mark.parametrize("kind", [kind for kind in tiny_models.here() if kind in registry.FAMILIES])
+def test_pictures_stand_between_texts_in_every_family(kind: str) -> None:
+    made = tiny_models.load(kind)
+    text = interleaved(made.processor, ["first ", None, " then ", None, " last?"])
+    own = made.chat(2, QUESTION)
+    signs = re.findall(r"<[^<>]*>|\[\w+\]", own)
+    assert [text.count(sign) for sign in signs] == [own.count(sign) for sign in signs]
+    pictures = [[tiny.picture(60, 31)] * 2]
+    assert made.count(made.inputs(pictures, [text])) == made.count(made.inputs(pictures, [own]))
+    words = [text.index(word) for word in ("first ", " then ", " last?")]
+    images = [found.start() for found in re.finditer(re.escape(tiny_models.family(kind).IMAGE), text)]
+    assert words[0] < images[0] < words[1] < images[1] < words[2]
+    with pytest.raises(InputsError, match="stands for a picture"):
+        interleaved(made.processor, [f"{tiny_models.family(kind).IMAGE}", None])

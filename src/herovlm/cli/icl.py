@@ -28,12 +28,13 @@ KeepExamples = Annotated[
         show_default="0.1",
     ),
 ]
-KeepQuery = Annotated[float, Option(help="Share of the picture that is asked about.")]
+KeepQuery = Annotated[str, Option(help="Share of the picture that is asked about.")]
 Generation = Annotated[str, Option(help="greedy, or authors: three beams that draw (temperature 0.2, top-p 0.9).")]
 RetrieverName = Annotated[
     str | None, Option(help="Folder or name of the CLIP that finds examples.", show_default="the model's own")
 ]
 Limit = Annotated[int | None, Option(min=1, help="Only so many who are asked about.")]
+Pool = Annotated[int | None, Option(min=1, help="Only so many who can be shown.")]
 Out = Annotated[Path, Option(help="Folder of the run; one that was interrupted goes on.")]
 NewTokens = Annotated[int | None, Option(min=1, help="Longest answer.", show_default="128; authors 512")]
 
@@ -46,11 +47,12 @@ def icl(
     shots: Shots = 6,
     method: Annotated[str, Option(help="Method, such as hero.")] = "hero",
     keep_examples: KeepExamples = None,
-    keep_query: KeepQuery = 1.0,
+    keep_query: KeepQuery = "1.0",
     generation: Generation = "greedy",
     seed: Annotated[int, Option(help="Of the draws of --generation authors.")] = 0,
     retriever: RetrieverName = None,
     limit: Limit = None,
+    pool: Pool = None,
     out: Out = Path("runs/icl"),
     threads: options.Threads = None,
     max_new_tokens: NewTokens = None,
@@ -63,8 +65,10 @@ def icl(
     The picture that is asked about keeps all its visual positions, the examples few.
     """
     method, threads = options.method_of(method), options.threads_of(threads)
-    budgets = list(dict.fromkeys(map(shares_of, keep_examples or ["0.1"])))
-    options.budget_of(str(keep_query), None)
+    budgets = list(dict.fromkeys(shares_of(text, "--keep-examples") for text in keep_examples or ["0.1"]))
+    query, *more = shares_of(keep_query, "--keep-query")
+    if more:
+        raise BudgetError(f"--keep-query {keep_query} has several values, and one picture is asked about; give one")
     with show.progress(1) as step:
         step("loading libraries")
         require_all("scipy.stats", "sklearn.metrics", extra="eval")
@@ -76,8 +80,8 @@ def icl(
     if generation not in run.GENERATION:
         raise UsageError(f"--generation {generation!r} is unknown; use {' or '.join(run.GENERATION)}")
     torch.set_num_threads(threads or torch.get_num_threads())
-    people = persons.load(data, labels, limit)
-    configs = [run.FULL, *(run.Config(method, budget, keep_query) for budget in budgets)]
+    people = persons.load(data, labels, limit, pool)
+    configs = [run.FULL, *(run.Config(method, budget, query) for budget in budgets)]
     with show.progress(len(people.test) + len(people.pool) // 16 + 2) as step, load.quiet():
         step(f"loading the model {model}")
         ready, processor = load.load(model, clip=clip, download=download)
@@ -95,7 +99,7 @@ def icl(
     some_failed(unusable, "; the same command tries that again, and keeps all answers that are there")
 
 
-def shares_of(text: str) -> tuple[float, ...]:
+def shares_of(text: str, option: str) -> tuple[float, ...]:
     """Read shares by rank: "0.1", or "0.4,0.1".
 
     Raises:
@@ -106,7 +110,7 @@ def shares_of(text: str) -> tuple[float, ...]:
     try:
         each = budget.shares_of(text).each
     except BudgetError as error:
-        raise BudgetError(f"--keep-examples {text}: {error}") from None
+        raise BudgetError(f"{option} {text}: {error}") from None
     return each if isinstance(each, tuple) else (each,)
 
 

@@ -76,13 +76,14 @@ class People:
     data: str  # a digest of what they were read from; pictures are not in it
 
 
-def load(told: str, labels: str | None = None, limit: int | None = None) -> People:
+def load(told: str, labels: str | None = None, limit: int | None = None, pool: int | None = None) -> People:
     """Find a set of persons: "figures", which is drawn, or a folder with `pool` and `test`.
 
     Args:
         told: "figures", or the path of the folder.
         labels: "emotic", "heco", or a file with one label a line; None takes `labels.txt` of the folder.
         limit: only so many who are asked about.
+        pool: only so many who can be shown.
 
     Raises:
         UsageError: there is no such folder, or a line of it is broken; names the file and the line.
@@ -90,7 +91,7 @@ def load(told: str, labels: str | None = None, limit: int | None = None) -> Peop
     if told == FIGURES:
         if labels is not None:
             raise UsageError(f"--labels {labels} is for data of your own; {FIGURES!r} has labels")
-        return _figures(limit)
+        return _figures(limit, pool)
     home = Path(told).expanduser()
     if not told.strip() or not home.is_dir():
         raise UsageError(
@@ -99,28 +100,26 @@ def load(told: str, labels: str | None = None, limit: int | None = None) -> Peop
         )
     known = _labels(home, labels)
     files = [_file(home, name) for name in ("pool", "test")]
-    pool, test = (tuple(_people(path, known)) for path in files)
-    both = {person.name for person in pool} & {person.name for person in test}
+    shown, test = (tuple(_people(path, known)) for path in files)
+    both = {person.name for person in shown} & {person.name for person in test}
     if both:
         raise UsageError(
             f"{min(both)} is in {files[0].name} and in {files[1].name}: who is asked about would be shown with the "
             "answer; take that person out of one of them"
         )
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
-    return People(home.resolve().name, known, pool, test[:limit], digest)
+    return People(home.resolve().name, known, shown[:pool], test[:limit], digest)
 
 
-def _figures(limit: int | None) -> People:
+def _figures(limit: int | None, most: int | None) -> People:
     from herovlm.demo import figures
 
     def drawn(seed: int) -> Person:
-        made = figures.make(seed)
+        made = figures.make(seed)  # again when it is looked at: a thousand pictures are half a gigabyte
         return Person(str(seed), lambda: figures.make(seed).image, made.box, (made.feeling,), made.rationale)
 
-    pool, test = (
-        tuple(map(drawn, figures.SPLITS[name][:most])) for name, most in (("pool", None), ("held-out", limit))
-    )
-    return People(FIGURES, figures.FEELINGS, pool, test, "herovlm.demo.figures")
+    pool, test = figures.SPLITS["pool"][:most], figures.SPLITS["held-out"][:limit]
+    return People(FIGURES, figures.FEELINGS, tuple(map(drawn, pool)), tuple(map(drawn, test)), "herovlm.demo.figures")
 
 
 def _labels(home: Path, told: str | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from herovlm import api
 from herovlm.clock import Clock
-from herovlm.errors import InputsError, ModelError, SetupError, reason
+from herovlm.errors import InputsError, ModelError, SetupError, UsageError, reason
 from herovlm.eval import records
 from herovlm.eval.icl import compose, score
 from herovlm.eval.icl.data import People, Person
@@ -81,6 +81,15 @@ class Run:
     generation: str = "greedy"
     max_new_tokens: int | None = None  # instead of what the generation says
     seed: int = 0  # of the draws of the authors' generation
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UsageError: there are fewer persons in the pool than shall be shown.
+        """
+        if self.shots > len(self.people.pool):
+            raise UsageError(f"{self.shots} examples are wanted, and the pool has {len(self.people.pool)}; show fewer")
 
     @property
     def settings(self) -> dict[str, Any]:
