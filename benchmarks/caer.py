@@ -137,13 +137,13 @@ def main() -> None:
     """Read the options, measure, and write one JSON object."""
     how = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser(**how)
-    parser.add_argument("--small", action="store_true", help="a few persons: half a minute")
+    parser.add_argument("--small", action="store_true", help="two persons: a few seconds")
     parser.add_argument("--people", type=int, help="who are looked for among the examples; 300")
     parser.add_argument("--asked", type=int, help="of them, about whom prompts are read; 30")
     parser.add_argument("--json", default="-", help="file to write, or - for standard output")
     args = parser.parse_args()
-    args.pool, args.shots = (8, 2) if args.small else (None, 6)
-    args.people, args.asked = args.people or (3 if args.small else 300), args.asked or (2 if args.small else 30)
+    args.pool, args.shots = (3, 1) if args.small else (None, 6)
+    args.people, args.asked = args.people or (2 if args.small else 300), args.asked or (1 if args.small else 30)
     torch.set_num_threads(1)
     record = {
         "benchmark": "caer",
