@@ -47,9 +47,9 @@ def budgets(result: Mapping[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"Mean over {result['asked']} held-out figures with {result['shots']} examples each; prompt: all positions that "
-        "the language model reads, words too; first token: median seconds of the processor, one thread of a CPU, of which "
-        f"{whole['look_seconds']:.2f} s look at {result['shots'] + 1} pictures whatever is kept; divergence: "
+        f"Mean over {result['asked']} held-out figures with {result['shots']} examples each; prompt: all positions "
+        "that the language model reads, words too; first token: median seconds of the processor, one thread of a CPU, "
+        f"of which {whole['look_seconds']:.2f} s look at {result['shots'] + 1} pictures whatever is kept; divergence: "
         "Kullback-Leibler, in nats, of the first token's probabilities from those of the untouched prompt, with 95 % "
         f"bootstrap intervals.  transformers {result['transformers']}, torch {result['torch']}; `{result['command']}`.",
     ]
