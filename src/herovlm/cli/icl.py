@@ -149,8 +149,9 @@ def _print(found: Mapping[str, Any], out: Path) -> None:
         f"{found['data'][0]}: {units.count(found['people'], 'person')}, {found['shots']} shown of {found['data'][2]}\n"
     )
     show.table(columns, rows, right=tuple(columns[2:]))
+    typer.echo(f"\nAn answer that names nothing is wrong; if all were, the mAP would be {found['map_of_nothing']:.3f}.")
     if near := found["retrieval"]:
-        typer.echo(f"\nThe nearest example shares a label with {_accuracy(near)} of those asked about.")
+        typer.echo(f"The nearest example shares a label with {_accuracy(near)} of those asked about.")
     if found["model"] == load.DEMO:
         typer.echo(f"The demo model reads {demo.READS} and nothing else: what it answers about persons is chance.")
     typer.echo(f"records: {out}")

@@ -40,6 +40,9 @@ def summarise(folder: Path) -> dict[str, Any]:
         "unusable": {end["picture"]: end["unusable"] for end in ends if "unusable" in end},
         "rows": [_row(name, of, known, full) for name, of in rows.items()],
         "vote": _vote(good, known),
+        "map_of_nothing": round(
+            score.mean_average_precision([{} for _ in good], [end["wanted"] for end in good], known), 6
+        ),
         "retrieval": _retrieval(good),
         **{name: value for name, value in meta.items() if name in ("versions", "machine", "commit")},
     }
