@@ -54,7 +54,7 @@ def mean_average_precision(
         known: all labels.
 
     Returns:
-        In [0, 1]; nan where nobody has a label.
+        In [0, 1]; 0 where nobody has a label.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -65,7 +65,7 @@ def mean_average_precision(
         true = np.array([label in labels for labels in wanted], dtype=int)
         if true.any():
             found.append(metrics.average_precision_score(true, [one.get(label, 0.0) for one in scores]))
-    return float(np.mean(found)) if found else float("nan")
+    return float(np.mean(found)) if found else 0.0
 
 
 def right(said: Sequence[str], wanted: Sequence[str]) -> float:
