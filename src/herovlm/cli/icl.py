@@ -60,15 +60,9 @@ def icl(
     clip: options.Clip = None,
     download: options.Download = False,
 ) -> None:
-    """Ask what persons feel, each with similar persons and their labels shown before (CAER). Needs the extra 'eval'.
-
-    The picture that is asked about keeps all its visual positions, the examples few.
-    """
-    method, threads = options.method_of(method), options.threads_of(threads)
-    budgets = list(dict.fromkeys(shares_of(text, "--keep-examples") for text in keep_examples or ["0.1"]))
-    query, *more = shares_of(keep_query, "--keep-query")
-    if more:
-        raise BudgetError(f"--keep-query {keep_query} has several values, and one picture is asked about; give one")
+    """Ask what persons feel, similar persons and their labels shown before, with few positions. Needs 'eval'."""
+    method, threads, query = options.method_of(method), options.threads_of(threads), share_of(keep_query)
+    budgets = [shares_of(text, "--keep-examples") for text in keep_examples or ["0.1"]]
     with show.progress(1) as step:
         step("loading libraries")
         require_all("scipy.stats", "sklearn.metrics", extra="eval")
@@ -81,17 +75,14 @@ def icl(
         raise UsageError(f"--generation {generation!r} is unknown; use {' or '.join(run.GENERATION)}")
     torch.set_num_threads(threads or torch.get_num_threads())
     people = persons.load(data, labels, limit, pool)
-    configs = [run.FULL, *(run.Config(method, budget, query) for budget in budgets)]
+    configs = list(dict.fromkeys([run.FULL, *(run.Config(method, budget, query) for budget in budgets)]))
     with show.progress(len(people.test) + len(people.pool) // 16 + 2) as step, load.quiet():
         step(f"loading the model {model}")
         ready, processor = load.load(model, clip=clip, download=download)
-        if retriever is None:
-            eye = retrieve.of_model(ready, processor)
-        else:
-            eye = retrieve.of_folder(retriever, ready.device, download=download)
+        eye = retrieve.find(retriever, ready, processor, download=download)
         parts: dict[str, Any] = {"model": ready, "processor": processor, "retriever": eye}
         how: dict[str, Any] = {"shots": shots, "generation": generation, "max_new_tokens": max_new_tokens}
-        what = run.Run(people=people, name=model, configs=list(dict.fromkeys(configs)), seed=seed, **parts, **how)
+        what = run.Run(people=people, name=model, configs=configs, seed=seed, **parts, **how)
         what.go(out, step)
     found = summary.summarise(out)
     show.as_json({**found, "out": str(out)}) if json else _print(found, out)
@@ -112,6 +103,18 @@ def shares_of(text: str, option: str) -> tuple[float, ...]:
     except BudgetError as error:
         raise BudgetError(f"{option} {text}: {error}") from None
     return each if isinstance(each, tuple) else (each,)
+
+
+def share_of(text: str) -> float:
+    """Read the one share of the picture that is asked about.
+
+    Raises:
+        BudgetError: there are several, or it is not in (0, 1].
+    """
+    share, *more = shares_of(text, "--keep-query")
+    if more:
+        raise BudgetError(f"--keep-query {text} has several values, and one picture is asked about; give one")
+    return share
 
 
 def _print(found: Mapping[str, Any], out: Path) -> None:

@@ -74,7 +74,7 @@ def _box(around: tuple[float, float, float, float], size: tuple[int, int]) -> Bo
 
 
 def _rationale(feeling: str, cues: tuple[str, ...]) -> str:
-    """Say in words what is seen."""
+    """Write down what is seen."""
     seen = [TOLD[feeling][CUES.index(cue)] for cue in cues]
     told = f"{', '.join(seen[:-1])} and {seen[-1]}."
     return told[0].upper() + told[1:]

@@ -25,7 +25,7 @@ def _disc(pen: Pen, x: float, y: float, r: float, fill: tuple[int, int, int] | s
 
 
 def room(pen: Pen, rng: random.Random, width: int, height: int, ground: int) -> None:
-    """Tell nothing: a wall, a floor and a picture."""
+    """A wall, a floor and a picture: no feeling."""
     grey = rng.randint(205, 235)
     _fill(pen, width, height, ground, (grey, grey, grey - 10), (186, 160, 130))
     x, y = rng.randrange(width), ground * rng.uniform(0.15, 0.3)

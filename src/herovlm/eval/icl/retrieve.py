@@ -91,6 +91,15 @@ class Retriever:
         return Views(both[0::2], both[1::2])
 
 
+def find(name: str | None, model: Any, processor: Any, *, download: bool = False) -> Retriever:
+    """Find the CLIP that looks at persons: the model's own, or one by name.
+
+    Raises:
+        SetupError, ModelError: there is none on this machine.
+    """
+    return of_model(model, processor) if name is None else of_folder(name, model.device, download=download)
+
+
 def of_model(model: Any, processor: Any) -> Retriever:
     """Look through the CLIP that belongs to a model; `herovlm.towers.relevance` says which that is.
 
