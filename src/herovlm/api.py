@@ -90,6 +90,7 @@ def dropping(
     positions: Positions | None = None,
     newlines: Newlines | None = None,
     narrow: AnyNarrow | None = None,
+    pictures: Sequence[Any] | None = None,
 ) -> Iterator[splice.Record]:
     """Shorten whatever this model instance is given, for callers that own `generate`: pipelines, harnesses.
 
@@ -101,6 +102,7 @@ def dropping(
     what the first method sends to the language model, and the second goes on from there by its own fields.  Alone,
     "fastv", everything is sent, and `keep` is the mean over the layers: the method's own number is found from it (one
     that has a number, "fastv(keep=0.5)", goes by that).  "full + fastv" sends everything, whatever `keep` is.
+    `pictures`, PIL images as they came, in prompt order, are for strategies that look at a part of one again.
 
     Yields:
         A record whose `.last` is the `Short` of the last call; `.inside` tells what the layers kept of each image.
@@ -108,7 +110,7 @@ def dropping(
     Raises:
         HeroError: as `drop`; arguments and model are checked on entry, inputs on each call.
     """
-    request = Request.of(method, keep, tokens, question, processor, positions, newlines, narrow)
+    request = Request.of(method, keep, tokens, question, processor, positions, newlines, narrow, pictures)
     check(model, request)
     request = request.on(model)
     record = splice.Record(

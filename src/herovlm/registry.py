@@ -65,6 +65,7 @@ STRATEGIES = {  # what an answer goes through besides one reading of its prompt
     "contrast": "herovlm.strategies.contrast:Contrast",
     "second": "herovlm.strategies.second:Second",
     "age_vlm": "herovlm.strategies.age_vlm:AgeVlm",
+    "chain_of_spot": "herovlm.strategies.chain_of_spot:ChainOfSpot",
 }
 TESTED = ("5.18.0", "5.20.2", "5.24.0")  # releases of transformers that all tests of models run on
 FAMILIES = {

@@ -43,6 +43,7 @@ class Request:
     newlines: Newlines | None
     narrow: tuple[float | int, float] | None = None  # block, share
     strategy: Strategy | None = None  # what the answer goes through besides
+    pictures: Sequence[Any] | None = None  # as they came, for strategies that look at a part of one again
 
     @classmethod
     def of(
@@ -55,6 +56,7 @@ class Request:
         positions: Any = None,
         newlines: Any = None,
         narrow: Any = None,
+        pictures: Any = None,
     ) -> Request:
         """Read and check what `herovlm.drop` takes, before any work is done; the arguments are those of `drop`.
 
@@ -67,6 +69,7 @@ class Request:
         if not isinstance(rows, str | None) or rows not in (None, "touched", "all", "none", "canvas"):
             raise UsageError(f"newlines={reprlib.repr(newlines)} is unknown; use 'touched', 'all', 'none' or 'canvas'")
         _check_question(question, processor)
+        _check_pictures(pictures)
         amount, asked, cut = budget.read(keep, tokens), spec.parse(method), narrow_of(narrow)
         if isinstance(amount, Auto) and cut is not None:
             raise UnsupportedError(f"keep='{amount}' was measured without narrow, which loses more; leave one out")
@@ -77,7 +80,8 @@ class Request:
             return cls(asked, None, False, amount, question, processor, positions, newlines, cut)
         if isinstance(asked.then, Strategy):
             before = asked.before or Full()
-            return cls(before, None, False, amount, question, processor, positions, newlines, cut, asked.then)
+            rest = (processor, positions, newlines, cut, asked.then, pictures)
+            return cls(before, None, False, amount, question, *rest)
         inside = cast("Inside", asked.then)
         if positions == "original" and getattr(inside, "positions", "true") != "true":
             raise UnsupportedError(f"{inside} renumbers positions, positions='original' keeps them; leave one out")
@@ -159,6 +163,15 @@ def _check_question(question: Any, processor: Any) -> None:
     if processor is not None and not reads and not sees:
         raise UsageError(
             f"processor={reprlib.repr(processor)} reads neither prompts nor pictures; give the model's own processor"
+        )
+
+
+def _check_pictures(pictures: Any) -> None:
+    """Refuse what is no list of pictures."""
+    listed = isinstance(pictures, list | tuple) and all(hasattr(one, "convert") for one in pictures)
+    if pictures is not None and not listed:
+        raise UsageError(
+            f"pictures={reprlib.repr(pictures)} is no list of PIL images; give those of the call, in prompt order"
         )
 
 

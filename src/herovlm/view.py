@@ -241,7 +241,7 @@ class View:
             HeroError: there is no question, or nothing that could score it.
         """
         look = self._look(needs, narrowed)
-        asked = cache(partial(self._questions, question, processor))
+        asked = cache(partial(self.questions, question, processor))
         seen = self._made_anew([look.seen[picture] for picture in self.pictures], asked)
         if not needs.question:
             return seen
@@ -258,7 +258,7 @@ class View:
             return [], []
         if request.method.smaller and not request.all:
             resized = self._resized(request)
-            seen = self._made_anew(resized, partial(self._questions, request.question, request.processor))
+            seen = self._made_anew(resized, partial(self.questions, request.question, request.processor))
         else:
             needs, cut = request.needs(self.depth), request.cut(self.depth)
             seen = self.seen(needs, request.question, request.processor, cut)
@@ -304,7 +304,7 @@ class View:
             raise UsageError("this view has not recorded what is needed; name the request, or its needs, in see()")
         return look
 
-    def _questions(self, asked: str | Sequence[str] | None, processor: Any) -> list[str]:
+    def questions(self, asked: str | Sequence[str] | None, processor: Any) -> list[str]:
         """One question a prompt: given, or read from the tokens."""
         prompt = self.plan.prompt
         count = len(prompt.ids)

@@ -34,17 +34,19 @@ def run(
     warmup: int = 150,
     half: bool = True,
     save: int = 400,
+    muon: bool = True,
 ) -> None:
     """Train `model` (its forward gives loss and accuracies) for `steps`, resuming from the last checkpoint in `out`.
 
     The learning rate falls as if there were `horizon` steps (default `steps`).  `half` computes in bfloat16, which is
-    slow on processors that have no instructions for it.  There is a checkpoint every `save` steps.
+    slow on processors that have no instructions for it.  There is a checkpoint every `save` steps.  Without `muon`
+    AdamW trains the matrices of the LLM too.
     """
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     trained = [p for p in model.parameters() if p.requires_grad]
     device = trained[0].device.type
-    optimisers = _optimisers(model, peak)
+    optimisers = _optimisers(model, peak, muon)
     start, spent = 0, 0.0
     if (folder / "last.pt").exists():
         state = torch.load(folder / "last.pt", weights_only=True)
@@ -86,12 +88,12 @@ def run(
             (folder / "new.pt").rename(folder / "last.pt")
 
 
-def _optimisers(model: nn.Module, peak: float) -> list[torch.optim.Optimizer]:
+def _optimisers(model: nn.Module, peak: float, muon: bool) -> list[torch.optim.Optimizer]:
     """Muon for matrices inside the LLM's layers, AdamW for all else; gates, which start at 0, go ten times faster."""
     inner, matrices, vectors, gates = [], [], [], []
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            within = "language_model.layers" in name and weight.ndim == 2
+            within = muon and "language_model.layers" in name and weight.ndim == 2
             gate = name.rpartition(".")[2] in ("gate", "mlp_gate")
             (inner if within else gates if gate else matrices if weight.ndim > 1 else vectors).append(weight)
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]

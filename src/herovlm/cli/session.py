@@ -83,7 +83,7 @@ class Session:
             InputsError: the prompt does not fit the language model.
             HeroError: as `herovlm.drop`.
         """
-        inputs, options = self.inputs(pictures, question), self._options(question, method, keep)
+        inputs, options = self.inputs(pictures, question), self._options(question, method, keep, pictures)
         clock = Clock(self.model.device)
         marks = [clock.start()]
         view = see(self.model, inputs, options)
@@ -186,8 +186,11 @@ class Session:
         inputs = self.processor(images=list(pictures), text=[text], return_tensors="pt")
         return inputs.to(self.model.device, self.model.dtype)
 
-    def _options(self, question: str, method: str, keep: api.AnyKeep) -> api.Request:
+    def _options(
+        self, question: str, method: str, keep: api.AnyKeep, pictures: Sequence[Image.Image] = ()
+    ) -> api.Request:
         how: Any = {"question": question, "processor": self.processor, "narrow": self.narrow}
+        how["pictures"] = list(pictures) or None
         return api.Request.of(method, keep=keep, **how).on(self.model)
 
     def _check_length(self, short: Short, new_tokens: int) -> None:

@@ -48,6 +48,15 @@ class Item:
         return f"{self.colour} {self.shape}"
 
 
+def around(item: Item, size: tuple[int, int], side: int = 4 * CELL) -> Box:
+    """Return the square of `side` pixels around an item, on whole cells and inside the picture of `size`."""
+    spans = []
+    for place, length in zip(item.cell, size, strict=True):
+        low = (place * CELL - (side - CELL) // 2) // CELL * CELL
+        spans.append(min(max(low, 0), length - side))
+    return spans[0], spans[1], spans[0] + side, spans[1] + side
+
+
 @dataclass(frozen=True)
 class Question:
     """A question about a scene and its one right answer."""

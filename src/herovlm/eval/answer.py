@@ -135,7 +135,7 @@ class Reader:
         for config in configs:
             try:
                 view = see(self.model, inputs, config.request) if common is None else common
-                sheet.rows.extend(self._rows(config, view.under(ids, mask, [0] * len(questions)), questions))
+                sheet.rows.extend(self._rows(config, view.under(ids, mask, [0] * len(questions)), image, questions))
             except SetupError:
                 raise
             except Exception as error:
@@ -155,10 +155,11 @@ class Reader:
         how: dict[str, Any] = {"return_tensors": "pt", "padding": True, "padding_side": "left"}
         return self.processor(images=[[image] for _ in texts], text=list(texts), **how)
 
-    def _rows(self, config: Config, view: View, questions: Sequence[str]) -> list[Row]:
+    def _rows(self, config: Config, view: View, image: Image.Image, questions: Sequence[str]) -> list[Row]:
         """Choose for every question."""
         start = now(self.model.device)
-        choice = view.choose(replace(config.request, question=tuple(questions), processor=self.processor))
+        own = {"processor": self.processor, "pictures": (image,) * len(questions)}
+        choice = view.choose(replace(config.request, question=tuple(questions), **own))
         seconds = (now(self.model.device) - start) / len(questions)
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         rows: list[Row] = []

@@ -102,7 +102,7 @@ def see(
             (found[image],) = family.see(model, {**inputs, **own}, [layout], wanted).seen
     for side, some in sides.items():
         network = family.with_tiles(model, side)
-        made = [_made(family, network, _picture(pictures[image], images), version, images) for image, version in some]
+        made = [_made(family, network, picture(pictures[image], images), version, images) for image, version in some]
         seen = _look(family, model, inputs, made, wanted)
         found |= {
             image: replace(one, resized=layouts[image].positions) for (image, _), one in zip(some, seen, strict=True)
@@ -246,7 +246,7 @@ def _look(
     return seen
 
 
-def _picture(pixels: Tensor, images: Any) -> Image.Image:
+def picture(pixels: Tensor, images: Any) -> Image.Image:
     """Undo what the processor did to the values of a picture (3, h, w)."""
     values = pixels.double().cpu()
     if images.do_normalize:

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 CARD = "module.json"
-KINDS = {"fusion": "herovlm.modules.igva:join"}  # kind in a card -> what puts such a part on a model
+KINDS = {  # kind in a card -> what puts such a part on a model
+    "fusion": "herovlm.modules.igva:join",
+    "lora": "herovlm.modules.lora:join",
+}
 
 Join = Callable[..., tuple[Callable[[], None], "Part | None"]]  # (model, folder, card, **how) -> how to undo it, a part
 
@@ -163,7 +166,7 @@ def read(folder: Path) -> Card:
     return card
 
 
-def weights(folder: Path) -> dict[str, Tensor]:
+def weights(folder: Path, file: str = "model.safetensors") -> dict[str, Tensor]:
     """Read the weights of a folder.
 
     Raises:
@@ -173,9 +176,9 @@ def weights(folder: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        found: dict[str, Tensor] = load_file(folder / "model.safetensors")
+        found: dict[str, Tensor] = load_file(folder / file)
     except (OSError, SafetensorError) as error:
-        raise SetupError(f"{folder}/model.safetensors cannot be read ({reason(error)}); get its files again") from error
+        raise SetupError(f"{folder / file} cannot be read ({reason(error)}); get its files again") from error
     return found
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from herovlm.errors import InputsError
 
 MARK = "\N{WHITE STAR}"  # stands for a text while a template is asked how it writes a picture
+Turn = Sequence[str | None]  # what one side says; None is a picture
 
 
 def prompt(processor: Any, question: str, pictures: int = 1) -> str:
@@ -16,12 +18,22 @@ def prompt(processor: Any, question: str, pictures: int = 1) -> str:
     Raises:
         InputsError: the question holds the placeholder of a picture.
     """
-    image = _checked(processor, question)
+    return chat(processor, [[*[None] * pictures, question]])
+
+
+def chat(processor: Any, turns: Sequence[Turn]) -> str:
+    """Write a chat that the user opens and the model is to answer; where pictures stand in a turn is the template's.
+
+    Raises:
+        InputsError: a turn holds the placeholder of a picture in words.
+    """
+    image = _checked(processor, *(part for turn in turns for part in turn if part is not None))
     if getattr(processor, "chat_template", None):
-        text, without = (_chat(processor, question, count) for count in (pictures, 0))
-        if text != without or not pictures:  # a template of a language model alone leaves pictures out
-            return text
-    return f"USER: {image * pictures}\n{question} ASSISTANT:"
+        shown, hidden = (_written(processor, turns, pictures) for pictures in (True, False))
+        if shown != hidden or all(part is not None for turn in turns for part in turn):
+            return shown  # a template of a language model alone leaves pictures out
+    said = [f"{('USER', 'ASSISTANT')[n % 2]}: {_plain(turn, image)}" for n, turn in enumerate(turns)]
+    return " ".join([*said, "ASSISTANT:"])
 
 
 def interleaved(processor: Any, parts: Sequence[str | None]) -> str:
@@ -39,7 +51,7 @@ def interleaved(processor: Any, parts: Sequence[str | None]) -> str:
     image = _checked(processor, *(part for part in parts if part is not None))
     if not getattr(processor, "chat_template", None):
         return f"USER: {''.join(image if part is None else part for part in parts)} ASSISTANT:"
-    written, without = (_chat(processor, MARK, count) for count in (1, 0))
+    written, without = (_written(processor, [[None, MARK]], pictures) for pictures in (True, False))
     before, _, behind = without.partition(MARK)
     own = written.removeprefix(before.rstrip()).removesuffix(MARK + behind).strip()
     own = image if not own or MARK in own else own  # a template of a language model alone leaves the picture out
@@ -55,8 +67,17 @@ def _checked(processor: Any, *texts: str) -> str:
     return image
 
 
-def _chat(processor: Any, question: str, pictures: int) -> str:
-    """Write a chat of one turn with the processor's own template."""
-    content = [{"type": "image"}] * pictures + [{"type": "text", "text": question}]
-    turns = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+def _plain(turn: Turn, image: str) -> str:
+    """Write what one side says; a line ends behind pictures."""
+    words = "".join(f"\0{image}" if part is None else part for part in turn)
+    return re.sub(rf"(\0{re.escape(image)})+", lambda run: run[0].replace("\0", "") + "\n", words)
+
+
+def _written(processor: Any, turns: Sequence[Turn], pictures: bool) -> str:
+    """Write a chat with the processor's own template, with its pictures or without."""
+    said = []
+    for n, turn in enumerate(turns):
+        parts = [{"type": "image"} if part is None else {"type": "text", "text": part} for part in turn]
+        content = [part for part in parts if pictures or part["type"] == "text"]
+        said.append({"role": ("user", "assistant")[n % 2], "content": content})
+    return str(processor.apply_chat_template(said, add_generation_prompt=True, tokenize=False))

@@ -1,0 +1,132 @@
+"""Teach the demo model to say where to look: `python -m training.chain_of_spot.train --out runs/spot` (resumable).
+
+LoRA on the language model; tower and projector stay as they are, so every scene is looked at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from herovlm import demo
+from herovlm.prompt.template import chat
+from herovlm.strategies import turns
+from training.chain_of_spot import data
+from training.demo import loop, packed, words
+
+LORA = LoraConfig(r=16, lora_alpha=32, target_modules=r".*language_model\.layers\..*_proj")
+
+
+class Stage(nn.Module):
+    """The adapter, and the loss over what it is taught to write."""
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        super().__init__()
+        model.requires_grad_(False)
+        model.add_adapter(LORA, "chain_of_spot")
+        self.llava, self.processor = model, processor
+
+    def forward(self, batch: tuple[bool, list[data.Spot], Any]) -> tuple[Tensor, dict[str, float]]:
+        """One step's loss over answers, and the share of answers that are right in every token."""
+        answers, spots, rng = batch
+        told = [self.answer(spot, rng) if answers else self.where(spot, rng) for spot in spots]
+        embed, shared = self.llava.get_input_embeddings(), commonly([ids for row in told for ids, _, _ in row])
+        head, tail = (embed(torch.tensor(ids)) for ids in (self.split([[None, "x"]])[0], told[0][0][0][:shared]))
+        pictures = [torch.cat([head, spot.picture.to(head.dtype), tail]) for spot in spots]
+        lengths = torch.tensor([len(one) for one in pictures])
+        prefix = nn.utils.rnn.pad_sequence(pictures, batch_first=True)
+        known = torch.arange(prefix.shape[1]) < lengths[:, None]
+        many, long = len(told[0]), max(len(ids) for row in told for ids, _, _ in row) - shared
+        branches = prefix.new_zeros(len(told), many, long, prefix.shape[2])
+        targets = torch.full((len(told), many, long), -100)
+        for row, several in enumerate(told):
+            for number, (ids, start, crop) in enumerate(several):
+                one = torch.tensor(ids[shared:])
+                branches[row, number, : len(one)] = embed(one.clamp(min=0))
+                branches[row, number, : len(one)][one == -1] = crop.to(branches.dtype)
+                targets[row, number, start - shared - 1 : len(one) - 1] = one[start - shared :]
+        before = torch.arange(prefix.shape[1]).expand(len(told), -1)
+        places = lengths[:, None] + torch.arange(long)
+        out = packed.forward(self.llava.model.language_model, prefix, branches, known, before, places)
+        asked = targets != -100
+        logits = self.llava.lm_head(out[asked]).float()
+        right = torch.ones_like(asked)
+        right[asked] = logits.argmax(-1) == targets[asked]
+        tokens = right[asked].float().mean().item()
+        name = "answers" if answers else "boxes"
+        return F.cross_entropy(logits, targets[asked]), {
+            name: right.all(-1).float().mean().item(),
+            f"{name}_tokens": tokens,
+        }
+
+    def where(self, spot: data.Spot, rng: Any) -> list[tuple[list[int], int, Tensor]]:
+        """First turns: most about an item, one about the whole picture."""
+        item = [pair for pair in spot.boxes if not pair[1].startswith("[0.0, 0.0, 1.0, 1.0")]
+        rest = [pair for pair in spot.boxes if pair not in item]
+        drawn = rng.choices(item, k=3) + rng.choices(rest if rest and rng.random() < 0.5 else item, k=1)
+        return [self.branch(turns.where(text, rng.choice(["what", "where"])), box, spot.crop) for text, box in drawn]
+
+    def answer(self, spot: data.Spot, rng: Any) -> list[tuple[list[int], int, Tensor]]:
+        """Both turns, about the question that there is a crop for."""
+        text, box = spot.boxes[0]
+        return [self.branch(turns.both(text, rng.choice(["what", "where"]), box), spot.answer, spot.crop)]
+
+    def branch(self, said: list[Any], answer: str, crop: Tensor) -> tuple[list[int], int, Tensor]:
+        """Ids behind the first picture (-1 stands for each position of the crop), where the answer starts, the crop."""
+        _, rest = self.split(said)
+        told = self.processor.tokenizer(f" {answer}", add_special_tokens=False).input_ids
+        ids = [i for one in rest for i in ([-1] * len(crop) if one == words.IMAGE else [one])]
+        return [*ids, *told, words.EOS], len(ids), crop[: len(crop) * (words.IMAGE in rest)]
+
+    def split(self, said: list[Any]) -> tuple[list[int], list[int]]:
+        """Token ids of a chat before its first picture, and behind it."""
+        ids = self.processor.tokenizer(chat(self.processor, said)).input_ids
+        at = ids.index(words.IMAGE)
+        return ids[:at], ids[at + 1 :]
+
+
+def commonly(rows: list[list[int]]) -> int:
+    """How many ids all rows begin with."""
+    return next(at for at, ids in enumerate(zip(*rows, strict=False)) if len(set(ids)) > 1)
+
+
+def main() -> None:
+    """Look, train, and write the adapter."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/spot"), help="scenes that were looked at, checkpoints, log"
+    )
+    parser.add_argument("--weights", type=Path, default=Path("src/herovlm/modules/weights/chain_of_spot"))
+    parser.add_argument("--scenes", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=480)
+    parser.add_argument("--pictures", type=int, default=8, help="a step")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model, processor = demo.load()
+    spots = data.shelf(model, processor, args.scenes, args.out / "scenes")
+    stage = Stage(model, processor)
+    loop.run(
+        "spot",
+        stage,
+        lambda step: data.batches(spots, args.pictures, step),
+        args.steps,
+        2e-3,
+        args.out,
+        warmup=40,
+        half=False,
+        save=50,
+        muon=False,
+    )
+    model.to(torch.bfloat16).save_pretrained(args.weights)
+
+
+if __name__ == "__main__":
+    main()
