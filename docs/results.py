@@ -9,6 +9,7 @@ from typing import Any
 
 import contrasted
 import costs
+import fused
 import incontext
 import recalled
 import studied
@@ -40,6 +41,8 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
         "age_vlm": _cost("age_vlm", recalled.recalled),
         "caer-found": lambda: incontext.found(_read("caer")),
         "caer-budgets": lambda: incontext.budgets(_read("caer")),
+        "igva": _system("igva", fused.accuracy),
+        "igva-weights": _system("igva", fused.weights),
         **{name: _study(lines) for name, lines in studied.BLOCKS.items()},
         **{name: _cost(*how) for name, how in costs.BLOCKS.items()},
         **{f"{name} measured": _system("second", table) for name, table in contrasted.BLOCKS.items()},

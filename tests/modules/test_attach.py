@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 import tiny
 import torch
-from modules.test_igva import made, written
+from made_parts import made, written
 
 import herovlm
 from herovlm import modules
@@ -33,8 +35,17 @@ def test_there_is_one_of_a_kind(small: tiny.Tiny, tmp_path: Path) -> None:
         assert len(modules.on(small.model)) == 1
 
 
-@pytest.mark.parametrize("name", ["", "nowhere", "a/b"])
-def test_an_unknown_name_says_which_there_are(small: tiny.Tiny, name: str) -> None:
+def test_what_is_attached_keeps_no_model_alive(tmp_path: Path) -> None:
+    small = tiny.make("llava")
+    own, gone = modules.attach(small.model, written(small.model, made(small.model), tmp_path)), ref(small.model)
+    del small
+    gc.collect()
+    assert gone() is None
+    own.remove()
+
+
+@pytest.mark.parametrize("name", ["", "nowhere", "a/b", None])
+def test_an_unknown_name_says_which_there_are(small: tiny.Tiny, name: Any) -> None:
     with pytest.raises(herovlm.UsageError, match="there is no module"):
         modules.attach(small.model, name)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,38 +12,14 @@ import pytest
 import tiny
 import tiny_models
 import torch
-from safetensors.torch import save_file
+from made_parts import made, written
 
 import herovlm
 from herovlm import Request, modules, registry, see
-from herovlm.modules import fusion, igva
+from herovlm.modules import fusion
 from herovlm.types import Needs
 
 QUESTIONS = ("Is it red?", "How many crosses are there?", "Where?")
-
-
-def made(model: Any, channels: int = 32) -> fusion.Fusion:
-    """A fusion whose mixed half counts, and whose weights are far from equal."""
-    torch.manual_seed(3)
-    groups = fusion.groups_of(4)
-    aggregator = fusion.Aggregator(24, channels, 16, len(groups))
-    torch.nn.init.normal_(aggregator.linear.weight, std=2.0)
-    torch.nn.init.normal_(aggregator.sentence_proj.weight, std=3.0)
-    torch.nn.init.normal_(aggregator.cls_proj.weight, std=1e-3)  # states of the tiny towers are large
-    projector = fusion.widened(model.model.multi_modal_projector)
-    torch.nn.init.normal_(projector.linear_1.weight)
-    return fusion.Fusion(aggregator, projector, groups)
-
-
-def written(model: Any, part: fusion.Fusion, folder: Path, **changes: Any) -> Path:
-    """Write a fusion as a folder."""
-    shapes = igva.shapes_of(registry.family(model), model)
-    shapes |= {"sentence": 24, "width": 16, "blocks": 4, "heads": 4, "groups": part.groups}
-    card = {"kind": "fusion", "name": "mine", "sentence": igva.CLIP, "shapes": shapes} | changes
-    folder.mkdir(exist_ok=True)
-    save_file(part.state_dict(), folder / "model.safetensors")
-    (folder / modules.CARD).write_text(json.dumps(card), "utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module", params=["llava_next", "llava"])
@@ -157,6 +133,15 @@ def test_other_questions_of_a_view_have_their_own_features(small: tiny.Tiny, att
         (own,) = view.under(one["input_ids"], one["attention_mask"], [0]).choose(request).seen
         (want,) = see(small.model, one, request).choose(replace(request, question=question)).seen
         torch.testing.assert_close(own.features, want.features)
+
+
+def test_threads_do_not_mix_their_questions(small: tiny.Tiny, attached: Any) -> None:
+    inputs = inputs_of(small, "Hi?")
+    alone = [features(small, inputs, question)[0] for question in QUESTIONS]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda question: features(small, inputs, question)[0], QUESTIONS * 3))
+    for n, own in enumerate(found):
+        torch.testing.assert_close(own, alone[n % len(alone)])
 
 
 @pytest.mark.parametrize("method", [name for name in registry.METHODS if name != "globalcom2"])

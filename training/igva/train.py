@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train both, one after the other; each resumes from its last checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/igva"), help="checkpoints, log, and the two folders")
-    parser.add_argument("--steps", type=int, default=300, help="of each of the two")
+    parser.add_argument("--steps", type=int, default=200, help="of each of the two")
     parser.add_argument("--peak", type=float, default=6e-4, help="highest learning rate")
     parser.add_argument("--pictures", type=int, default=stage.PICTURES, help="a step")
     parser.add_argument("--only", choices=KINDS, help="one of the two")
@@ -44,8 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             (sentence,) = relevance.sentences(model, ["Is it there?"], model.device)
             trained = stage.Fused(model, processor, len(sentence))
         batches = partial(stage.batches, pictures=args.pictures)
-        warmup = min(30, args.steps // 4)
-        loop.run(kind, trained, batches, args.steps, args.peak, args.out, warmup=warmup, half=False, save=50)
+        how = {"out": args.out, "warmup": min(30, args.steps // 4), "half": False, "save": 50}
+        slow = args.steps * 3 // 4  # so long the rate falls as if there were twice as many, and then quickly
+        loop.run(kind, trained, batches, slow, args.peak, horizon=2 * slow, **how)
+        loop.run(kind, trained, batches, args.steps, args.peak, **how)
         if isinstance(trained, stage.Fused):
             told = f"training/igva: {args.steps} steps, seed {SEED}, scenes from seed {stage.SCENES:,} on"
             export.export(trained.fusion, args.out / "igva", told)

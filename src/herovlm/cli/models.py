@@ -25,6 +25,7 @@ SPELLED = {  # fields of `Needs`, for a person
     "queries": "CLS query",
     "received": "attention received",
     "hidden": "states before the projector",
+    "layers": "mean states of its layers",
 }
 Kind = Annotated[
     str | None, typer.Argument(metavar="[MODEL_TYPE]", help="One family in full, by its config.model_type.")

@@ -14,10 +14,10 @@ from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from herovlm import registry
-from herovlm.errors import SetupError, UnsupportedError, UsageError, reason
+from herovlm.errors import SetupError, UnsupportedError, UsageError, reason, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,8 @@ class Attached:
     """A part on a model: a context manager, or a handle with `remove()`."""
 
     def __init__(self, card: Card, undo: Callable[[], None], part: Part | None, model: PreTrainedModel) -> None:
-        self.card, self.part, self._undo, self._model = card, part, undo, model
+        self.card, self.part, self._undo = card, part, undo
+        self._model = ref(model)  # what is attached keeps no model alive
         self.on = True
 
     @property
@@ -88,10 +89,12 @@ class Attached:
             if not self.on:
                 return
             self.on = False
-            left = [one for one in _attached.get(self._model, ()) if one is not self]
-            _attached.pop(self._model, None)
+            model = self._model()
+            if model is None:
+                return
+            left = [one for one in _attached.pop(model, ()) if one is not self]
             if left:
-                _attached[self._model] = left
+                _attached[model] = left
         self._undo()
 
     def __enter__(self) -> Attached:
@@ -184,12 +187,13 @@ def weights(folder: Path, file: str = "model.safetensors") -> dict[str, Tensor]:
 
 def _folder(name: str | Path) -> Path:
     """Find the folder of a module."""
-    if str(name) in names():
-        return WEIGHTS / str(name)
-    folder = Path(name).expanduser()
-    if not str(name).strip() or not folder.is_dir():
+    text = str(name) if isinstance(name, str | Path) else ""
+    if text in names():
+        return WEIGHTS / text
+    folder = Path(text).expanduser()
+    if not text.strip() or not folder.is_dir():
         raise UsageError(
-            f"there is no module {str(name)!r}; give a folder with a {CARD}, or the name of one that comes along: "
+            f"there is no module {shortened(name)}; give a folder with a {CARD}, or the name of one that comes along: "
             f"{', '.join(names()) or 'there is none'}"
         )
     return folder

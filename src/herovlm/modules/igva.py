@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from threading import local
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -205,7 +205,8 @@ def _built(
 def _sentences(name: str, model: PreTrainedModel) -> Sentences:
     """Return what embeds questions: the CLIP text tower of a model, or all-mpnet-base-v2 from this machine."""
     if name == CLIP:
-        return partial(relevance.sentences, model)
+        its = ref(model)
+        return lambda questions, device: relevance.sentences(cast("PreTrainedModel", its()), questions, device)
     try:
         reader = require("sentence_transformers", extra="sentences").SentenceTransformer(MPNET, local_files_only=True)
     except (OSError, ValueError) as error:
