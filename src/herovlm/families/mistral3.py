@@ -25,16 +25,16 @@ from herovlm.towers.pixtral import Pixtral
 class Mistral3(Family):
     """Mistral Small 3.1 and later with Pixtral's tower, in transformers.
 
-    There are no tiles and no overview: the positions of a picture, rows x columns, are cut into about `windows` square
-    windows that play the tiles' part.  The model reads the positions row by row, whatever the windows; [IMG_BREAK]
-    behind a row and [IMG_END] behind the last are text and stay, also behind a row of which nothing is kept.  A
-    position is merged patches: what is recorded of patches is their mean, a state is what the merger reads of them.
+    There are no tiles and no overview: the positions of a picture, rows x columns, are cut into square windows
+    (`packing.windowed`) that play the tiles' part.  The model reads the positions row by row, whatever the windows;
+    [IMG_BREAK] behind a row and [IMG_END] behind the last are text and stay, also behind a row of which nothing is
+    kept.  A position is merged patches: what is recorded of patches is their mean, a state is what the merger reads of
+    them.
     """
 
     name: ClassVar[str] = "Mistral 3"
     example: ClassVar[str] = "mistralai/Mistral-Small-3.1-24B-Instruct-2503"
     model_types: ClassVar[tuple[str, ...]] = ("mistral3",)
-    windows: ClassVar[int] = 9  # about so many a picture; 1 is the picture as a whole
     overviews: ClassVar[bool] = False
     towers: ClassVar[tuple[type[Tower], ...]] = (Pixtral,)
     vision: ClassVar[tuple[str, ...]] = ("pixel_values", "image_sizes", "vision_feature_layer")
@@ -66,7 +66,9 @@ class Mistral3(Family):
     ) -> list[Geometry]:
         """Read the positions of each image off its size."""
         cell = _cell(model.config)
-        return [self._windows(high // cell, wide // cell) for high, wide in inputs["image_sizes"].tolist()]
+        return [
+            packing.windowed(model.config, high // cell, wide // cell) for high, wide in inputs["image_sizes"].tolist()
+        ]
 
     def geometry(self, model: PreTrainedModel, sizes: Sequence[Sequence[int]]) -> list[Geometry]:
         """Find how the image processor scales pictures of some sizes.
@@ -84,7 +86,7 @@ class Mistral3(Family):
             high, wide = get_resize_output_image_size(blank, most, (cell, cell), ChannelDimension.FIRST)
             if not high or not wide:
                 raise InputsError(f"the processor of this model takes no picture as narrow as {size[0]} x {size[1]}")
-            found.append(self._windows(high // cell, wide // cell))
+            found.append(packing.windowed(model.config, high // cell, wide // cell))
         return found
 
     def made_up(self, model: PreTrainedModel, size: Sequence[int], random: torch.Generator) -> dict[str, Tensor]:
@@ -126,10 +128,6 @@ class Mistral3(Family):
         size = torch.tensor([[merged * patch, len(hidden) * merged * patch]])
         projected: Tensor = self.projector(model)(rows.reshape(-1, rows.shape[-1]), size)
         return projected
-
-    def _windows(self, rows: int, columns: int) -> Geometry:
-        """Cut a picture of so many positions into windows."""
-        return packing.windowed(rows, columns, self.windows)
 
 
 def _cell(config: Any) -> int:

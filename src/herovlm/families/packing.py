@@ -9,14 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import ceil, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from herovlm.errors import ModelError
+from herovlm.errors import ModelError, UsageError
 from herovlm.geometry import Geometry, remembered
 from herovlm.types import Grid
+
+WINDOWS = 9  # about so many of a picture, where the user says nothing
 
 Packer = Callable[[list[Tensor], Tensor, Tensor], Sequence[Tensor]]  # (maps, image sizes, newline) -> packed maps
 
@@ -46,9 +49,28 @@ def plain(side: int) -> Geometry:
     return _geometry(1, side, torch.arange(side * side), torch.arange(side * side))
 
 
-def windowed(rows: int, columns: int, count: int, multiple: int = 1) -> Geometry:
-    """Cut a picture of rows x columns positions into about `count` square windows, `multiple` the least side of one."""
-    side = ceil(sqrt(rows * columns / count) / multiple) * multiple if count > 1 else max(rows, columns)
+def windowed(config: Any, rows: int, columns: int, multiple: int = 1) -> Geometry:
+    """Cut a picture of rows x columns positions into square windows, as two fields of the model's config say.
+
+    `herovlm_window_side` is how many positions a window has on a side; where it is not set, `herovlm_windows` is about
+    how many windows there are (9 where that is not set either).  One window, as large as the picture, is allowed.
+
+    Args:
+        config: of the model.
+        rows: of the picture, in positions.
+        columns: the same.
+        multiple: what the side of a window is rounded up to, where there are several.
+
+    Raises:
+        UsageError: a field is no whole number from 1 on.
+    """
+    told = {name: getattr(config, name, None) for name in ("herovlm_window_side", "herovlm_windows")}
+    for name, value in told.items():
+        if value is not None and (type(value) is not int or value < 1):
+            raise UsageError(f"model.config.{name}={value!r} must be a whole number from 1 on, or None")
+    asked, count = told["herovlm_window_side"], told["herovlm_windows"] or WINDOWS
+    least = asked or (sqrt(rows * columns / count) if count > 1 else max(rows, columns))
+    side = min(ceil(least / multiple) * multiple, max(rows, columns))
     return remembered((native, rows, columns, side), partial(native, rows, columns, side))
 
 

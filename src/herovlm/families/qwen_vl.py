@@ -24,16 +24,15 @@ from herovlm.towers.qwen_vit import QwenVit
 class QwenVL(Family):
     """Qwen2.5-VL in transformers; what its relatives share.
 
-    There are no tiles and no overview: the positions of a picture, rows x columns, are cut into about `windows` square
-    windows that play the tiles' part, each of whole windows of the tower where it has some.  The model reads the
-    positions row by row, whatever the windows.  A position is 2 x 2 patches: what is recorded of patches is their mean,
-    and a state of a position is what the merger reads, those of its patches in one.
+    There are no tiles and no overview: the positions of a picture, rows x columns, are cut into square windows
+    (`packing.windowed`) that play the tiles' part, each of whole windows of the tower where it has some.  The model
+    reads the positions row by row, whatever the windows.  A position is 2 x 2 patches: what is recorded of patches is
+    their mean, and a state of a position is what the merger reads, those of its patches in one.
     """
 
     name: ClassVar[str] = "Qwen2.5-VL"
     example: ClassVar[str] = "Qwen/Qwen2.5-VL-7B-Instruct"
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
-    windows: ClassVar[int] = 9  # about so many a picture; 1 is the picture as a whole
     overviews: ClassVar[bool] = False
     towers: ClassVar[tuple[type[Tower], ...]] = (QwenVit,)
     vision: ClassVar[tuple[str, ...]] = ("pixel_values", "image_grid_thw")
@@ -104,7 +103,7 @@ class QwenVL(Family):
         """Cut a picture of so many positions into windows."""
         vision = model.config.vision_config
         own = getattr(vision, "window_size", 0) // (vision.patch_size * vision.spatial_merge_size) or 1
-        return packing.windowed(rows, columns, self.windows, own)
+        return packing.windowed(model.config, rows, columns, own)
 
     def position_ids(
         self, model: PreTrainedModel, inputs: Mapping[str, Any], prompt: Prompt, images: Sequence[Geometry]
