@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,26 @@ def test_without_examples_and_as_the_authors_write(cli: Cli, folder: Path) -> No
         "name": "authors",
         "seed": 0,
     }
+
+
+def test_where_all_positions_are_too_many_fewer_are_read(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    words = ["icl", *FEW, "--limit", 1, "--keep-examples", "0.1"]
+    full, few = json.loads(cli(*words, "--model", folder, "--json").stdout)["rows"]
+    small = tmp_path / "small"
+    shutil.copytree(folder, small)
+    config = json.loads((small / "config.json").read_text("utf-8"))
+    config["text_config"]["max_position_embeddings"] = int(few["length"]) + 2  # and an answer of two
+    (small / "config.json").write_text(json.dumps(config))
+    done = cli(*words, "--model", small, "--out", "small-run", "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [row["method"] for row in found["rows"]] == ["hero"]
+    assert found["rows"][0]["same_as_full"] is None
+    assert f"has {int(full['length']):,} positions" in found["refused"][0]
+    assert "not asked for" in cli(*words, "--model", small, "--out", "small-run").stdout
+    too_long = cli(*words, "--model", small, "--out", "other", "--max-new-tokens", 3)
+    assert too_long.exit_code == 3
+    assert "show fewer examples" in " ".join(too_long.stderr.split())
 
 
 @pytest.mark.parametrize(

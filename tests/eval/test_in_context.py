@@ -12,9 +12,10 @@ import tiny
 import torch
 from PIL import Image
 
-from herovlm.errors import HeroError, InputsError, PictureError, UsageError
+from herovlm.errors import HeroError, InputsError, ModelError, PictureError, SetupError, UsageError
 from herovlm.eval.icl import compose, data, retrieve, score
 from herovlm.eval.icl.run import FULL, Config
+from herovlm.towers import relevance
 
 KNOWN = ("Peace", "Fear", "Doubt/Confusion")
 
@@ -206,3 +207,29 @@ def test_figures_are_drawn_and_have_their_own_labels() -> None:
     assert people.pool[0].look().size in {(384, 288), (288, 384), (384, 384)}
     with pytest.raises(UsageError, match="data of your own"):
         data.load("figures", "heco")
+
+
+def test_a_clip_in_a_folder_sees_what_the_models_own_sees(tmp_path: Path) -> None:
+    made = tiny.make()
+    own = retrieve.find(None, made.model, made.processor)
+    own.clip.save_pretrained(tmp_path)
+    own.images.save_pretrained(tmp_path)
+    theirs = retrieve.find(str(tmp_path), made.model, made.processor)
+    people = data.load("figures", limit=2, pool=3)
+    ours, again = own.look(people.pool), theirs.look(people.pool)
+    assert torch.allclose(ours.bodies, again.bodies, atol=1e-6)
+    alone = retrieve.Views(
+        *(torch.cat(rows) for rows in zip(*(vars(own.look([one])).values() for one in people.pool), strict=True))
+    )
+    assert torch.allclose(ours.contexts, alone.contexts, atol=1e-5)  # who stands beside is nothing
+    assert not torch.allclose(ours.bodies, ours.contexts, atol=1e-3)
+
+
+def test_a_model_without_a_clip_says_what_to_give() -> None:
+    made = tiny.make()
+    relevance._found.pop(made.model, None)
+    made.model.config.herovlm_clip = None
+    with pytest.raises(SetupError, match="give --retriever"):
+        retrieve.find(None, made.model, made.processor)
+    with pytest.raises(ModelError, match="is no CLIP on this machine"):
+        retrieve.find("nowhere", made.model, made.processor)

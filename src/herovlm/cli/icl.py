@@ -153,6 +153,8 @@ def _print(found: Mapping[str, Any], out: Path) -> None:
     )
     show.table(columns, rows, right=tuple(columns[2:]))
     typer.echo(f"\nAn answer that names nothing is wrong; if all were, the mAP would be {found['map_of_nothing']:.3f}.")
+    if refused := found["refused"]:
+        typer.echo(show.plain(f"{units.count(len(refused), 'answer')} not asked for, such as {refused[0]}."))
     if near := found["retrieval"]:
         typer.echo(f"The nearest example shares a label with {_accuracy(near)} of those asked about.")
     if found["model"] == load.DEMO:

@@ -144,11 +144,13 @@ class Run:
         try:
             shown = self.examples(person, pool)
             prompt = self.prompt(person, shown)
-            made = self._answers(group, person, prompt, shown)
+            made, refused = self._answers(group, person, prompt, shown)
         except (SetupError, ModelError):
             raise
         except Exception as error:
             return [], {"done": 0, **group, "unusable": reason(error)}
+        if not made:
+            return [], {"done": 0, **group, "unusable": next(iter(refused.values()))}
         votes = score.vote([one.labels for one in shown], self.people.labels)
         nearest = {
             "examples": [one.name for one in shown],
@@ -156,7 +158,7 @@ class Run:
             "votes": {label: round(share, 6) for label, share in votes.items()},
             "voted": score.best(votes, [one.labels for one in shown]) if shown else None,
         }
-        return made, {"done": len(made), **group, "wanted": list(person.labels), **nearest}
+        return made, {"done": len(made), **group, "wanted": list(person.labels), "refused": refused, **nearest}
 
     def examples(self, person: Person, pool: Views | None) -> list[Person]:
         """Find who is shown beside a person, the most alike first."""
@@ -180,21 +182,25 @@ class Run:
     @torch.no_grad()
     def _answers(
         self, group: Mapping[str, Any], person: Person, prompt: Prompt, shown: Sequence[Person]
-    ) -> list[records.Record]:
-        """Look once, and answer under every budget."""
+    ) -> tuple[list[records.Record], dict[str, str]]:
+        """Look once, and answer under every budget; returns records, and why a budget has none."""
         requests = [config.request(len(shown), self.processor).on(self.model) for config in self.configs]
         clock = Clock(self.model.device)
         marks = [clock.start()]
         view = see(self.model, prompt.inputs, *requests)
         (look,) = clock.seconds([*marks, clock.mark()])
-        made = []
+        made, refused = [], {}
         for config, request in zip(self.configs, requests, strict=True):
-            text, facts_of_it = self._answer(view, request)
+            try:
+                text, facts_of_it = self._answer(view, request)
+            except InputsError as error:  # too long for the model, where less may fit
+                refused[str(config)] = reason(error)
+                continue
             said = score.named(text, self.people.labels)
             told = {"method": config.method, "keep": list(config.examples), "query": config.query, "answer": text}
             right = {"said": list(said), "wanted": list(person.labels), "score": score.right(said, person.labels)}
             made.append({**group, "sample": person.name, **told, **right, **facts_of_it, "look": round(look, 6)})
-        return made
+        return made, refused
 
     def _answer(self, view: View, request: api.Request) -> tuple[str, dict[str, Any]]:
         """Choose, read and write one answer; returns it with positions and seconds."""

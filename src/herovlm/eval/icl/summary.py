@@ -38,6 +38,7 @@ def summarise(folder: Path) -> dict[str, Any]:
         **{name: settings[name] for name in ("data", "model", "shots", "retriever", "generation")},
         "people": len(good),
         "unusable": {end["picture"]: end["unusable"] for end in ends if "unusable" in end},
+        "refused": [f"{one} for {end['picture']}: {why}" for end in good for one, why in end["refused"].items()],
         "rows": [_row(name, of, known, full) for name, of in rows.items()],
         "vote": _vote(good, known),
         "map_of_nothing": round(
@@ -55,6 +56,7 @@ def _told(line: Line) -> str:
 
 def _row(name: tuple[str, str], lines: Sequence[Line], known: Sequence[str], full: dict[str, Line]) -> dict[str, Any]:
     """Sum up the answers under one budget."""
+    both = [line for line in lines if line["sample"] in full]
     said, wanted = [line["said"] for line in lines], [line["wanted"] for line in lines]
     return {
         "method": name[0],
@@ -69,8 +71,8 @@ def _row(name: tuple[str, str], lines: Sequence[Line], known: Sequence[str], ful
         "named": round(float(np.mean([bool(one) for one in said])), 6),
         **accuracy([line["score"] for line in lines]),
         "map": round(score.mean_average_precision(score.table(said), wanted, known), 6),
-        "same_as_full": _share([set(line["said"]) == set(full[line["sample"]]["said"]) for line in lines if full]),
-        "same_words": _share([line["answer"] == full[line["sample"]]["answer"] for line in lines if full]),
+        "same_as_full": _share([set(line["said"]) == set(full[line["sample"]]["said"]) for line in both]),
+        "same_words": _share([line["answer"] == full[line["sample"]]["answer"] for line in both]),
     }
 
 
