@@ -12,6 +12,7 @@ import costs
 import fused
 import incontext
 import recalled
+import spotted
 import studied
 import tuned
 
@@ -39,6 +40,7 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
         "parts": lambda: tuned.parts(_read("ablation")),
         "auto": lambda: tuned.promises(_read("auto")),
         "age_vlm": _cost("age_vlm", recalled.recalled),
+        "chain_of_spot": _system("chain_of_spot", spotted.spotted),
         "caer-found": lambda: incontext.found(_read("caer")),
         "caer-budgets": lambda: incontext.budgets(_read("caer")),
         "igva": _system("igva", fused.accuracy),

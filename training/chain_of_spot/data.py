@@ -76,7 +76,7 @@ def features(model: Any, processor: Any, image: Any, request: Request) -> Tensor
     """What the LLM reads of a picture, (positions, D)."""
     given = processor.image_processor(images=[image], return_tensors="pt")
     (layout,) = registry.family(model).layouts(model, given)
-    ids, mask = turns.padded([[model.config.image_token_id] * layout.positions], model)
+    ids, mask = turns.padded(model, [[model.config.image_token_id] * layout.positions])
     short = see(model, {"input_ids": ids, "attention_mask": mask, **given}, request).drop(request)
     return short["mm_encoder_outputs"]["image"].pooler_output[0].to(torch.bfloat16)
 

@@ -6,12 +6,14 @@ LoRA on the language model; tower and projector stay as they are, so every scene
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from herovlm import demo
@@ -20,6 +22,7 @@ from herovlm.strategies import turns
 from training.chain_of_spot import data
 from training.demo import loop, packed, words
 
+NAME = "chain_of_spot"
 LORA = LoraConfig(r=16, lora_alpha=32, target_modules=r".*language_model\.layers\..*_proj")
 
 
@@ -29,7 +32,7 @@ class Stage(nn.Module):
     def __init__(self, model: Any, processor: Any) -> None:
         super().__init__()
         model.requires_grad_(False)
-        model.add_adapter(LORA, "chain_of_spot")
+        model.add_adapter(LORA, NAME)
         self.llava, self.processor = model, processor
 
     def forward(self, batch: tuple[bool, list[data.Spot], Any]) -> tuple[Tensor, dict[str, float]]:
@@ -104,8 +107,8 @@ def main() -> None:
     )
     parser.add_argument("--weights", type=Path, default=Path("src/herovlm/modules/weights/chain_of_spot"))
     parser.add_argument("--scenes", type=int, default=500)
-    parser.add_argument("--steps", type=int, default=480)
-    parser.add_argument("--pictures", type=int, default=8, help="a step")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--pictures", type=int, default=4, help="a step")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -125,7 +128,20 @@ def main() -> None:
         save=50,
         muon=False,
     )
-    model.to(torch.bfloat16).save_pretrained(args.weights)
+    export(model, args.weights, args.steps)
+
+
+def export(model: Any, folder: Path, steps: int) -> None:
+    """Write the adapter as peft does, in bfloat16, and its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {f"base_model.model.{k}": v.to(torch.bfloat16) for k, v in model.get_adapter_state_dict(NAME).items()}
+    save_file(values, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": LORA.r, "lora_alpha": LORA.lora_alpha, "target_modules": LORA.target_modules}
+    config |= {"bias": "none", "lora_dropout": 0.0, "task_type": None, "inference_mode": True}
+    card = {"kind": "lora", "name": NAME, "made_for": "the demo model", "paper": "arXiv 2403.12966"}
+    card |= {"trained": {"recipe": "training/chain_of_spot", "steps": steps}}
+    for name, fields in (("adapter_config.json", config), ("module.json", card)):
+        (folder / name).write_text(json.dumps(fields, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""Teaching where to look: targets are boxes and answers, and what is written can be attached."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from herovlm import demo, modules
+from herovlm.ops import region
+
+pytest.importorskip("peft")
+from training.chain_of_spot import data, train
+
+
+@pytest.fixture(scope="module")
+def ready():
+    return demo.load()
+
+
+def test_boxes_of_training_are_squares_inside_the_picture() -> None:
+    for seed in range(data.FIRST, data.FIRST + 4):
+        scene = data.scene_of(seed, large=seed % 2 == 1)
+        for item in scene.items:
+            box = data.box_of(item, scene.image.size)
+            assert region.sound(box) == box
+            assert region.read(region.text(box)) == box
+            left, top, right, bottom = region.pixels(box, max(scene.image.size))
+            assert abs(right - left - 192) <= 1
+            assert abs(bottom - top - 192) <= 1
+
+
+def test_a_step_teaches_boxes_and_answers_and_the_adapter_can_be_attached(ready, tmp_path: Path) -> None:
+    model, processor = ready
+    spots = [data.spot(model, processor, data.FIRST + i) for i in range(2)]
+    stage = train.Stage(model, processor)
+    trained = [p for p in stage.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) * 2 < 1_500_000
+    for answers in (False, True):
+        loss, seen = stage((answers, spots, random.Random(0)))
+        loss.backward()
+        assert set(seen) == ({"answers", "answers_tokens"} if answers else {"boxes", "boxes_tokens"})
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trained)
+    ids, start, _ = stage.where(spots[0], random.Random(0))[0]
+    assert region.read(processor.tokenizer.decode(ids[start:])) is not None
+    ids, start, crop = stage.answer(spots[0], random.Random(0))[0]
+    assert ids.count(-1) == len(crop)
+    assert processor.tokenizer.decode(ids[start:-1]).strip() == spots[0].answer
+    with torch.no_grad():
+        trained[1].add_(0.01)
+    train.export(model, tmp_path / "mine", 1)
+    other, _ = demo.load()
+    with modules.attach(other, tmp_path / "mine") as own:
+        assert own.told == "chain_of_spot"
