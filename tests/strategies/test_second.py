@@ -14,6 +14,7 @@ from herovlm import demo, registry
 from herovlm.api import answered
 from herovlm.demo import scenes
 from herovlm.errors import MethodError, UnsupportedError
+from herovlm.ops import pyramid
 from herovlm.ops.contrast import contrasted
 from herovlm.prompt.template import prompt
 from herovlm.request import Request
@@ -87,6 +88,16 @@ def test_the_grids_are_those_of_the_picture(climbed) -> None:
     sizes = [scenes.make(seed).image.size for seed in SEEDS]
     for own, (wide, high) in zip(sides, sizes, strict=True):
         assert own == [(2, 2), (4, 4), (8, 8), (high // 24, wide // 24)]
+
+
+def test_the_prompt_of_a_stage_reads_its_patches_behind_those_of_the_coarser_ones(climbed) -> None:
+    climbs, _, _, last = climbed
+    sent = last["mm_encoder_outputs"]["image"].pooler_output
+    for climb, own in zip(climbs, sent, strict=True):
+        parts = torch.split(own, climb.counts)
+        for part, level, mask in zip(parts, climb.levels, climb.masks, strict=True):
+            read = pyramid.resized(mask, level.sides)  # row by row
+            assert torch.equal(part, level.features.view(*level.sides, -1)[read])
 
 
 @pytest.mark.parametrize("refresh", ["first", "every"])
