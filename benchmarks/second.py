@@ -193,6 +193,7 @@ def main() -> None:
     result = {
         "benchmark": "second",
         "small": args.small,
+        "command": " ".join(["python benchmarks/second.py", *(["--small"] if args.small else [])]),
         "split": "held-out",
         "scenes": len(lines),
         "questions": len(lines) * (1 + len(SORTS)),
