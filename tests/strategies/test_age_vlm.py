@@ -138,6 +138,24 @@ def test_after_an_error_the_model_is_as_it_was(small: tiny.Tiny, spec: str) -> N
     assert torch.equal(small.model.generate(**inputs, **HOW), plain)
 
 
+def test_contexts_may_overlap_and_the_inner_one_counts(small: tiny.Tiny, spec: str, tmp_path: Path) -> None:
+    inputs, other = batch(small, [0]), written(tmp_path / "other", small.model, -0.8)
+
+    def alone(spec: str) -> torch.Tensor:
+        with herovlm.dropping(small.model, method=spec, **KEEP):
+            return small.model.generate(**inputs, **HOW)
+
+    want = [alone(spec), alone(other)]
+    assert not torch.equal(*want)
+    outer, inner = (herovlm.dropping(small.model, method=one, **KEEP) for one in (spec, other))
+    outer.__enter__()
+    inner.__enter__()
+    assert torch.equal(small.model.generate(**inputs, **HOW), want[1])
+    outer.__exit__(None, None, None)
+    assert torch.equal(small.model.generate(**inputs, **HOW), want[1])
+    inner.__exit__(None, None, None)
+
+
 def test_threads_look_up_what_is_theirs(small: tiny.Tiny, spec: str) -> None:
     found: dict[int, torch.Tensor] = {}
 
