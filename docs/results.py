@@ -31,11 +31,11 @@ KINDS = ("fine", "reverse", "existence", "counting", "spatial")
 def blocks() -> dict[str, Callable[[], list[str]]]:
     """Every block of measured numbers: its name -> what makes its lines, read when a page has the block."""
     return {
-        "accuracy": lambda: accuracy(_read("demo_accuracy")),
+        "accuracy": lambda: [*answers(_read("demo_accuracy")), *by_kind(_read("demo_accuracy"))],
+        "answers": lambda: answers(_read("demo_accuracy")),
         "neighbours": lambda: neighbours(_read("demo_neighbours"), _read("peers")),
         "inside": lambda: neighbours(_read("demo_inside"), _read("peers")),
-        "best": lambda: neighbours(_read("demo_neighbours"), _read("peers"), best=6),
-        "signals": lambda: signals(_read("signals")),
+        "best": lambda: neighbours(_read("demo_neighbours"), _read("peers"), best=4),
         "ablation": lambda: tuned.ablation(_read("ablation")),
         "parts": lambda: tuned.parts(_read("ablation")),
         "auto": lambda: tuned.promises(_read("auto")),
@@ -73,7 +73,7 @@ def _system(name: str, table: Callable[[Mapping[str, Any]], list[str]]) -> Calla
     return lambda: table(_read(name)) if (RESULTS / f"{name}.json").exists() else missing
 
 
-def accuracy(result: Mapping[str, Any]) -> list[str]:
+def answers(result: Mapping[str, Any]) -> list[str]:
     """Exact match by method and keep, with the interval of each."""
     configs = result["configs"]
     keeps = _keeps(configs)
@@ -90,7 +90,13 @@ def accuracy(result: Mapping[str, Any]) -> list[str]:
         cells = [_cell(configs.get(f"{name}@{keep}")) for keep in keeps]
         if any(cells):
             lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    lines += ["", "By kind of question:", "", "| | " + " | ".join(KINDS) + " |", "|---|" + "---|" * len(KINDS)]
+    return lines
+
+
+def by_kind(result: Mapping[str, Any]) -> list[str]:
+    """Exact match by kind of question."""
+    configs = result["configs"]
+    lines = ["", "By kind of question:", "", "| | " + " | ".join(KINDS) + " |", "|---|" + "---|" * len(KINDS)]
     for name in SHOWN:
         if name in configs:
             lines.append(f"| `{name}` | " + " | ".join(f"{_kinds(configs[name])[kind]:.1f}" for kind in KINDS) + " |")
@@ -127,18 +133,6 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any], best: int | N
         chosen = f"{1e3 * seconds[name]['median']:.1f}" if name in seconds else ""
         lines.append(f"| `{name}` | " + " | ".join(cells + [chosen] * bool(seconds)) + " |")
     return lines
-
-
-def signals(result: Mapping[str, Any]) -> list[str]:
-    """What HERO's signals cost, one sentence."""
-    ratios, method = result["ratios"], result.get("method", "hero")
-    return [
-        f"Seeing with the signals of `{method}` takes {ratios['signals_over_tower']:.2f} times as long as the plain "
-        "vision tower; "
-        f"the way of the authors' code takes {ratios['authors_over_tower']:.1f} times (CLIP ViT-L/14-336 shape, random "
-        f"weights, 5 tiles, bfloat16, {result['threads']} CPU threads; medians of {result['rounds']} interleaved "
-        f"rounds in one process)."
-    ]
 
 
 def _keeps(configs: Mapping[str, Any]) -> list[str]:
