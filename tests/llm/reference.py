@@ -54,7 +54,13 @@ def logits(model: Any, short: Short, seen: list[tuple[SeenInside, Cut]], new: Te
     pictured = [row for row, where in enumerate(visual) if len(where)]
     language, length = model.model.language_model, hidden.shape[1]
     places = (real.cumsum(1) - 1).clamp(min=0)
-    rope = language.rotary_emb(hidden, places)
+    numbers = short.inputs.get("position_ids")
+    more = torch.arange(1, 1 + new.shape[1])
+    rope = language.rotary_emb(
+        hidden, places if numbers is None else torch.cat([numbers, numbers[..., -1:] + more], -1)
+    )
+    beside = getattr(short["mm_encoder_outputs"]["image"], "deepstack_features", None) or ()
+    pictures = short["input_ids"] == model.config.image_token_id
     there = real.clone()
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     looks = iter(seen)
@@ -73,6 +79,8 @@ def logits(model: Any, short: Short, seen: list[tuple[SeenInside, Cut]], new: Te
         if language.config._attn_implementation == "eager":
             visible = torch.zeros(visible.shape).masked_fill(~visible, torch.finfo(torch.float32).min)
         hidden = layer(hidden, attention_mask=visible, position_ids=places, position_embeddings=rope)
+        if number < len(beside):
+            hidden[:, : pictures.shape[1]][pictures] += torch.cat(list(beside[number]))
     return model.lm_head(language.norm(hidden[:, -1]))
 
 

@@ -97,7 +97,7 @@ def signals(layers: Any, layer: int, hidden: Tensor, row: int, batch: Batch, wan
 
     def queries(at: Tensor) -> Tensor:
         projected = batch.queries[layer - 1][row, on[at]]
-        return _turned(layers[layer - 1].self_attn, projected, _rope(batch.rope, row, on[at]))
+        return _turned(layers[layer - 1].self_attn, projected, _rope(batch.rope, row, on[at]), "q_norm")
 
     if wanted.last:
         last = visual.new_tensor([len(on) - 1])
@@ -131,8 +131,8 @@ def _ahead(layer: Any, states: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
     normed = layer.input_layernorm(states)
     attention = layer.self_attn
     last = (rope[0][-1:], rope[1][-1:])
-    query = _turned(attention, attention.q_proj(normed[-1:]), last)
-    return query[0], _turned(attention, attention.k_proj(normed), rope).transpose(0, 1)
+    query = _turned(attention, attention.q_proj(normed[-1:]), last, "q_norm")
+    return query[0], _turned(attention, attention.k_proj(normed), rope, "k_norm").transpose(0, 1)
 
 
 def _ones(attention: Any, rope: Rope) -> Tensor:
@@ -140,9 +140,10 @@ def _ones(attention: Any, rope: Rope) -> Tensor:
     return _turned(attention, rope[0].new_ones(len(rope[0]), attention.head_dim, dtype=torch.float32), rope)[:, 0]
 
 
-def _turned(attention: Any, projected: Tensor, rope: Rope) -> Tensor:
-    """Split heads and rotate by position with the model's own function: (n, H * C) -> (n, H, C)."""
-    heads = projected.view(1, len(projected), -1, attention.head_dim).transpose(1, 2)  # (1, H, n, C)
+def _turned(attention: Any, projected: Tensor, rope: Rope, norm: str = "") -> Tensor:
+    """Split heads, normalise them where a model does, and rotate with its own function: (n, H * C) -> (n, H, C)."""
+    heads = projected.view(1, len(projected), -1, attention.head_dim)
+    heads = attention._modules.get(norm, torch.nn.Identity())(heads).transpose(1, 2)  # (1, H, n, C)
     apply = sys.modules[type(attention).__module__].apply_rotary_pos_emb
     turned: Tensor = apply(heads, heads, rope[0][None], rope[1][None])[0]
     return turned[0].transpose(0, 1)

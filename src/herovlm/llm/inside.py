@@ -22,7 +22,7 @@ from herovlm.errors import UnsupportedError
 from herovlm.llm import columns
 from herovlm.llm.batch import Batch, signals
 from herovlm.llm.columns import Columns, Prompts
-from herovlm.seams import compat, hooks, refuse, scope
+from herovlm.seams import compat, hooks, language_models, refuse, scope
 from herovlm.stage import Passage
 from herovlm.types import Cut, KeptInside, NeedsInside, SeenInside, Short
 
@@ -79,6 +79,7 @@ class Cutter:
     def __init__(self, model: PreTrainedModel, needs: Mapping[int, NeedsInside], plan: Plan, choose: Choose) -> None:
         self.language = refuse.language_model(model)
         self.depth = len(self.language.layers)
+        language_models.cut_from(model.config, min(needs, default=self.depth))
         self.model, self.needs, self.plan, self.choose = model, needs, plan, choose
         self.now = Pass()
         self.standing: Order | None = None  # a prompt that may be read several times
@@ -286,10 +287,11 @@ class Cutter:
         """Make what the layers behind a cut are given, from what they would have been given."""
         ids, rope = compat.of_layer(kwargs, "position_ids"), kwargs["position_embeddings"]
         if left.places is not None:
+            language_models.renumbered(self.language)
             ids, rope = left.places, self.language.rotary_emb(hidden, left.places)
         else:
             rows = torch.arange(len(hidden), device=hidden.device)[:, None]
-            ids, *rope = (x.to(hidden.device)[rows % len(x), left.index] for x in (ids, *rope))
+            ids, *rope = (x if x is None else x.to(hidden.device)[rows % len(x), left.index] for x in (ids, *rope))
         visible = columns.mask(left.real, 0, hidden.shape[1], self._added(hidden))
         return {"position_ids": ids, "position_embeddings": tuple(rope), "attention_mask": visible}
 

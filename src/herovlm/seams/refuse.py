@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from herovlm.errors import InputsError, ModelError, UnsupportedError
-from herovlm.seams import compat
+from herovlm.seams import compat, language_models
 
 
 def model(given: PreTrainedModel) -> None:
@@ -33,9 +33,6 @@ def _takes_features(forward: Callable[..., Any]) -> bool:
     return "mm_encoder_outputs" in inspect.signature(forward).parameters
 
 
-VERIFIED = ("llama", "mistral", "qwen2")  # language models that inside methods were verified on
-
-
 def language_model(network: PreTrainedModel) -> Any:
     """Find the language model of a model, one that inside methods can cut.
 
@@ -44,8 +41,7 @@ def language_model(network: PreTrainedModel) -> Any:
     """
     language: Any = _language(network)
     kind = getattr(getattr(language, "config", None), "model_type", None)
-    if kind not in VERIFIED:
-        raise UnsupportedError(f"inside methods are verified on {', '.join(VERIFIED)} language models, not on {kind!r}")
+    language_models.verified(kind)
     how = language.config._attn_implementation
     if how not in ("sdpa", "eager"):
         raise UnsupportedError(f"inside methods are verified with sdpa and eager attention, not with {how!r}")
