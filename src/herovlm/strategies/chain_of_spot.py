@@ -99,8 +99,9 @@ class ChainOfSpot(Decoding):
         passes = 2 if self.roi == "generated" else 1
         kept = [(one.kept.positions, crop.kept.positions) for one, crop in looks]
         facts = [
-            {"box": [round(end, 4) for end in box], "said": text, "whole": box == region.WHOLE, "passes": passes}
+            {"box": [round(end, 4) for end in box], "whole": box == region.WHOLE, "passes": passes}
             | {"picture_positions": first, "crop_positions": second}
+            | ({"said": text} if text else {})
             for box, text, (first, second) in zip(boxes, said, kept, strict=True)
         ]
         positions = tuple(float(passes * first + second) for first, second in kept)
