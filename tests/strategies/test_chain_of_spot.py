@@ -182,7 +182,7 @@ def test_what_makes_no_sense_is_refused(ready) -> None:
     with pytest.raises(UnsupportedError, match="no positions"):
         herovlm.decoding(model, ATTENTION, positions="original").__enter__()
     with pytest.raises(UnsupportedError, match="not known for"):
-        herovlm.decoding(tiny_models.load("internvl").model, "chain_of_spot").__enter__()
+        herovlm.decoding(tiny_models.load("internvl").model, "chain_of_spot", method="hero(alpha=1.0)").__enter__()
     with pytest.raises(UsageError, match="no list of PIL images"):
         herovlm.decoding(model, ATTENTION, pictures="board.png").__enter__()
     with herovlm.decoding(model, ATTENTION, pictures=[]), pytest.raises(InputsError, match="0 pictures="):
