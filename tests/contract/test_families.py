@@ -26,6 +26,7 @@ from herovlm.families import idefics3
 from herovlm.seams import compat
 from herovlm.settle import working
 from herovlm.types import Short
+from herovlm.view import check
 
 SIZES = [[(100, 64), (64, 64)], [(33, 61)], []]  # of the pictures of each prompt: several, one, none
 TEXTS = ("Which of the two is it, say?", "What is it?", "Hi")
@@ -58,7 +59,7 @@ def drop(made: Made, inputs: Any, method: Any = None, **how: Any) -> Short:
 def best(made: Made) -> str:
     """`hero`, or what its error says to write on this model."""
     try:
-        herovlm.view.check(made.model, herovlm.Request.of("hero"))
+        check(made.model, herovlm.Request.of("hero"))
     except herovlm.UnsupportedError as error:
         return str(error).partition("write '")[2].partition("'")[0] or "random"
     return "hero(alpha=1)"  # no CLIP is attached to these

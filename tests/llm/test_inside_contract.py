@@ -32,7 +32,7 @@ def method(request: pytest.FixtureRequest) -> Inside:
     chain = spec.parse(request.param)
     assert isinstance(chain, Chain)
     assert chain.before is None
-    return chain.inside
+    return chain.then
 
 
 def looks(method: Inside, seed: int = 0) -> list[SeenInside]:
@@ -187,16 +187,16 @@ def test_layers_that_are_not_there_are_refused(text: str) -> None:
     chain = spec.parse(text)
     assert isinstance(chain, Chain)
     with pytest.raises(MethodError, match=r"ascending layers 1\.\.7"):
-        chain.inside.needs(DEPTH)
+        chain.then.needs(DEPTH)
 
 
 def test_relative_layers_make_room_for_each_other() -> None:
     chain = spec.parse("pyramiddrop")
     assert isinstance(chain, Chain)
-    assert list(chain.inside.needs(32)) == [8, 16, 24]
-    assert list(chain.inside.needs(4)) == [1, 2, 3]
+    assert list(chain.then.needs(32)) == [8, 16, 24]
+    assert list(chain.then.needs(4)) == [1, 2, 3]
     with pytest.raises(MethodError, match="ascending layers"):
-        chain.inside.needs(3)
+        chain.then.needs(3)
 
 
 OUT_OF_RANGE = [
