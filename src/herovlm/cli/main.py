@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import herovlm
-from herovlm.cli import ask, bench, calibrate, compare, demo, eval, icl, methods, models, report, study
+from herovlm.cli import ask, batch, bench, calibrate, compare, demo, eval, icl, methods, models, report, study
 from herovlm.cli.app import app as page
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ for command in (demo.demo, ask.ask, compare.compare, report.report, bench.bench,
 app.command("app")(page)
 app.command("eval")(eval.evaluate)
 app.command()(study.study)
+app.command()(batch.batch)
 app.command()(calibrate.calibrate)
 app.command()(icl.icl)
 

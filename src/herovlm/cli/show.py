@@ -54,6 +54,27 @@ def progress(total: int) -> Iterator[Step]:
         yield step
 
 
+@contextmanager
+def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Show on stderr how much of a total is done: a bar in a terminal, else a line every two seconds at most.
+
+    Yields:
+        What is told how many more are done.
+    """
+    done = 0
+    with progress(total) as step:
+        if sys.stderr.isatty():
+            step(f"0 of {total:,} {what}")
+
+        def count(more: int) -> None:
+            nonlocal done
+            for _ in range(more):  # a bar counts its steps
+                done += 1
+                step(f"{done:,} of {total:,} {what}")
+
+        yield count
+
+
 def table(columns: list[str], rows: list[list[str]], *, right: tuple[str, ...] = ()) -> None:
     """Print a table; the columns named in `right` are set to the right, a column without a name is a verdict."""
     from rich.box import SIMPLE_HEAD

@@ -1,0 +1,114 @@
+"""`herovlm batch`: a manifest of pictures and questions in, a folder of answers out, on Ray Data."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from herovlm.cli import options, show
+from herovlm.cli.tidy import some_failed, tidy
+from herovlm.errors import UsageError
+from herovlm.extras import require_all
+
+Option = typer.Option
+Manifest = Annotated[
+    Path, typer.Argument(help="A .parquet, .csv or .jsonl with the columns id, image (a path) and question.")
+]
+Out = Annotated[Path, Option(help="Folder of the answers; one that was interrupted goes on.")]
+Batch = Annotated[int, Option(min=1, help="Rows that an actor answers at once.")]
+Rows = Annotated[int, Option(min=1, help="Rows of a shard, about: what is lost when a machine dies.")]
+Actors = Annotated[str, Option(help="Processes that hold the model: 2, or 1-4 to grow and shrink between.")]
+Cpus = Annotated[float, Option(min=0, help="CPUs of an actor, as Ray counts them.")]
+Gpus = Annotated[float, Option(min=0, help="GPUs of an actor; 0.5 lets two share one.")]
+Address = Annotated[
+    str | None, Option(help="Of a Ray cluster that runs, such as auto; by default Ray is started here.")
+]
+Retry = Annotated[bool, Option("--retry-failed", help="Try rows again that failed before.")]
+
+
+@tidy
+def batch(
+    manifest: Manifest,
+    out: Out = Path("runs/batch"),
+    model: options.Model = "demo",
+    method: Annotated[str, Option(help="Method, such as hero, or 'full + contrast'.")] = "hero",
+    keep: options.Keep = None,
+    tokens: options.Tokens = None,
+    batch: Batch = 8,
+    shard_rows: Rows = 64,
+    actors: Actors = "1",
+    cpus: Cpus = 1.0,
+    gpus: Gpus = 0.0,
+    threads: options.Threads = None,
+    address: Address = None,
+    retry_failed: Retry = False,
+    max_new_tokens: options.NewTokens = 64,
+    json: options.Json = False,
+    clip: options.Clip = None,
+    download: options.Download = False,
+) -> None:
+    """Answer a pile of questions about pictures on one machine or many. Needs the extra 'ray'.
+
+    Each id has exactly one row in the Parquet files of the folder: its answer, or why there is none in `error`; then
+    the exit status is 3.  A run that was killed goes on with the same command.
+    """
+    budget, most = options.budget_of(keep, tokens), actors_of(actors)
+    with show.progress(1) as step:
+        step("loading libraries")
+        require_all("ray.data", "pyarrow", "filelock", extra="ray")
+        from herovlm import demo
+        from herovlm.api import Request
+        from herovlm.budget import told
+        from herovlm.cli import load
+        from herovlm.engines.ray import job
+        from herovlm.engines.ray import manifest as manifests
+    spec = options.method_of(method)
+    request = Request.of(spec, keep=budget)
+    rows = manifests.read(manifest)
+    settings = job.Settings(
+        model=model,
+        method=spec,
+        keep=str(told(budget)),
+        max_new_tokens=max_new_tokens,
+        batch=batch,
+        rows=shard_rows,
+        actors=most,
+        cpus=cpus,
+        gpus=gpus,
+        threads=options.threads_of(threads),
+        address=address,
+    )
+    folder = demo.WEIGHTS if model == load.DEMO else Path(model).expanduser()
+    how = partial(load.load, model, clip=clip, download=download)
+    with show.counting(len(rows), "rows") as count, load.quiet():
+        found = job.run(
+            settings, request, rows, out, how, folder if folder.is_dir() else None, retry=retry_failed, step=count
+        )
+    if json:
+        show.as_json({**vars(found), "out": str(out)})
+    else:
+        typer.echo(
+            f"{found.answered:,} of {found.rows:,} rows answered, with {found.kept:.0%} of their visual positions"
+        )
+        if found.skipped:
+            typer.echo(f"{found.skipped:,} of them were there before")
+        typer.echo(f"answers: {out}/shard-*.parquet")
+    if found.failed:
+        more = "; the column 'error' says of each row why, --retry-failed tries them again"
+        some_failed([f"{found.failed:,} of {found.rows:,} rows: {found.error}"], more)
+
+
+def actors_of(text: str) -> tuple[int, int]:
+    """Read "2", or "1-4": the least and the most actors.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    least, dash, most = text.strip().partition("-")
+    numbers = [least, most] if dash else [least, least]
+    if not all(number.isdecimal() and int(number) for number in numbers) or int(numbers[0]) > int(numbers[1]):
+        raise UsageError(f"--actors {text!r} is no number of processes; give one such as 2, or a range such as 1-4")
+    return int(numbers[0]), int(numbers[1])
