@@ -17,7 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
     frozenset({"app", "study"}),
-    frozenset({"cost", "eval", "viz", "scale"}),
+    frozenset({"cost", "eval", "viz", "engines"}),
     frozenset({"demo"}),
     frozenset({"api"}),
     frozenset({"strategies"}),

@@ -128,7 +128,8 @@ def run(
         if items:
             with _started(settings):
                 for done in _answered(items, settings, request, folder, load):
-                    error = error or str(done["lost"])
+                    if error := str(done["lost"]):  # the disk is full, say: what comes later would be lost too
+                        break
                     step(int(done["rows"]))
         if error:
             raise SetupError(f"{error}; what is finished is in {folder}, the same command goes on from there")
@@ -142,9 +143,8 @@ def _outcome(folder: Path, parts: Sequence[Sequence[Row]], skipped: int) -> Outc
     good = [one for one in records if not one["error"]]
     rows = sum(map(len, parts))
     if len(records) != rows:
-        raise SetupError(
-            f"{rows - len(records)} of {rows} rows are not in {folder}; the same command goes on from there"
-        )
+        lost = rows - len(records)
+        raise SetupError(f"{lost} of {rows} rows are not in {folder}; the same command goes on from there")
     kept = sum(one["kept"] for one in good) / max(1, sum(one["of"] for one in good))
     seconds = sum(one["seconds"] for one in good)
     return Outcome(rows, len(good), len(failed), skipped, seconds, kept, failed[0]["error"] if failed else "")
@@ -226,17 +226,16 @@ class Actor:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Answer one shard, and put its file in place; rows of it that have an answer already keep it."""
         shard, rows = int(batch["shard"][0]), [Row(**one) for one in json.loads(str(batch["rows"][0]))]
-        lost = self.why or self._written(shard, rows)
-        return {"shard": np.array([shard]), "rows": np.array([len(rows)]), "lost": np.array([lost])}
+        said = {"shard": shard, "rows": len(rows), "lost": self._written(shard, rows)}
+        return {name: np.array([value]) for name, value in said.items()}
 
     def _written(self, shard: int, rows: Sequence[Row]) -> str:
         """Return why it could not be, "" if it could."""
-        assert_there = self.answering
-        if assert_there is None:
+        if self.answering is None:
             return self.why
         try:
             old = {one["id"]: one for one in shards.read(self.folder, shard, rows) or [] if not one["error"]}
-            new = {one["id"]: one for one in assert_there.answer([row for row in rows if row.id not in old])}
+            new = {one["id"]: one for one in self.answering.answer([row for row in rows if row.id not in old])}
             shards.write(self.folder, shard, [{**old, **new}[row.id] for row in rows])
         except (OSError, SetupError) as error:
             return f"shard {shard} was not written: {reason(error)}"

@@ -61,7 +61,7 @@ def digest(rows: Sequence[Row]) -> str:
 
 
 def _jsonl(path: Path) -> list[Mapping[str, Any]]:
-    found = []
+    found: list[Mapping[str, Any]] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if line.strip():
             try:
@@ -69,9 +69,7 @@ def _jsonl(path: Path) -> list[Mapping[str, Any]]:
             except json.JSONDecodeError as error:
                 raise InputsError(f"{path}, line {number} is not JSON ({error.msg})") from None
             if not isinstance(one, dict):
-                raise InputsError(
-                    f"{path}, line {number} is {shortened(one)}; expected an object with id, image, question"
-                )
+                raise InputsError(f"{path}, line {number} is {shortened(one)}; expected an object with {COLUMNS}")
             found.append(one)
     return found
 

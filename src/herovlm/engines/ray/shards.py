@@ -68,10 +68,8 @@ def read(folder: Path, shard: int, rows: Sequence[Row]) -> list[dict[str, Any]] 
         found = pq.ParquetFile(file_of(folder, shard)).read().to_pylist()
     except (OSError, pa.ArrowException):
         return None
-    whole = [one.get("id") for one in found] == [row.id for row in rows] and {*FIELDS} <= {
-        *(found[0] if found else FIELDS)
-    }
-    return found if whole else None
+    whole = [one.get("id") for one in found] == [row.id for row in rows]
+    return found if whole and all({*FIELDS} <= {*one} for one in found) else None
 
 
 def agree(folder: Path, run: Mapping[str, Any]) -> None:
