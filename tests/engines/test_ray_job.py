@@ -1,0 +1,114 @@
+"""`herovlm batch` itself: killed at any moment, run twice, cut, changed; each id once, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray.data", reason="the extra 'ray' brings it")
+
+import psutil
+import pyarrow.parquet as pq
+from piles import pile
+
+WAIT = 300  # seconds for anything to happen
+
+
+def command(manifest: Path, out: Path, *more: str) -> list[str]:
+    asked = ["batch", str(manifest), "--out", str(out), "--shard-rows", "3", "--max-new-tokens", "8", *more]
+    return [sys.executable, "-m", "herovlm", *asked]
+
+
+def run(manifest: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(manifest, out, *more), capture_output=True, text=True, timeout=2 * WAIT, check=False)
+
+
+def answers(out: Path) -> dict[str, str]:
+    """Answers by id; an id that is there twice fails."""
+    rows = pq.read_table(out).to_pylist()
+    found = {row["id"]: row["answer"] for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pile(tmp_path_factory.mktemp("pile"), boards=6)
+
+
+@pytest.fixture(scope="module")
+def whole(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    done = run(manifest, out, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["rows"], told["answered"], told["failed"], told["skipped"]) == (12, 12, 0, 0)
+    return answers(out)
+
+
+def test_killed_at_several_moments_it_goes_on(manifest: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    """The driver dies when so many shards are there (0: while it begins); in the end each id is there once."""
+    out = tmp_path / "out"
+    for finished in (0, 1, 2):
+        process = subprocess.Popen(command(manifest, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + WAIT
+        while process.poll() is None and time.monotonic() < end:
+            if len(list(out.glob("shard-*.parquet"))) >= finished and (finished or (out / "_run.json").exists()):
+                break
+            time.sleep(0.05)
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        process.wait()
+        for child in children:
+            if child.is_running():
+                os.kill(child.pid, signal.SIGKILL)
+        if out.exists() and list(out.glob("shard-*.parquet")):
+            assert {*answers(out)} <= {*whole}
+    done = run(manifest, out)
+    assert done.returncode == 0, done.stderr
+    assert answers(out) == whole
+
+
+def test_again_it_does_nothing_and_a_cut_shard_is_mended(manifest: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(manifest, out).returncode == 0
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*.parquet")}
+    cut = max(out.glob("shard-*.parquet"))
+    cut.write_bytes(cut.read_bytes()[:100])
+    done = run(manifest, out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["skipped"] == 12 - len(pq.read_table(cut))
+    after = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*.parquet")}
+    assert {name for name in after if after[name] != before[name]} == {cut.name}
+    assert answers(out) == whole
+    changed = run(manifest, out, "--keep", "0.5")
+    assert changed.returncode == 2
+    assert "keep '0.2' there, '0.5' now" in " ".join(changed.stderr.split())
+
+
+def test_bad_rows_say_why_and_are_tried_again(manifest: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    lines = manifest.read_text().splitlines()
+    folder = pile(tmp_path / "pile", boards=1).parent
+    (folder / "late.jsonl").write_text(
+        "\n".join([lines[0], lines[1], json.dumps({**json.loads(lines[0]), "id": "late", "image": "late.png"})])
+    )
+    out = tmp_path / "out"
+    done = run(folder / "late.jsonl", out)
+    assert done.returncode == 3
+    assert "1 of 3 rows" in " ".join(done.stderr.split())
+    (folder / "late.png").write_bytes((folder / "0.png").read_bytes())
+    assert run(folder / "late.jsonl", out).returncode == 3, "only when it is asked for"
+    assert run(folder / "late.jsonl", out, "--retry-failed").returncode == 0
+    first = json.loads(lines[0])["id"]
+    assert answers(out) == {
+        first: whole[first],
+        json.loads(lines[1])["id"]: whole[json.loads(lines[1])["id"]],
+        "late": whole[first],
+    }
