@@ -94,21 +94,16 @@ def test_again_it_does_nothing_and_a_cut_shard_is_mended(manifest: Path, whole: 
 
 
 def test_bad_rows_say_why_and_are_tried_again(manifest: Path, whole: dict[str, str], tmp_path: Path) -> None:
-    lines = manifest.read_text().splitlines()
+    first, second = (json.loads(line) for line in manifest.read_text().splitlines()[:2])
     folder = pile(tmp_path / "pile", boards=1).parent
-    (folder / "late.jsonl").write_text(
-        "\n".join([lines[0], lines[1], json.dumps({**json.loads(lines[0]), "id": "late", "image": "late.png"})])
-    )
+    late = {**first, "id": "late", "image": "late.png"}
+    (folder / "late.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in (first, second, late)))
     out = tmp_path / "out"
     done = run(folder / "late.jsonl", out)
     assert done.returncode == 3
     assert "1 of 3 rows" in " ".join(done.stderr.split())
     (folder / "late.png").write_bytes((folder / "0.png").read_bytes())
-    assert run(folder / "late.jsonl", out).returncode == 3, "only when it is asked for"
+    assert run(folder / "late.jsonl", out).returncode == 3, "tried again only when that is asked for"
     assert run(folder / "late.jsonl", out, "--retry-failed").returncode == 0
-    first = json.loads(lines[0])["id"]
-    assert answers(out) == {
-        first: whole[first],
-        json.loads(lines[1])["id"]: whole[json.loads(lines[1])["id"]],
-        "late": whole[first],
-    }
+    said = {row["id"]: whole[row["id"]] for row in (first, second)}
+    assert answers(out) == {**said, "late": whole[first["id"]]}

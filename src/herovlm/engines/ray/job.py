@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ from herovlm.errors import HeroError, SetupError, reason
 
 Load = Callable[[], tuple[Any, Any]]  # a model and its processor; Ray sends it to the actors
 SPARE = 2  # logical CPUs beside those of the actors: Ray's own tasks starve without one, and nothing moves
+LOCAL = {
+    "RAY_worker_niceness": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}  # Ray runs its workers at 15: behind anything else
 STORE = 256 << 20  # bytes of Ray's store of objects, where it is started here: rows are small
 
 
@@ -169,6 +174,8 @@ def _started(settings: Settings) -> Iterator[None]:
         except Exception as error:
             raise SetupError(f"no Ray cluster answers at {settings.address} ({reason(error)})") from error
     else:
+        for name, value in LOCAL.items():
+            os.environ.setdefault(name, value)
         cpus = max(os.cpu_count() or 1, -(-settings.actors[1] * settings.cpus // 1)) + SPARE
         ray.init(address="local", num_cpus=int(cpus), include_dashboard=False, object_store_memory=STORE, **quiet)
     try:
@@ -183,8 +190,8 @@ def _answered(
     """Deal shards to actors; yields what each says, as it is finished."""
     import ray
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     least, most = settings.actors
     pool = ray.data.ActorPoolStrategy(min_size=min(least, len(items)), max_size=min(most, len(items)))
     threads = settings.threads or max(1, (os.cpu_count() or 1) // most)
