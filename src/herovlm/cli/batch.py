@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from herovlm.cli import options, show
 from herovlm.cli.tidy import some_failed, tidy
 from herovlm.errors import UsageError
 from herovlm.extras import require_all
+
+if TYPE_CHECKING:
+    from herovlm.engines.ray.job import Outcome
 
 Option = typer.Option
 Manifest = Annotated[
@@ -59,46 +62,43 @@ def batch(
     with show.progress(1) as step:
         step("loading libraries")
         require_all("ray.data", "pyarrow", "filelock", extra="ray")
-        from herovlm import demo
         from herovlm.api import Request
         from herovlm.budget import told
         from herovlm.cli import load
         from herovlm.engines.ray import job
         from herovlm.engines.ray import manifest as manifests
     spec = options.method_of(method)
-    request = Request.of(spec, keep=budget)
-    rows = manifests.read(manifest)
-    settings = job.Settings(
-        model=model,
-        method=spec,
-        keep=str(told(budget)),
-        max_new_tokens=max_new_tokens,
-        batch=batch,
-        rows=shard_rows,
-        actors=most,
-        cpus=cpus,
-        gpus=gpus,
-        threads=options.threads_of(threads),
-        address=address,
-    )
-    folder = demo.WEIGHTS if model == load.DEMO else Path(model).expanduser()
-    how = partial(load.load, model, clip=clip, download=download)
-    with show.counting(len(rows), "rows") as count, load.quiet():
-        found = job.run(
-            settings, request, rows, out, how, folder if folder.is_dir() else None, retry=retry_failed, step=count
-        )
+    request, rows = Request.of(spec, keep=budget), manifests.read(manifest)
+    shape = {"max_new_tokens": max_new_tokens, "batch": batch, "rows": shard_rows}
+    where = {"actors": most, "cpus": cpus, "gpus": gpus, "threads": options.threads_of(threads), "address": address}
+    settings = job.Settings(model=model, method=spec, keep=str(told(budget)), **shape, **where)  # type: ignore[arg-type]
+    how, weights = partial(load.load, model, clip=clip, download=download), _weights(model)
+    with show.counting(len(rows), "rows") as step, load.quiet():
+        found = job.run(settings, request, rows, out, how, weights, retry_failed, step)
     if json:
         show.as_json({**vars(found), "out": str(out)})
     else:
-        typer.echo(
-            f"{found.answered:,} of {found.rows:,} rows answered, with {found.kept:.0%} of their visual positions"
-        )
-        if found.skipped:
-            typer.echo(f"{found.skipped:,} of them were there before")
-        typer.echo(f"answers: {out}/shard-*.parquet")
+        _told(found, out)
     if found.failed:
         more = "; the column 'error' says of each row why, --retry-failed tries them again"
         some_failed([f"{found.failed:,} of {found.rows:,} rows: {found.error}"], more)
+
+
+def _weights(model: str) -> Path | None:
+    """Find the folder of a model, if it is one."""
+    from herovlm import demo
+    from herovlm.cli import load
+
+    folder = demo.WEIGHTS if model == load.DEMO else Path(model).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def _told(found: Outcome, out: Path) -> None:
+    share = f"{found.kept:.0%} of their visual positions"
+    typer.echo(f"{found.answered:,} of {found.rows:,} rows answered, with {share}")
+    if found.skipped:
+        typer.echo(f"{found.skipped:,} of them were there before")
+    typer.echo(f"answers: {out}/shard-*.parquet")
 
 
 def actors_of(text: str) -> tuple[int, int]:
