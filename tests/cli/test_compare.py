@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from saved import Cli
 
 from herovlm import registry
+from herovlm.strategy import Answered
 
 QUESTION = "what is it?"
 
@@ -99,8 +101,9 @@ def test_when_no_method_can_answer_the_command_fails_as_one_question_does(
 def test_the_right_answer_is_looked_for_in_every_answer(
     cli: Cli, folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def said(_: object, short: Any, __: int, clock: Any, ___: object) -> tuple[str, list[Any]]:
-        return f"I read {len(short.kept)}.", [clock.start() for _ in range(3)]
+    def said(_: object, choice: Any, __: int, clock: Any, ___: object) -> tuple[Answered, str, list[Any]]:
+        found = Answered(torch.zeros(1, 0), (1.0,))
+        return found, f"I read {len(choice.kept)}.", [clock.start() for _ in range(3)]
 
     monkeypatch.setattr("herovlm.cli.session.Session._generate", said)
     words = ("compare", photo, QUESTION, "--model", folder, "--methods", "full,random")

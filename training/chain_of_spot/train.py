@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -32,7 +32,7 @@ class Stage(nn.Module):
     def __init__(self, model: Any, processor: Any) -> None:
         super().__init__()
         model.requires_grad_(False)
-        model.add_adapter(LORA, NAME)
+        inject_adapter_in_model(LORA, model, NAME)
         self.llava, self.processor = model, processor
 
     def forward(self, batch: tuple[bool, list[data.Spot], Any]) -> tuple[Tensor, dict[str, float]]:
@@ -134,7 +134,10 @@ def main() -> None:
 def export(model: Any, folder: Path, steps: int) -> None:
     """Write the adapter as peft does, in bfloat16, and its card."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {f"base_model.model.{k}": v.to(torch.bfloat16) for k, v in model.get_adapter_state_dict(NAME).items()}
+    values = {
+        f"base_model.model.{k}": v.to(torch.bfloat16)
+        for k, v in get_peft_model_state_dict(model, adapter_name=NAME).items()
+    }
     save_file(values, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": LORA.r, "lora_alpha": LORA.lora_alpha, "target_modules": LORA.target_modules}
     config |= {"bias": "none", "lora_dropout": 0.0, "task_type": None, "inference_mode": True}

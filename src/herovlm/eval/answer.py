@@ -200,6 +200,7 @@ class Reader:
         facts: Sequence[Mapping[str, Any]] = found.facts or [{}] * len(rows)
         for row, text, count, told in zip(rows, texts, found.positions, facts, strict=True):
             said, (_, of) = str(text).strip(), row.positions
+            count = int(count) if count == int(count) else count
             yield Answer(row.config, row.question, said, count, of, row.seconds, seconds, told)
 
 
