@@ -13,18 +13,17 @@ Seconds are the processor's own, of one thread, so that a busy machine disturbs 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from record import put
 
 from herovlm import demo
 from herovlm.eval import stats
@@ -33,7 +32,6 @@ from herovlm.eval.icl.run import FULL, Config, Run
 from herovlm.eval.icl.summary import accuracy
 from herovlm.eval.metrics import mean
 from herovlm.view import see
-from herovlm.viz import page
 
 RANKED = (0.4, 0.2, 0.1, 0.05)
 FEW = Config("hero", (0.1,))
@@ -145,7 +143,7 @@ def main() -> None:
     args.pool, args.shots = (3, 1) if args.small else (None, 6)
     args.people, args.asked = args.people or (2 if args.small else 300), args.asked or (1 if args.small else 30)
     torch.set_num_threads(1)
-    record = {
+    made = {
         "benchmark": "caer",
         "command": f"python benchmarks/caer.py --people {args.people} --asked {args.asked}",
         "small": args.small,
@@ -158,11 +156,7 @@ def main() -> None:
         "transformers": transformers.__version__,
         **measure(args),
     }
-    text = json.dumps(record, indent=2) + "\n"
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
-        page.put(Path(args.json), text.encode())
+    put(args.json, made)
 
 
 if __name__ == "__main__":

@@ -89,11 +89,16 @@ def hand_over(args: argparse.Namespace, name: str, measured: Mapping[str, Any]) 
         "transformers": transformers.__version__,
         **measured,
     }
+    put(args.json, record)
+
+
+def put(where: str, record: Mapping[str, Any]) -> None:
+    """Write a record into a file, or to standard output where that is "-"."""
     text = json.dumps(record, indent=2) + "\n"
-    if args.json == "-":
+    if where == "-":
         sys.stdout.write(text)
     else:
-        page.put(Path(args.json), text.encode())
+        page.put(Path(where), text.encode())
 
 
 def model(args: argparse.Namespace, **changes: Any) -> Any:

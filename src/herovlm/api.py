@@ -216,11 +216,20 @@ def stage_of(model: PreTrainedModel, request: Request) -> Stage | None:
     return Cutter(model, inside.needs(depth), plan, inside.cut)
 
 
-def answered(prompts: Sequence[tuple[Choice, int]], **options: Any) -> Answered:
+def greedy(processor: Any, new_tokens: int) -> dict[str, Any]:
+    """Make the options of `model.generate` for a greedy answer, whatever the checkpoint says."""
+    tokenizer = processor.tokenizer
+    end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    how = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+    return {**how, "pad_token_id": end, "max_new_tokens": new_tokens}
+
+
+def answered(prompts: Sequence[tuple[Choice, int]], short: Short | None = None, **options: Any) -> Answered:
     """Answer prompts of one view, chosen by one request: the way from what was chosen to new tokens.
 
     Args:
         prompts: what was chosen, and which prompt of its view.
+        short: the shorter inputs of these prompts, where they are made already.
         options: of `model.generate`.
 
     Raises:
@@ -240,7 +249,7 @@ def answered(prompts: Sequence[tuple[Choice, int]], **options: Any) -> Answered:
 
     if isinstance(request.strategy, Decoding):
         return request.strategy.answer(Asking(prompts, run))
-    short = together(prompts)
+    short = together(prompts) if short is None else short
     new = run(short)
     sent = tuple(float(sum(kept.positions for kept in choice.of(row))) for choice, row in prompts)
     inside = records[0].inside

@@ -101,7 +101,7 @@ def test_when_no_method_can_answer_the_command_fails_as_one_question_does(
 def test_the_right_answer_is_looked_for_in_every_answer(
     cli: Cli, folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def said(_: object, choice: Any, __: int, clock: Any, ___: object) -> tuple[Answered, str, list[Any]]:
+    def said(_: object, choice: Any, short: Any, __: int, clock: Any, ___: object) -> tuple[Answered, str, list[Any]]:
         found = Answered(torch.zeros(1, 0), (1.0,))
         return found, f"I read {len(choice.kept)}.", [clock.start() for _ in range(3)]
 

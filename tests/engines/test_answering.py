@@ -57,12 +57,14 @@ def test_a_bad_row_says_why_and_spoils_no_other(ready, rows: list[Row], tmp_path
         Row("gone", str(tmp_path / "none.png"), "?"),
         Row("broken", str(tmp_path / "broken.png"), "?"),
         Row("token", rows[0].image, "what is <image> here?"),
+        Row("long", rows[0].image, "what? " * 4000),
     ]
     answering = Answering(*ready, Request.of("hero", keep=0.3), max_new_tokens=8, batch=8)
     found = {one["id"]: one for one in answering.answer([rows[0], *bad, rows[2]])}
     assert "no file" in found["gone"]["error"]
     assert "broken" in found["broken"]["error"]
     assert "stands for a picture" in found["token"]["error"]
+    assert "ask a shorter question" in found["long"]["error"]
     for row in (rows[0], rows[2]):
         assert (found[row.id]["answer"], found[row.id]["kept"]) == plain(ready, row)
 

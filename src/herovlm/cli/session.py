@@ -19,8 +19,8 @@ from herovlm.clock import Clock
 from herovlm.cost.clock import race
 from herovlm.cost.count import held
 from herovlm.cost.run import GREEDY, answering
-from herovlm.errors import InputsError
 from herovlm.prompt.template import prompt
+from herovlm.seams import refuse
 from herovlm.seams.compat import cache_in
 from herovlm.strategy import Answered, Decoding
 from herovlm.types import Short
@@ -91,8 +91,9 @@ class Session:
         pulse()
         short = (choice := view.choose(options)).rebuild()
         marks.append(clock.mark())
-        self._check_length(short, new_tokens)
-        found, text, later = self._generate(choice, new_tokens, clock, pulse)
+        then = "ask a shorter question, keep less, or lower --max-new-tokens"
+        refuse.length(self.model, short["input_ids"].shape[1], new_tokens, then)
+        found, text, later = self._generate(choice, short, new_tokens, clock, pulse)
         sent = round(found.positions[0]) if options.strategy else sum(kept.positions for kept in short.kept)
         with api.reading(self.model, found.short or short, options) as record:
             cache = cache_of(self.model, found.short or short)
@@ -193,17 +194,8 @@ class Session:
         how["pictures"] = list(pictures) or None
         return api.Request.of(method, keep=keep, **how).on(self.model)
 
-    def _check_length(self, short: Short, new_tokens: int) -> None:
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        length = short["input_ids"].shape[1]
-        if limit is not None and length + new_tokens > limit:
-            raise InputsError(
-                f"the prompt has {length:,} positions and the answer up to {new_tokens:,}, but the language model "
-                f"reads {limit:,}; ask a shorter question, keep less, or lower --max-new-tokens"
-            )
-
     def _generate(
-        self, choice: Choice, new_tokens: int, clock: Clock, pulse: Callable[[], None]
+        self, choice: Choice, short: Short, new_tokens: int, clock: Clock, pulse: Callable[[], None]
     ) -> tuple[Answered, str, list[Any]]:
         """Generate, and mark the beginning, the first token and the end."""
         pulse()
@@ -218,7 +210,7 @@ class Session:
             return scores
 
         with torch.inference_mode():
-            found = api.answered([(choice, 0)], **how, logits_processor=LogitsProcessorList([tick]))
+            found = api.answered([(choice, 0)], short, **how, logits_processor=LogitsProcessorList([tick]))
         marks.append(clock.mark())
         text = str(tokenizer.decode(found.new[0], skip_special_tokens=True)).strip()
         return found, text, [*marks[:2], marks[-1]]

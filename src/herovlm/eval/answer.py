@@ -15,7 +15,7 @@ from torch import Tensor
 
 from herovlm import api
 from herovlm.clock import now
-from herovlm.errors import HeroError, InputsError, ModelError, SetupError, reason
+from herovlm.errors import HeroError, ModelError, SetupError, reason
 from herovlm.eval.plan import Config
 from herovlm.prompt.template import prompt
 from herovlm.seams import refuse
@@ -161,15 +161,10 @@ class Reader:
         own = {"processor": self.processor, "pictures": (image,) * len(questions)}
         choice = view.choose(replace(config.request, question=tuple(questions), **own))
         seconds = (now(self.model.device) - start) / len(questions)
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         rows: list[Row] = []
         for question, (seen, kept) in enumerate(zip(choice.seen, choice.kept, strict=True)):
             length = int((view.plan.prompt.mask[question] != 0).sum()) - seen.positions + kept.positions
-            if limit is not None and length + self.max_new_tokens > limit:
-                raise InputsError(
-                    f"the prompt has {length:,} positions and the answer up to {self.max_new_tokens:,}, but the "
-                    f"language model reads {limit:,}; keep less"
-                )
+            refuse.length(self.model, length, self.max_new_tokens, "keep less")
             rows.append(Row(config, question, choice, length, seconds))
         return rows
 
@@ -190,12 +185,10 @@ class Reader:
     def _generate(self, rows: Sequence[Row]) -> Iterator[Answer]:
         """Answer a batch greedily."""
         start = now(self.model.device)
-        tokenizer = self.processor.tokenizer
-        end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
-        how = {**greedy, "pad_token_id": end, "max_new_tokens": self.max_new_tokens}
-        found = api.answered([(row.choice, row.question) for row in rows], **how)
-        texts = tokenizer.batch_decode(found.new, skip_special_tokens=True)
+        found = api.answered(
+            [(row.choice, row.question) for row in rows], **api.greedy(self.processor, self.max_new_tokens)
+        )
+        texts = self.processor.tokenizer.batch_decode(found.new, skip_special_tokens=True)
         seconds = (now(self.model.device) - start) / len(rows)
         facts: Sequence[Mapping[str, Any]] = found.facts or [{}] * len(rows)
         for row, text, count, told in zip(rows, texts, found.positions, facts, strict=True):

@@ -6,11 +6,10 @@ the answer is written, their masks are cut to what they hold.  Columns keep thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from threading import Lock, local
+from threading import local
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +22,7 @@ from herovlm.llm import columns
 from herovlm.llm.batch import Batch, signals
 from herovlm.llm.columns import Columns, Prompts
 from herovlm.seams import compat, hooks, language_models, refuse, scope
+from herovlm.seams.shared import Shared
 from herovlm.stage import Passage
 from herovlm.types import Cut, KeptInside, NeedsInside, SeenInside, Short
 
@@ -69,7 +69,7 @@ class Pass(local):
         self.order = self.ids = self.batch = self.read = None
 
 
-class Cutter:
+class Cutter(Shared):
     """Cuts between the layers of one model instance; it is told each prompt before the model reads it.
 
     Any number of threads may do so: a prompt that is read once belongs to the thread that armed it, one that is read
@@ -77,6 +77,7 @@ class Cutter:
     """
 
     def __init__(self, model: PreTrainedModel, needs: Mapping[int, NeedsInside], plan: Plan, choose: Choose) -> None:
+        super().__init__()
         self.language = refuse.language_model(model)
         self.depth = len(self.language.layers)
         language_models.cut_from(model.config, min(needs, default=self.depth))
@@ -85,7 +86,6 @@ class Cutter:
         self.standing: Order | None = None  # a prompt that may be read several times
         self.last: Order | None = None
         self.known: WeakKeyDictionary[Any, Held] = WeakKeyDictionary()
-        self.users, self.lock, self.hooked = 0, Lock(), ExitStack()
 
     @property
     def inside(self) -> tuple[KeptInside, ...]:
@@ -143,25 +143,6 @@ class Cutter:
     def forget(self) -> None:
         """Forget what this thread was to read, if it has not."""
         self.now.end()
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Hook into the model while the body runs; only prompts that were armed are cut.
-
-        Bodies may overlap, in one thread or several: the hooks stay until the last one ends.
-        """
-        with self.lock:
-            self.users += 1
-            if self.users == 1:
-                self._hook()
-        try:
-            with scope.opened(self):
-                yield
-        finally:
-            with self.lock:
-                self.users -= 1
-                if not self.users:
-                    self.hooked.close()
 
     def _hook(self) -> None:
         """Put the hooks in; each finds out by itself whom a call belongs to."""

@@ -7,10 +7,9 @@ stays for all later tokens; without a cache it goes by the tokens of the prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Lock, local
+from threading import local
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +21,7 @@ from herovlm.errors import MethodError, UnsupportedError
 from herovlm.modules.cross_attention import CrossAttention, Memory, Remembered, chosen, places
 from herovlm.prompt import positions
 from herovlm.seams import compat, hooks, refuse, scope
+from herovlm.seams.shared import Shared
 from herovlm.stage import Passage
 from herovlm.types import KeptInside, Short
 
@@ -51,7 +51,7 @@ class Pass(local):
     current: Order | None = None  # whose tokens are on their way
 
 
-class Recall:
+class Recall(Shared):
     """A stage: reads prompts of one model instance with the memory of what was left out.
 
     Threads are told apart as in `herovlm.llm.inside.Cutter`: a prompt that is read once belongs to the thread that
@@ -59,12 +59,12 @@ class Recall:
     """
 
     def __init__(self, model: PreTrainedModel, parts: CrossAttention, which: str = "dropped") -> None:
+        super().__init__()
         self.model, self.parts, self.which = model, parts, which
         self.layers = refuse.layers(model)
         self.now = Pass()
         self.standing: Order | None = None  # a prompt that may be read several times
         self.held: WeakKeyDictionary[Any, Order] = WeakKeyDictionary()  # by the cache that it was read into
-        self.users, self.lock, self.hooked = 0, Lock(), ExitStack()
 
     @torch.no_grad()
     def prepare(self, short: Short, *, again: bool = False) -> Order | None:
@@ -131,22 +131,6 @@ class Recall:
     def forget(self) -> None:
         """Forget what this thread was to read."""
         self.now.order = self.now.ids = self.now.current = None
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Hook into the model while the body runs; bodies may overlap, and the hooks stay until the last one ends."""
-        with self.lock:
-            self.users += 1
-            if self.users == 1:
-                self._hook()
-        try:
-            with scope.opened(self):
-                yield
-        finally:
-            with self.lock:
-                self.users -= 1
-                if not self.users:
-                    self.hooked.close()
 
     def _hook(self) -> None:
         """Put the hooks in; each finds out by itself whom a call belongs to."""

@@ -15,6 +15,7 @@ from herovlm.engines.ray.manifest import Row
 from herovlm.errors import PictureError, SetupError, reason
 from herovlm.pictures import open_picture
 from herovlm.prompt.template import prompt
+from herovlm.seams import refuse
 from herovlm.view import see
 
 
@@ -65,18 +66,20 @@ class Answering:
     @torch.no_grad()
     def _generate(self, rows: Sequence[Row], pictures: Mapping[str, Image.Image]) -> dict[str, dict[str, Any]]:
         start = perf_counter()
-        texts = [prompt(self.processor, row.question) for row in rows]
-        images = [[pictures[row.id]] for row in rows]
+        asked, came = tuple(row.question for row in rows), [pictures[row.id] for row in rows]
+        texts = [prompt(self.processor, question) for question in asked]
         how: dict[str, Any] = {"return_tensors": "pt", "padding": True, "padding_side": "left"}
-        inputs = self.processor(images=images, text=texts, **how).to(self.model.device, self.model.dtype)
-        request = replace(self.request, question=tuple(row.question for row in rows), processor=self.processor)
+        inputs = self.processor(images=[[one] for one in came], text=texts, **how).to(
+            self.model.device, self.model.dtype
+        )
+        request = replace(self.request, question=asked, processor=self.processor, pictures=came)
         choice = see(self.model, inputs, request).choose(request)
-        tokenizer = self.processor.tokenizer
-        end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
-        given = {**greedy, "pad_token_id": end, "max_new_tokens": self.max_new_tokens}
-        answered = api.answered([(choice, number) for number in range(len(rows))], **given)
-        texts = tokenizer.batch_decode(answered.new, skip_special_tokens=True)
+        short = choice.rebuild()
+        longest = int(short["attention_mask"].sum(1).max())
+        refuse.length(self.model, longest, self.max_new_tokens, "ask a shorter question, or keep less")
+        prompts = [(choice, number) for number in range(len(rows))]
+        answered = api.answered(prompts, short, **api.greedy(self.processor, self.max_new_tokens))
+        texts = self.processor.tokenizer.batch_decode(answered.new, skip_special_tokens=True)
         seconds = (perf_counter() - start) / len(rows)
         told = zip(rows, texts, answered.positions, choice.seen, strict=True)
         return {

@@ -20,6 +20,7 @@ from herovlm.eval.icl.data import People, Person
 from herovlm.eval.icl.retrieve import Retriever, Views, rank
 from herovlm.eval.run import commit, facts, machine
 from herovlm.prompt.template import interleaved
+from herovlm.seams import refuse
 from herovlm.view import View, see
 
 GREEDY: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": 128}
@@ -209,7 +210,8 @@ class Run:
         short = view.drop(request)
         marks.append(clock.mark())
         length = short["input_ids"].shape[1]
-        self._check_length(length)
+        then = "show fewer examples, keep less of them, or write shorter rationales"
+        refuse.length(self.model, length, self.how["max_new_tokens"], then)
 
         def tick(_ids: Tensor, scores: Tensor) -> Tensor:
             marks.append(clock.mark())
@@ -228,12 +230,3 @@ class Run:
         counts = {"kept": [kept.positions for kept in short.kept], "of": [seen.positions for seen in short.seen]}
         seconds = {"select": round(select, 6), "first": round(first, 6), "rest": round(writing, 6)}
         return text, {**counts, "length": length, "seconds": seconds}
-
-    def _check_length(self, length: int) -> None:
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        longest = self.how["max_new_tokens"]
-        if limit is not None and length + longest > limit:
-            raise InputsError(
-                f"the prompt has {length:,} positions and the answer up to {longest:,}, but the language model reads "
-                f"{limit:,}; show fewer examples, keep less of them, or write shorter rationales"
-            )
