@@ -20,8 +20,8 @@ from herovlm.cost.clock import race
 from herovlm.cost.count import held
 from herovlm.cost.run import GREEDY, answering
 from herovlm.prompt.template import prompt
-from herovlm.seams import refuse
 from herovlm.seams.compat import cache_in
+from herovlm.seams.language_models import check_length
 from herovlm.strategy import Answered, Decoding
 from herovlm.types import Short
 from herovlm.view import Choice
@@ -92,7 +92,7 @@ class Session:
         short = (choice := view.choose(options)).rebuild()
         marks.append(clock.mark())
         then = "ask a shorter question, keep less, or lower --max-new-tokens"
-        refuse.length(self.model, short["input_ids"].shape[1], new_tokens, then)
+        check_length(self.model, short["input_ids"].shape[1], new_tokens, then)
         found, text, later = self._generate(choice, short, new_tokens, clock, pulse)
         sent = round(found.positions[0]) if options.strategy else sum(kept.positions for kept in short.kept)
         with api.reading(self.model, found.short or short, options) as record:

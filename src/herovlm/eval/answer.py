@@ -19,6 +19,7 @@ from herovlm.errors import HeroError, ModelError, SetupError, reason
 from herovlm.eval.plan import Config
 from herovlm.prompt.template import prompt
 from herovlm.seams import refuse
+from herovlm.seams.language_models import check_length
 from herovlm.types import Short
 from herovlm.view import Choice, View, see, together
 
@@ -164,7 +165,7 @@ class Reader:
         rows: list[Row] = []
         for question, (seen, kept) in enumerate(zip(choice.seen, choice.kept, strict=True)):
             length = int((view.plan.prompt.mask[question] != 0).sum()) - seen.positions + kept.positions
-            refuse.length(self.model, length, self.max_new_tokens, "keep less")
+            check_length(self.model, length, self.max_new_tokens, "keep less")
             rows.append(Row(config, question, choice, length, seconds))
         return rows
 

@@ -1,10 +1,13 @@
-"""Which language models can be cut between their layers, and what would go silently wrong there."""
+"""What language models can take: cuts between their layers, and prompts of a length."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from herovlm.errors import UnsupportedError
+from herovlm.errors import InputsError, UnsupportedError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NUMBERED = ("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text")  # by row and column (M-RoPE)
 VERIFIED = ("llama", "mistral", "qwen2", *NUMBERED)
@@ -51,4 +54,18 @@ def renumbered(language: Any) -> None:
         raise UnsupportedError(
             "an inside method that numbers columns anew, and a language model that numbers a picture by row and column "
             "(M-RoPE); let the method keep the numbers (positions='true'), or take another"
+        )
+
+
+def check_length(network: PreTrainedModel, prompt: int, answer: int, then: str) -> None:
+    """Check that the language model reads as many positions as a prompt and its answer have.
+
+    Raises:
+        InputsError: it does not; `then` says what to do.
+    """
+    limit = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and prompt + answer > limit:
+        raise InputsError(
+            f"the prompt has {prompt:,} positions and the answer up to {answer:,}, but the language model reads "
+            f"{limit:,}; {then}"
         )

@@ -98,20 +98,6 @@ def generation(setting: Callable[[str], Any]) -> None:
             raise UnsupportedError(f"{name} with a method inside the language model: {why}; leave {name} out")
 
 
-def length(network: PreTrainedModel, prompt: int, answer: int, then: str) -> None:
-    """Check that the language model reads as many positions as a prompt and its answer have.
-
-    Raises:
-        InputsError: it does not; `then` says what to do.
-    """
-    limit = getattr(network.config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and prompt + answer > limit:
-        raise InputsError(
-            f"the prompt has {prompt:,} positions and the answer up to {answer:,}, but the language model reads "
-            f"{limit:,}; {then}"
-        )
-
-
 def decoding(setting: Callable[[str], Any], given: Mapping[str, Any], what: str) -> None:
     """Check options of generate() against a strategy, which answers greedily and returns token ids.
 

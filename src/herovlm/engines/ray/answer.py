@@ -15,7 +15,7 @@ from herovlm.engines.ray.manifest import Row
 from herovlm.errors import PictureError, SetupError, reason
 from herovlm.pictures import open_picture
 from herovlm.prompt.template import prompt
-from herovlm.seams import refuse
+from herovlm.seams.language_models import check_length
 from herovlm.view import see
 
 
@@ -76,7 +76,7 @@ class Answering:
         choice = see(self.model, inputs, request).choose(request)
         short = choice.rebuild()
         longest = int(short["attention_mask"].sum(1).max())
-        refuse.length(self.model, longest, self.max_new_tokens, "ask a shorter question, or keep less")
+        check_length(self.model, longest, self.max_new_tokens, "ask a shorter question, or keep less")
         prompts = [(choice, number) for number in range(len(rows))]
         answered = api.answered(prompts, short, **api.greedy(self.processor, self.max_new_tokens))
         texts = self.processor.tokenizer.batch_decode(answered.new, skip_special_tokens=True)

@@ -20,7 +20,7 @@ from herovlm.eval.icl.data import People, Person
 from herovlm.eval.icl.retrieve import Retriever, Views, rank
 from herovlm.eval.run import commit, facts, machine
 from herovlm.prompt.template import interleaved
-from herovlm.seams import refuse
+from herovlm.seams.language_models import check_length
 from herovlm.view import View, see
 
 GREEDY: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": 128}
@@ -211,7 +211,7 @@ class Run:
         marks.append(clock.mark())
         length = short["input_ids"].shape[1]
         then = "show fewer examples, keep less of them, or write shorter rationales"
-        refuse.length(self.model, length, self.how["max_new_tokens"], then)
+        check_length(self.model, length, self.how["max_new_tokens"], then)
 
         def tick(_ids: Tensor, scores: Tensor) -> Tensor:
             marks.append(clock.mark())
