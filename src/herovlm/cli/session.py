@@ -30,6 +30,8 @@ from herovlm.viz.records import Answer, Asked, Report
 
 RUNS, ENOUGH, LONG = 5, 4.0, 30.0  # rounds of timing, seconds of them, and of one that is not made again
 
+SHORTER = "ask a shorter question, keep less, or lower --max-new-tokens"
+
 
 @dataclass(frozen=True)
 class Session:
@@ -91,8 +93,7 @@ class Session:
         pulse()
         short = (choice := view.choose(options)).rebuild()
         marks.append(clock.mark())
-        then = "ask a shorter question, keep less, or lower --max-new-tokens"
-        check_length(self.model, short["input_ids"].shape[1], new_tokens, then)
+        check_length(self.model, short["input_ids"].shape[1], new_tokens, SHORTER)
         found, text, later = self._generate(choice, short, new_tokens, clock, pulse)
         sent = round(found.positions[0]) if options.strategy else sum(kept.positions for kept in short.kept)
         with api.reading(self.model, found.short or short, options) as record:
