@@ -11,6 +11,7 @@ from herovlm import demo
 from herovlm.demo import scenes
 from herovlm.engines.ray.answer import Answering
 from herovlm.engines.ray.manifest import Row
+from herovlm.engines.transformers import Transformers
 from herovlm.errors import SetupError
 from herovlm.pictures import open_picture
 from herovlm.prompt.template import prompt
@@ -44,7 +45,7 @@ def plain(ready, row: Row) -> tuple[str, int]:
 
 
 def test_answers_are_those_of_drop(ready, rows: list[Row]) -> None:
-    answering = Answering(*ready, Request.of("hero", keep=0.3), max_new_tokens=8, batch=4)
+    answering = Answering(Transformers(*ready, Request.of("hero", keep=0.3), max_new_tokens=8), batch=4)
     found = answering.answer(rows)
     assert [one["id"] for one in found] == [row.id for row in rows]
     assert [(one["answer"], one["kept"]) for one in found] == [plain(ready, row) for row in rows]
@@ -59,7 +60,7 @@ def test_a_bad_row_says_why_and_spoils_no_other(ready, rows: list[Row], tmp_path
         Row("token", rows[0].image, "what is <image> here?"),
         Row("long", rows[0].image, "what? " * 4000),
     ]
-    answering = Answering(*ready, Request.of("hero", keep=0.3), max_new_tokens=8, batch=8)
+    answering = Answering(Transformers(*ready, Request.of("hero", keep=0.3), max_new_tokens=8), batch=8)
     found = {one["id"]: one for one in answering.answer([rows[0], *bad, rows[2]])}
     assert "no file" in found["gone"]["error"]
     assert "broken" in found["broken"]["error"]
@@ -73,6 +74,6 @@ def test_what_is_missing_on_this_machine_is_no_row(ready, rows: list[Row], monke
     def gone(*args: object, **kwargs: object) -> None:
         raise SetupError("no text tower")
 
-    monkeypatch.setattr("herovlm.engines.ray.answer.see", gone)
+    monkeypatch.setattr("herovlm.engines.transformers.see", gone)
     with pytest.raises(SetupError):
-        Answering(*ready, Request.of("hero", keep=0.3)).answer(rows[:1])
+        Answering(Transformers(*ready, Request.of("hero", keep=0.3))).answer(rows[:1])

@@ -20,6 +20,7 @@ from piles import pile
 from herovlm import demo
 from herovlm.engines.ray import manifest as manifests
 from herovlm.engines.ray.answer import Answering
+from herovlm.engines.transformers import Transformers
 from herovlm.request import Request
 
 WAIT = 300  # seconds for anything to happen
@@ -71,7 +72,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wanted(manifest: Path) -> dict[str, str]:
     """The answers of a plain loop in this process."""
     rows = manifests.read(manifest)
-    found = Answering(*demo.load(), Request.of("hero", keep=0.2), max_new_tokens=8, batch=1).answer(rows)
+    found = Answering(Transformers(*demo.load(), Request.of("hero", keep=0.2), max_new_tokens=8), batch=1).answer(rows)
     return {one["id"]: one["answer"] for one in found}
 
 

@@ -65,6 +65,7 @@ def batch(
         from herovlm.api import Request
         from herovlm.budget import told
         from herovlm.cli import load
+        from herovlm.engines import transformers
         from herovlm.engines.ray import job
         from herovlm.engines.ray import manifest as manifests
     spec = options.method_of(method)
@@ -72,9 +73,10 @@ def batch(
     shape = {"max_new_tokens": max_new_tokens, "batch": batch, "rows": shard_rows}
     where = {"actors": most, "cpus": cpus, "gpus": gpus, "threads": options.threads_of(threads), "address": address}
     settings = job.Settings(model=model, method=spec, keep=str(told(budget)), **shape, **where)  # type: ignore[arg-type]
-    how, weights = partial(load.load, model, clip=clip, download=download), _weights(model)
+    loaded = partial(load.load, model, clip=clip, download=download)
+    engine = partial(transformers.ready, loaded, request, max_new_tokens)
     with show.counting(len(rows), "rows") as step, load.quiet():
-        found = job.run(settings, request, rows, out, how, weights, retry_failed, step)
+        found = job.run(settings, rows, out, engine, _weights(model), retry_failed, step)
     if json:
         show.as_json({**vars(found), "out": str(out)})
     else:

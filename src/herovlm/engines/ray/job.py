@@ -16,13 +16,14 @@ import numpy as np
 import torch
 import transformers
 
-from herovlm import __version__, api
+from herovlm import __version__
+from herovlm.engines.engine import Engine
 from herovlm.engines.ray import shards
 from herovlm.engines.ray.answer import Answering
 from herovlm.engines.ray.manifest import Row, digest
 from herovlm.errors import HeroError, SetupError, reason
 
-Load = Callable[[], tuple[Any, Any]]  # a model and its processor; Ray sends it to the actors
+Load = Callable[[], Engine]  # Ray sends it to the actors, and each loads the model for itself
 SPARE = 2  # logical CPUs beside those of the actors: Ray's own tasks starve without one, and nothing moves
 LOCAL = {
     "RAY_worker_niceness": "0",
@@ -97,7 +98,6 @@ def files(folder: Path) -> str:
 
 def run(
     settings: Settings,
-    request: api.Request,
     rows: Sequence[Row],
     folder: Path,
     load: Load,
@@ -109,7 +109,6 @@ def run(
 
     Args:
         settings: what the batch is.
-        request: what is dropped.
         rows: of the manifest.
         folder: where the shards go; every machine of a cluster must see it.
         load: loads the model, in each actor.
@@ -132,7 +131,7 @@ def run(
         error = ""
         if items:
             with _started(settings):
-                for done in _answered(items, settings, request, folder, load):
+                for done in _answered(items, settings, folder, load):
                     if error := str(done["lost"]):  # the disk is full, say: what comes later would be lost too
                         break
                     step(int(done["rows"]))
@@ -185,7 +184,7 @@ def _started(settings: Settings) -> Iterator[None]:
 
 
 def _answered(
-    items: Sequence[Mapping[str, Any]], settings: Settings, request: api.Request, folder: Path, load: Load
+    items: Sequence[Mapping[str, Any]], settings: Settings, folder: Path, load: Load
 ) -> Iterator[Mapping[str, Any]]:
     """Deal shards to actors; yields what each says, as it is finished."""
     import ray
@@ -200,7 +199,6 @@ def _answered(
         Actor,
         fn_constructor_kwargs={
             "load": load,
-            "request": request,
             "settings": settings,
             "folder": str(folder.resolve()),
             "threads": threads,
@@ -221,12 +219,11 @@ def _answered(
 class Actor:
     """Holds the model in a process of Ray, and answers shards."""
 
-    def __init__(self, load: Load, request: api.Request, settings: Settings, folder: str, threads: int) -> None:
+    def __init__(self, load: Load, settings: Settings, folder: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.folder, self.why, self.answering = Path(folder), "", None
         try:
-            model, processor = load()
-            self.answering = Answering(model, processor, request, settings.max_new_tokens, settings.batch)
+            self.answering = Answering(load(), settings.batch)
         except Exception as error:  # told by every shard: an actor that cannot begin would be started for ever
             self.why = f"the model {settings.model} cannot be loaded: {reason(error)}"
 
