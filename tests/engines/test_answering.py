@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import herovlm
 from herovlm import demo
 from herovlm.demo import scenes
+from herovlm.engines.engine import Answer
 from herovlm.engines.ray.answer import Answering
 from herovlm.engines.ray.manifest import Row
+from herovlm.engines.ray.tries import MOST, Tries
 from herovlm.engines.transformers import Transformers
 from herovlm.errors import SetupError
 from herovlm.pictures import open_picture
@@ -33,6 +37,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     return found
 
 
+def tries(folder: Path) -> Tries:
+    return Tries(folder / "tries")
+
+
 def plain(ready, row: Row) -> tuple[str, int]:
     """The answer of one `drop`."""
     model, processor = ready
@@ -44,9 +52,9 @@ def plain(ready, row: Row) -> tuple[str, int]:
     return said.strip(), short.kept[0].positions
 
 
-def test_answers_are_those_of_drop(ready, rows: list[Row]) -> None:
+def test_answers_are_those_of_drop(ready, rows: list[Row], tmp_path: Path) -> None:
     answering = Answering(Transformers(*ready, Request.of("hero", keep=0.3), max_new_tokens=8), batch=4)
-    found = answering.answer(rows)
+    found = answering.answer(rows, tries(tmp_path))
     assert [one["id"] for one in found] == [row.id for row in rows]
     assert [(one["answer"], one["kept"]) for one in found] == [plain(ready, row) for row in rows]
     assert all(one["error"] is None and one["of"] > one["kept"] > 0 for one in found)
@@ -61,7 +69,7 @@ def test_a_bad_row_says_why_and_spoils_no_other(ready, rows: list[Row], tmp_path
         Row("long", rows[0].image, "what? " * 4000),
     ]
     answering = Answering(Transformers(*ready, Request.of("hero", keep=0.3), max_new_tokens=8), batch=8)
-    found = {one["id"]: one for one in answering.answer([rows[0], *bad, rows[2]])}
+    found = {one["id"]: one for one in answering.answer([rows[0], *bad, rows[2]], tries(tmp_path))}
     assert "no file" in found["gone"]["error"]
     assert "broken" in found["broken"]["error"]
     assert "stands for a picture" in found["token"]["error"]
@@ -70,10 +78,39 @@ def test_a_bad_row_says_why_and_spoils_no_other(ready, rows: list[Row], tmp_path
         assert (found[row.id]["answer"], found[row.id]["kept"]) == plain(ready, row)
 
 
-def test_what_is_missing_on_this_machine_is_no_row(ready, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_on_this_machine_is_no_row(
+    ready, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def gone(*args: object, **kwargs: object) -> None:
         raise SetupError("no text tower")
 
     monkeypatch.setattr("herovlm.engines.transformers.see", gone)
     with pytest.raises(SetupError):
-        Answering(Transformers(*ready, Request.of("hero", keep=0.3))).answer(rows[:1])
+        Answering(Transformers(*ready, Request.of("hero", keep=0.3))).answer(rows[:1], tries(tmp_path))
+
+
+class Died(BaseException):
+    """What nothing catches, as the death of a process."""
+
+
+@pytest.mark.parametrize("deadly", [{"3"}, {"0", "3", "4"}, {str(n) for n in range(7)}])
+def test_a_row_that_kills_is_given_up_and_costs_only_itself(deadly: set[str], rows: list[Row], tmp_path: Path) -> None:
+    some, together = [Row(str(n), rows[0].image, str(n)) for n in range(7)], []
+
+    def engine(asked):
+        together.append([one.question for one in asked])
+        if deadly & {*together[-1]}:
+            raise Died
+        return [Answer(one.question, 1.0, 2) for one in asked]
+
+    found: list[dict[str, Any]] = []
+    for _ in range(MOST * len(deadly) + 1):
+        with suppress(Died):
+            found = found or Answering(engine, batch=3).answer(some, tries(tmp_path))
+    assert {one["id"]: one["answer"] for one in found} == {
+        str(n): None if str(n) in deadly else str(n) for n in range(7)
+    }
+    assert {one["id"] for one in found if f"{MOST} processes died" in (one["error"] or "")} == deadly
+    for one in deadly:
+        assert sum(one in asked for asked in together) == MOST
+    assert not (tmp_path / "tries").exists()

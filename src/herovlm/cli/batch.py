@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,7 +77,11 @@ def batch(
     settings = job.Settings(model=model, method=spec, keep=str(told(budget)), **shape, **where)  # type: ignore[arg-type]
     loaded = partial(load.load, model, clip=clip, download=download)
     engine = partial(transformers.ready, loaded, request, max_new_tokens)
-    with show.counting(len(rows), "rows") as step, load.quiet():
+    with (
+        show.counting(len(rows), "rows") as step,
+        load.quiet(),
+        redirect_stdout(sys.stderr),
+    ):  # Ray tells of deaths there
         found = job.run(settings, rows, out, engine, _weights(model), retry_failed, step)
     if json:
         show.as_json({**vars(found), "out": str(out)})

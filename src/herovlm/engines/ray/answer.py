@@ -9,8 +9,11 @@ from typing import Any
 
 from herovlm.engines.engine import Asked, Engine
 from herovlm.engines.ray.manifest import Row
+from herovlm.engines.ray.tries import MOST, Tries
 from herovlm.errors import PictureError, SetupError, reason
 from herovlm.pictures import open_picture
+
+DEADLY = "{} processes died while they answered this row: it is too large for the memory, or breaks what decodes it"
 
 
 @dataclass(frozen=True)
@@ -20,15 +23,27 @@ class Answering:
     engine: Engine
     batch: int = 8  # rows at once
 
-    def answer(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    def answer(self, rows: Sequence[Row], tries: Tries) -> list[dict[str, Any]]:
         """Answer rows; one that cannot be answered says why in `error`.
+
+        Args:
+            rows: of one shard.
+            tries: knows of which rows a process died before; such rows come first, each alone, and not for ever.
 
         Raises:
             SetupError: something is missing on this machine, whatever the row.
+            OSError: what is tried cannot be noted.
         """
-        found: dict[str, dict[str, Any]] = {}
-        for start in range(0, len(rows), self.batch):
-            found |= self._opened(rows[start : start + self.batch])
+        deaths = {row: tries.died.get(row.id, 0) for row in rows}
+        found = {row.id: _record(row, error=DEADLY.format(n)) for row, n in deaths.items() if n >= MOST}
+        alone = sorted((row for row, n in deaths.items() if 0 < n < MOST), key=deaths.__getitem__, reverse=True)
+        fresh = [row for row, n in deaths.items() if not n]
+        parts = [[row] for row in alone]
+        parts += [fresh[start : start + self.batch] for start in range(0, len(fresh), self.batch)]
+        for part in parts:
+            tries.begin(row.id for row in part)
+            found |= self._opened(part)
+        tries.end()
         return [found[row.id] for row in rows]
 
     def _opened(self, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:

@@ -9,18 +9,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import transformers
 
 from herovlm import __version__
 from herovlm.engines.engine import Engine
 from herovlm.engines.ray import shards
 from herovlm.engines.ray.answer import Answering
 from herovlm.engines.ray.manifest import Row, digest
+from herovlm.engines.ray.tries import MOST
 from herovlm.errors import HeroError, SetupError, reason
 
 Load = Callable[[], Engine]  # Ray sends it to the actors, and each loads the model for itself
@@ -29,6 +29,7 @@ LOCAL = {
     "RAY_worker_niceness": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }  # Ray runs its workers at 15: behind anything else
+LOADING = "the model"  # is tried as rows are
 STORE = 256 << 20  # bytes of Ray's store of objects, where it is started here: rows are small
 
 
@@ -75,8 +76,7 @@ def fingerprint(settings: Settings, rows: Sequence[Row], weights: Path | None) -
         "manifest": digest(rows),
         "shards": count(settings, rows),
         "herovlm": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        **{name: version(name) for name in ("torch", "transformers")},
     }
 
 
@@ -171,7 +171,7 @@ def _started(settings: Settings) -> Iterator[None]:
         try:
             ray.init(address=settings.address, **quiet)
         except Exception as error:
-            raise SetupError(f"no Ray cluster answers at {settings.address} ({reason(error)})") from error
+            raise SetupError(f"no Ray cluster answers at {settings.address} ({_why(error)})") from error
     else:
         for name, value in LOCAL.items():
             os.environ.setdefault(name, value)
@@ -181,6 +181,14 @@ def _started(settings: Settings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _why(error: BaseException) -> str:
+    """Say what stopped Ray, the first cause of what it raised, and what helps where it wants a token."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    token = "; set RAY_AUTH_MODE=token, and have the cluster's token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+    return reason(error) + (token if "RAY_AUTH_MODE" in str(error) else "")
 
 
 def _answered(
@@ -220,10 +228,18 @@ class Actor:
     """Holds the model in a process of Ray, and answers shards."""
 
     def __init__(self, load: Load, settings: Settings, folder: str, threads: int) -> None:
+        import ray
+        import torch
+
         torch.set_num_threads(threads)
         self.folder, self.why, self.answering = Path(folder), "", None
+        tries = shards.tries(self.folder, ray.get_runtime_context().get_actor_id())
         try:
+            if (died := tries.died.get(LOADING, 0)) >= MOST:
+                raise SetupError(f"{died} processes died of it; is there memory enough?")
+            tries.begin([LOADING])
             self.answering = Answering(load(), settings.batch)
+            tries.end()
         except Exception as error:  # told by every shard: an actor that cannot begin would be started for ever
             self.why = f"the model {settings.model} cannot be loaded: {reason(error)}"
 
@@ -239,7 +255,8 @@ class Actor:
             return self.why
         try:
             old = {one["id"]: one for one in shards.read(self.folder, shard, rows) or [] if not one["error"]}
-            new = {one["id"]: one for one in self.answering.answer([row for row in rows if row.id not in old])}
+            left, tries = [row for row in rows if row.id not in old], shards.tries(self.folder, f"{shard:05d}")
+            new = {one["id"]: one for one in self.answering.answer(left, tries)}
             shards.write(self.folder, shard, [{**old, **new}[row.id] for row in rows])
         except (OSError, SetupError) as error:
             return f"shard {shard} was not written: {reason(error)}"

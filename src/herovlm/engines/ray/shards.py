@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from herovlm.engines.ray.manifest import Row
+from herovlm.engines.ray.tries import Tries
 from herovlm.errors import SetupError, UsageError
 
 RUN, LOCK, ASIDE = "_run.json", ".lock", ".aside-"  # readers of Parquet folders pass over such names
@@ -33,6 +34,11 @@ def split(rows: Sequence[Row], shards: int) -> list[list[Row]]:
 def file_of(folder: Path, shard: int) -> Path:
     """Return the file of a shard."""
     return folder / f"shard-{shard:05d}.parquet"
+
+
+def tries(folder: Path, what: str) -> Tries:
+    """Return what processes died of while they did something; forgotten when the next batch holds the folder."""
+    return Tries(folder / f"{ASIDE}tries-{what}")
 
 
 def write(folder: Path, shard: int, records: Sequence[Mapping[str, Any]]) -> None:
@@ -100,7 +106,7 @@ def agree(folder: Path, run: Mapping[str, Any]) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a folder for one batch, and clear away what a batch that was killed had not put in place.
+    """Hold a folder for one batch, and clear away what was not put in place: by this one, or by one that was killed.
 
     Raises:
         UsageError: another batch holds it.
@@ -117,8 +123,13 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise SetupError(f"cannot write into {folder} ({error.strerror}); give another --out") from None
     try:
-        for left in folder.glob(f"{ASIDE}*"):
-            left.unlink(missing_ok=True)
+        _clear(folder)
         yield
     finally:
+        _clear(folder)
         lock.release()
+
+
+def _clear(folder: Path) -> None:
+    for left in folder.glob(f"{ASIDE}*"):
+        left.unlink(missing_ok=True)
