@@ -130,7 +130,7 @@ def run(
         items = [{"shard": number, "rows": _packed(parts[number])} for number in left]
         error = ""
         if items:
-            with _started(settings):
+            with started(settings):
                 for done in _answered(items, settings, folder, load):
                     if error := str(done["lost"]):  # the disk is full, say: what comes later would be lost too
                         break
@@ -159,7 +159,7 @@ def _packed(rows: Sequence[Row]) -> str:
 
 
 @contextmanager
-def _started(settings: Settings) -> Iterator[None]:
+def started(settings: Settings) -> Iterator[None]:
     """Have Ray: one that runs in this process, a cluster, or one started here with CPUs to spare."""
     import ray
 
