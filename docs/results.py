@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import batched
 import contrasted
 import costs
 import fused
@@ -39,6 +40,7 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
         "ablation": lambda: tuned.ablation(_read("ablation")),
         "parts": lambda: tuned.parts(_read("ablation")),
         "auto": lambda: tuned.promises(_read("auto")),
+        "batch": _system("batch", batched.batched),
         "age_vlm": _cost("age_vlm", recalled.recalled),
         "chain_of_spot": _system("chain_of_spot", spotted.spotted),
         "caer-found": lambda: incontext.found(_read("caer")),

@@ -15,9 +15,13 @@ import pytest
 pytest.importorskip("ray.data", reason="the extra 'ray' brings it")
 
 import clusters
+import jsonschema
 import pyarrow.parquet as pq
+import ray
+import yaml
 from clusters import answers, pretending
 from piles import pile
+from tree import ROOT
 
 from herovlm.engines.ray import job, shards
 from herovlm.engines.ray import manifest as manifests
@@ -175,15 +179,36 @@ def test_the_command_takes_a_cluster_and_tries_bad_rows_again(cluster: str, mani
     assert all(found.values())
 
 
+@pytest.mark.parametrize(
+    ("last", "match"),
+    [
+        (
+            "AuthenticationError: no token. Note: RAY_AUTH_MODE is 'disabled'",
+            r"it wants a token: set RAY_AUTH_MODE=token",
+        ),
+        ("RpcError: Timed out", r"RpcError: Timed out"),
+    ],
+)
 def test_a_cluster_that_is_not_to_be_had_says_why(
-    rows: list[manifests.Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    last: str, match: str, rows: list[manifests.Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Ray's own words are lines of a traceback, in the cause of what it raises."""
+
     def refused(**how: object) -> None:
-        try:
-            raise RuntimeError("Authentication token is missing or incorrect. See RAY_AUTH_MODE")
-        except RuntimeError as error:
-            raise ConnectionError("Failed to connect") from error
+        raise ConnectionError("Failed to connect") from RuntimeError(f"Last error: Traceback:\n  File x\n{last}\n")
 
     monkeypatch.setattr("ray.init", refused)
-    with pytest.raises(SetupError, match=r"no Ray cluster answers at here:1 .*token is missing.*RAY_AUTH_MODE=token"):
+    with pytest.raises(SetupError, match=rf"^no Ray cluster answers at here:1 \({match}"):
         job.run(settings("here:1"), rows, tmp_path / "out", pretending(tmp_path / "log"))
+
+
+def test_the_cluster_file_is_one_of_rays_and_the_page_uses_it() -> None:
+    file = yaml.safe_load((ROOT / "docs/cluster.yaml").read_text("utf-8"))
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text("utf-8"))
+    jsonschema.validate(file, schema)
+    started = file["head_start_ray_commands"] + file["worker_start_ray_commands"]
+    assert [f"ray start {how}" in " ".join(started) for how in ("--head", "--address=$RAY_HEAD_IP:")] == [True, True]
+    assert all("RAY_AUTH_MODE=token" in one for one in started if "ray start" in one)
+    page = (ROOT / "docs/batch.md").read_text("utf-8")
+    assert "ray up docs/cluster.yaml" in page
+    assert "ray exec docs/cluster.yaml" in page

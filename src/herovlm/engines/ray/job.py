@@ -184,11 +184,12 @@ def started(settings: Settings) -> Iterator[None]:
 
 
 def _why(error: BaseException) -> str:
-    """Say what stopped Ray, the first cause of what it raised, and what helps where it wants a token."""
+    """Say what stopped Ray: the end of its first cause, or that a token is wanted."""
     while error.__cause__ is not None:
         error = error.__cause__
-    token = "; set RAY_AUTH_MODE=token, and have the cluster's token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
-    return reason(error) + (token if "RAY_AUTH_MODE" in str(error) else "")
+    if "RAY_AUTH_MODE" in str(error):
+        return "it wants a token: set RAY_AUTH_MODE=token, and have that of the cluster in ~/.ray/auth_token"
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _answered(

@@ -1,0 +1,54 @@
+"""The tables of docs/batch.md: what a batch costs beside a plain loop, and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Result = Mapping[str, Any]
+
+
+def batched(result: Result) -> list[str]:
+    """The ways, then the memory where it was measured."""
+    return [*ways(result), *(held(result["memory"]) if "memory" in result else [])]
+
+
+def ways(result: Result) -> list[str]:
+    """One row a way: rows a second, and what it takes over the loop."""
+    before, after = (result["load"][when][0] for when in ("before", "after"))
+    lines = [
+        f"{result['rows']} rows of {result['model']}, `{result['method']}` at keep={result['keep']}, "
+        f"{result['batch']} at once, {result['new_tokens']} new tokens, one thread a process; warm, from the first third "
+        f"on; medians (least to most) of {result['rounds']} interleaved rounds, ratios within a round.  "
+        f"{result['cores']} cores ({result['machine']}) shared with other work all the while (load {before} before, "
+        f"{after} after): rows a second are far below what the cores can do, and two actors get two parts of them where "
+        f"one gets one; the processor's seconds are disturbed least.  torch {result['torch']}, transformers "
+        f"{result['transformers']}, ray {result['ray']}.",
+        "",
+        "| way | rows a second | wall, over the loop | processor seconds a row | over the loop | driver and Ray |",
+        "|---" * 6 + "|",
+    ]
+    for way, of in result["results"].items():
+        wall, own = (result["ratios"][f"{what}_over_loop"][way] for what in ("seconds", "processor"))
+        around = f"{of['around']['median']:.3f}" if of["around"]["median"] else ""
+        cells = (f"{result['rows_a_second'][way]:.2f}", f"{wall:.2f}", _spread(of["processor"]), f"{own:.2f}", around)
+        lines.append(f"| {' | '.join((way, *cells))} |")
+    return lines
+
+
+def held(memory: Result) -> list[str]:
+    """Resident sets along the way."""
+    lines = [
+        "",
+        f"Memory over {memory['boards']:,} boards, each drawn for this and asked about once ({memory['model']}; "
+        f"`{memory['method']}`); {memory['answered']:,} were answered.  Resident MiB:",
+        "",
+        "| rows | actor | driver |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {one['rows']:,} | {one['actor']:,.0f} | {one['driver']:,.0f} |" for one in memory["mib"]]
+    return lines
+
+
+def _spread(of: Mapping[str, float]) -> str:
+    return f"{of['median']:.3f} ({of['min']:.3f} to {of['max']:.3f})"
