@@ -18,11 +18,11 @@ def ways(result: Result) -> list[str]:
     before, after = (result["load"][when][0] for when in ("before", "after"))
     lines = [
         f"{result['rows']} rows of {result['model']}, `{result['method']}` at keep={result['keep']}, "
-        f"{result['batch']} at once, {result['new_tokens']} new tokens, one thread a process; warm, from the first third "
-        f"on; medians (least to most) of {result['rounds']} interleaved rounds, ratios within a round.  "
+        f"{result['batch']} at once, {result['new_tokens']} new tokens, one thread a process; warm, from the first "
+        f"third on; medians (least to most) of {result['rounds']} interleaved rounds, ratios within a round.  "
         f"{result['cores']} cores ({result['machine']}) shared with other work all the while (load {before} before, "
-        f"{after} after): rows a second are far below what the cores can do, and two actors get two parts of them where "
-        f"one gets one; the processor's seconds are disturbed least.  torch {result['torch']}, transformers "
+        f"{after} after): rows a second are far below what the cores can do, and two actors get two parts of them "
+        f"where one gets one; the processor's seconds are disturbed least.  torch {result['torch']}, transformers "
         f"{result['transformers']}, ray {result['ray']}.",
         "",
         "| way | rows a second | wall, over the loop | processor seconds a row | over the loop | driver and Ray |",

@@ -184,7 +184,7 @@ def test_the_command_takes_a_cluster_and_tries_bad_rows_again(cluster: str, mani
     [
         (
             "AuthenticationError: no token. Note: RAY_AUTH_MODE is 'disabled'",
-            r"it wants a token: set RAY_AUTH_MODE=token",
+            r"it wants a token: set RAY_AUTH",
         ),
         ("RpcError: Timed out", r"RpcError: Timed out"),
     ],
