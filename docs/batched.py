@@ -29,9 +29,9 @@ def ways(result: Result) -> list[str]:
         "|---" * 6 + "|",
     ]
     for way, of in result["results"].items():
-        wall, own = (result["ratios"][f"{what}_over_loop"][way] for what in ("seconds", "processor"))
         around = f"{of['around']['median']:.3f}" if of["around"]["median"] else ""
-        cells = (f"{result['rows_a_second'][way]:.2f}", f"{wall:.2f}", _spread(of["processor"]), f"{own:.2f}", around)
+        wall, own = (_over(result, way, what) for what in ("seconds", "processor"))
+        cells = (f"{result['rows_a_second'][way]:.2f}", wall, _spread(of["processor"]), own, around)
         lines.append(f"| {' | '.join((way, *cells))} |")
     return lines
 
@@ -52,3 +52,10 @@ def held(memory: Result) -> list[str]:
 
 def _spread(of: Mapping[str, float]) -> str:
     return f"{of['median']:.3f} ({of['min']:.3f} to {of['max']:.3f})"
+
+
+def _over(result: Result, way: str, what: str) -> str:
+    """The ratio to the loop, round by round."""
+    pairs = zip(result["samples"][way][what], result["samples"]["loop"][what], strict=True)
+    each = sorted(mine / loop for mine, loop in pairs)
+    return f"{result['ratios'][f'{what}_over_loop'][way]:.2f} ({each[0]:.2f} to {each[-1]:.2f})"

@@ -77,19 +77,10 @@ def batch(
     settings = job.Settings(model=model, method=spec, keep=str(told(budget)), **shape, **where)  # type: ignore[arg-type]
     loaded = partial(load.load, model, clip=clip, download=download)
     engine = partial(transformers.ready, loaded, request, max_new_tokens)
-    with (
-        show.counting(len(rows), "rows") as step,
-        load.quiet(),
-        redirect_stdout(sys.stderr),
-    ):  # Ray tells of deaths there
+    ray_aside = redirect_stdout(sys.stderr)  # it prints of processes that died
+    with show.counting(len(rows), "rows") as step, load.quiet(), ray_aside:
         found = job.run(settings, rows, out, engine, _weights(model), retry_failed, step)
-    if json:
-        show.as_json({**vars(found), "out": str(out)})
-    else:
-        _told(found, out)
-    if found.failed:
-        more = "; the column 'error' says of each row why, --retry-failed tries them again"
-        some_failed([f"{found.failed:,} of {found.rows:,} rows: {found.error}"], more)
+    _told(found, out, json)
 
 
 def _weights(model: str) -> Path | None:
@@ -101,12 +92,19 @@ def _weights(model: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _told(found: Outcome, out: Path) -> None:
-    share = f"{found.kept:.0%} of their visual positions"
-    typer.echo(f"{found.answered:,} of {found.rows:,} rows answered, with {share}")
-    if found.skipped:
-        typer.echo(f"{found.skipped:,} of them were there before")
-    typer.echo(f"answers: {out}/shard-*.parquet")
+def _told(found: Outcome, out: Path, json: bool) -> None:
+    """Say what came of it; rows that failed are an exit status."""
+    if json:
+        show.as_json({**vars(found), "out": str(out)})
+    else:
+        share = f"{found.kept:.0%} of their visual positions"
+        typer.echo(f"{found.answered:,} of {found.rows:,} rows answered, with {share}")
+        if found.skipped:
+            typer.echo(f"{found.skipped:,} of them were there before")
+        typer.echo(f"answers: {out}/shard-*.parquet")
+    if found.failed:
+        more = "; the column 'error' says of each row why, --retry-failed tries them again"
+        some_failed([f"{found.failed:,} of {found.rows:,} rows: {found.error}"], more)
 
 
 def actors_of(text: str) -> tuple[int, int]:
