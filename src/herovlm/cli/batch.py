@@ -93,7 +93,7 @@ def _weights(model: str) -> Path | None:
 
 
 def _told(found: Outcome, out: Path, json: bool) -> None:
-    """Say what came of it; rows that failed are an exit status."""
+    """Print what came of it; rows that failed are an exit status."""
     if json:
         show.as_json({**vars(found), "out": str(out)})
     else:

@@ -184,7 +184,7 @@ def started(settings: Settings) -> Iterator[None]:
 
 
 def _why(error: BaseException) -> str:
-    """Say what stopped Ray: the end of its first cause, or that a token is wanted."""
+    """Name what stopped Ray: the end of its first cause, or that a token is wanted."""
     while error.__cause__ is not None:
         error = error.__cause__
     if "RAY_AUTH_MODE" in str(error):
