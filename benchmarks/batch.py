@@ -211,6 +211,7 @@ def main() -> None:
             "machine": platform.machine(),
             "cores": os.cpu_count(),
             "load": {"before": [round(one, 1) for one in load], "after": [round(one, 1) for one in os.getloadavg()]},
+            "shared": load[0] > 1,  # with other work, which was there before
             "threads": 1,
             "python": platform.python_version(),
             "torch": torch.__version__,
