@@ -101,6 +101,11 @@ def with_features(
     return Short(rest, (), (), None, taken.prompt.image)
 
 
+def features(seen: Sequence[Seen], kept: Sequence[Kept], sources: Sequence[Source]) -> list[Tensor]:
+    """Gather what the language model reads of each image, (kept positions, D)."""
+    return _features(seen, kept, sources, _places(seen, kept))[0]
+
+
 def settled(seen: Sequence[Seen], kept: Sequence[Kept], original: bool) -> list[Kept]:
     """Check what methods kept that are no fixed graph, and count it: the host waits once for all of them.
 

@@ -137,6 +137,11 @@ class Choice:
         return [kept for kept, own in zip(self.kept, self.view.plan.rows, strict=True) if own == row]
 
     @torch.no_grad()
+    def features(self) -> list[Tensor]:
+        """Gather what the language model reads of each image, (kept positions, D)."""
+        return rebuild.features(self.seen, self.kept, self.sources)
+
+    @torch.no_grad()
     def rebuild(self) -> Short:
         """Make the shorter inputs."""
         original = self.request.positions == "original"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import herovlm
-from herovlm.cli import ask, batch, bench, calibrate, compare, demo, eval, icl, methods, models, report, study
+from herovlm.cli import ask, batch, bench, calibrate, compare, demo, eval, icl, methods, models, report, serve, study
 from herovlm.cli.app import app as page
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("app")(page)
 app.command("eval")(eval.evaluate)
 app.command()(study.study)
 app.command()(batch.batch)
+app.command(context_settings=serve.PASSES_ON)(serve.serve)
 app.command()(calibrate.calibrate)
 app.command()(icl.icl)
 

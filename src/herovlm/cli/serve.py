@@ -1,0 +1,54 @@
+"""`herovlm serve`: vLLM's OpenAI-compatible server, with pictures that send fewer tokens."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Annotated
+
+import typer
+
+from herovlm.cli import options
+from herovlm.cli.tidy import tidy
+from herovlm.errors import UsageError
+
+PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@tidy
+def serve(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="'demo', the folder of a model, or its name on the hub.")] = "demo",
+    method: Annotated[str, typer.Option(help="Method, such as hero; hero(alpha=1) reads no question.")] = "hero",
+    keep: Annotated[
+        str | None, typer.Option(help="Most of the visual positions that a request may keep.", show_default="0.2")
+    ] = None,
+    tokens: Annotated[str | None, typer.Option(help="Instead: most visual positions a picture, such as 64.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print vLLM's own command and stop.")] = False,
+) -> None:
+    """Serve a model on vLLM with fewer visual tokens. Needs vLLM, best in an environment of its own.
+
+    Further options go to vLLM as they are: --port 8000, --dtype, --tensor-parallel-size 2, --max-model-len.  A request
+    may ask for less, and say what the question is: "mm_processor_kwargs": {"herovlm_keep": 0.1}.
+    """
+    from transformers import AutoConfig
+
+    from herovlm import demo
+    from herovlm.budget import Auto
+    from herovlm.cli import load
+    from herovlm.engines import vllm
+    from herovlm.engines.vllm.asked import Settings
+    from herovlm.engines.vllm.serve import command
+
+    budget = options.budget_of(keep, tokens)
+    if isinstance(budget, Auto) or budget.listed:
+        raise UsageError(f"--keep {keep}: a server has one budget for all pictures; give a share such as 0.2")
+    if not show:
+        vllm.tested()
+    place = str(demo.WEIGHTS) if model == load.DEMO else model
+    most = budget.each if isinstance(budget.each, int | float) else None  # it is not listed
+    settings = Settings(method, tokens=int(most)) if tokens is not None and most else Settings(method, keep=most)
+    words = command(place, AutoConfig.from_pretrained(place), settings, context.args)
+    typer.echo(shlex.join(words), err=not show)
+    if not show:
+        os.execv(words[0], words)

@@ -1,0 +1,138 @@
+"""What the engine was started with, and what one request asks for: as text, as requests, and on the way to a worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from herovlm import budget, registry
+from herovlm.errors import BudgetError, UnsupportedError, UsageError
+from herovlm.plan import token_count
+from herovlm.request import Request
+
+PREFIX = "herovlm_"  # of names in `mm_processor_kwargs`
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one request says about its pictures; what it does not say is the engine's."""
+
+    question: str | None = None  # the user's words; read from the prompt if not given
+    keep: float | None = None
+    tokens: int | None = None
+
+    @classmethod
+    def read(cls, given: Mapping[str, object]) -> Asked:
+        """Read the `mm_processor_kwargs` of a request.
+
+        Raises:
+            UsageError: a name or a value that cannot be.
+        """
+        known = [PREFIX + field.name for field in fields(cls)]
+        unknown = [name for name, value in given.items() if name not in known and value]
+        if unknown:
+            raise UsageError(f"mm_processor_kwargs {', '.join(map(repr, unknown))}: give {', '.join(known)}, or none")
+        own = cls(**{name.removeprefix(PREFIX): given[name] for name in known if given.get(name) is not None})  # type: ignore[arg-type]
+        if not isinstance(own.question, str | None):
+            raise UsageError(f"{PREFIX}question={own.question!r} is no text; give the user's words")
+        Request.of(keep=own.keep, tokens=own.tokens)
+        if isinstance(own.keep, str | Sequence) or isinstance(own.tokens, Sequence):
+            raise BudgetError(f"{PREFIX}keep and {PREFIX}tokens are one number each, for all pictures of the request")
+        return own
+
+    @property
+    def given(self) -> dict[str, object]:
+        """As `mm_processor_kwargs`, which vLLM's caches go by."""
+        return {PREFIX + name: value for name, value in asdict(self).items() if value is not None}
+
+    def sent(self) -> Tensor:
+        """As bytes, (n,) uint8: what a worker is told of a picture."""
+        return torch.frombuffer(bytearray(json.dumps(asdict(self)).encode()), dtype=torch.uint8)
+
+    @classmethod
+    def arrived(cls, sent: Tensor) -> Asked:
+        """Read what `sent` made."""
+        return cls(**json.loads(bytes(sent.tolist())))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the engine was started with: the fields of `herovlm.drop` that are one for all requests."""
+
+    method: str = "hero"
+    keep: float | None = None
+    tokens: int | None = None
+    newlines: str | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> Settings:
+        """Read them from the model's config, where `--hf-overrides` has put them.
+
+        Raises:
+            HeroError: they cannot be, or name what has no number of positions beforehand.
+        """
+        told = getattr(config, "herovlm", None) or {}
+        known = [field.name for field in fields(cls)]
+        if not isinstance(told, Mapping) or set(told) - set(known):
+            raise UsageError(f"herovlm={told!r} in --hf-overrides: give a mapping of {', '.join(known)}")
+        own = cls(**told)
+        family = registry.family(type("Shell", (), {"config": config}))
+        if family.positions[0] != "compact":
+            raise UnsupportedError(f"{family.name} numbers its positions by places in the picture; vLLM would by rank")
+        return own
+
+    def request(self, asked: Sequence[Asked]) -> Request:
+        """Make the request for some pictures, one prompt each; all state their budgets in one unit.
+
+        Raises:
+            HeroError: as `herovlm.drop`.
+        """
+        keep, tokens = ([self.budget(one)[unit] for one in asked] for unit in (0, 1))
+        questions = [one.question or "" for one in asked] if self.reads_question else None
+        how = {"question": questions, "newlines": self.newlines}
+        if tokens[0] is not None:
+            return Request.of(self.method, tokens=tokens, **how)
+        return Request.of(self.method, keep=keep, **how)
+
+    def budget(self, asked: Asked) -> tuple[float | None, int | None]:
+        """Return keep and tokens of a request, one of which is None."""
+        own = (asked.keep, asked.tokens) if (asked.keep, asked.tokens) != (None, None) else (self.keep, self.tokens)
+        return (budget.DEFAULT, None) if own == (None, None) else own
+
+    @cached_property
+    def reads_question(self) -> bool:
+        """Whether what is kept depends on the question, so that pictures are not shared between questions."""
+        return Request.of(self.method).method.needs(_DEEP).question
+
+    def count(self, config: Any, size: tuple[int, int], asked: Asked) -> int:
+        """Count the positions of a picture (height, width) that a request is answered from.
+
+        Raises:
+            BudgetError: more than the engine was started with: its caches were sized for that.
+            HeroError: as `herovlm.token_count`.
+        """
+        own, most = (_counted(config, size, self, self.budget(one)) for one in (asked, Asked()))
+        if own > most:
+            raise BudgetError(
+                f"{PREFIX}keep={asked.keep}, {PREFIX}tokens={asked.tokens}: {own:,} positions of a picture of "
+                f"{size[1]} x {size[0]}, and this server was started for {most:,} of it; ask for less"
+            )
+        return own
+
+
+_DEEP = 24  # blocks of a tower: whether a question is needed does not depend on it
+
+
+@lru_cache(maxsize=64)
+def _request(settings: Settings, budget: tuple[float | None, int | None]) -> Request:
+    return Request.of(settings.method, keep=budget[0], tokens=budget[1], newlines=settings.newlines)
+
+
+def _counted(config: Any, size: tuple[int, int], settings: Settings, budget: tuple[float | None, int | None]) -> int:
+    return token_count(config, size, _request(settings, budget))
