@@ -66,8 +66,8 @@ class Dummies(BaseDummyInputsBuilder[Info]):  # type: ignore[misc]
     """The largest pictures, for which vLLM sizes its memory."""
 
     def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:
-        """Write a placeholder a picture."""
-        return str(self.info.get_hf_processor().image_token) * mm_counts.get("image", 0)
+        """Write a placeholder a picture, and a question."""
+        return str(self.info.get_hf_processor().image_token) * mm_counts.get("image", 0) + " What is this?"
 
     def get_dummy_mm_data(
         self, seq_len: int, mm_counts: Mapping[str, int], mm_options: Mapping[str, Any]
@@ -89,8 +89,13 @@ class Processor(BaseMultiModalProcessor[Info]):  # type: ignore[misc]
         asked = Asked.read(inputs.hf_processor_mm_kwargs)
         if not self.info.settings.reads_question:
             asked = replace(asked, question=None)
-        elif asked.question is None and inputs.mm_data_items.get_all_counts().get("image"):
-            asked = replace(asked, question=self._question(inputs.prompt))
+        elif inputs.mm_data_items.get_all_counts().get("image"):
+            asked = replace(asked, question=asked.question or self._question(inputs.prompt))
+            if not asked.question:
+                raise InputsError(
+                    "there are pictures and no question in this request, and what is kept goes by it; ask something, "
+                    "give herovlm_question in mm_processor_kwargs, or serve a method such as 'hero(alpha=1)'"
+                )
         return super().apply(replace(inputs, hf_processor_mm_kwargs=asked.given), timing_ctx)
 
     def _question(self, ids: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -96,13 +96,19 @@ class Served(nn.Module, SupportsMultiModal):  # type: ignore[misc]
             {name: given[name][i] for name in names} | {"input_ids": given[TOKENS][i]} for i in range(len(counts))
         ]
         asked = [Asked.arrived(told) for told in given[TOLD]]
-        width = self.config.text_config.hidden_size
-        try:
-            found = self._loaded().look(pictures, asked)
-        except Exception:
-            logger.exception("herovlm could not look at %d picture(s); they are answered blindly", len(counts))
-            found = [torch.zeros((count, width)) for count in counts]
+        found = self._tried(pictures, asked)
+        if found is None:  # one of them is at fault, and those beside it are other people's
+            alone = [self._tried([picture], [one]) for picture, one in zip(pictures, asked, strict=True)]
+            found = [torch.zeros((0, self.config.text_config.hidden_size)) if own is None else own[0] for own in alone]
         return [exactly(own, count) for own, count in zip(found, counts, strict=True)]
+
+    def _tried(self, pictures: Sequence[Mapping[str, Tensor]], asked: Sequence[Asked]) -> list[Tensor] | None:
+        """Look at pictures; None if that fails."""
+        try:
+            return self._loaded().look(pictures, asked)
+        except Exception:
+            logger.exception("herovlm could not look at %d picture(s)", len(pictures))
+            return None
 
     def forward(
         self,
@@ -125,9 +131,7 @@ def exactly(rows: Tensor, count: int) -> Tensor:
     """Return so many rows, whatever came: a wrong number would end the engine, and every request in it."""
     if len(rows) == count:
         return rows
-    logger.error(
-        "herovlm kept %d positions of a picture for which %d were promised; please report this", len(rows), count
-    )
+    logger.error("herovlm has %d positions of a picture for which %d were promised; report this", len(rows), count)
     return torch.nn.functional.pad(rows[:count], (0, 0, 0, count - min(len(rows), count)))
 
 
