@@ -19,17 +19,17 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-def two(*more: str) -> list[tuple[int, ...]]:
+def two(answers: Path, *more: str) -> list[tuple[int, ...]]:
     paths = [str(HERE), str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    words = [sys.executable, str(HERE / "ranks.py"), *more]
+    words = [sys.executable, str(HERE / "ranks.py"), str(answers), *more]
     done = subprocess.run(
         words, capture_output=True, text=True, timeout=500, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return [tuple(own) for own in json.loads(done.stdout.strip().splitlines()[-1])]
+    return [tuple(own) for own in json.loads(answers.read_text("utf-8"))]
 
 
-def test_two_ranks_answer_as_one_process() -> None:
+def test_two_ranks_answer_as_one_process(tmp_path: Path) -> None:
     expected = [(own.prompt, *own.ids) for own in (here(shipped(), case, "hero") for case in CASES)]
-    assert two() == expected
-    assert two("--deaf") != expected
+    assert two(tmp_path / "told") == expected
+    assert two(tmp_path / "deaf", "--deaf") != expected
