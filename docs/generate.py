@@ -34,7 +34,10 @@ CARD = "src/herovlm/demo/weights/README.md"
 WITH_BLOCKS = (
     "README.md",
     CARD,
-    *(f"docs/{name}.md" for name in ("ablation", "accuracy", "batch", "cost", "findings", "guide", "models/README")),
+    *(
+        f"docs/{name}.md"
+        for name in ("ablation", "accuracy", "batch", "cost", "findings", "guide", "serve", "models/README")
+    ),
 )  # written by hand around blocks
 SCENE, PICTURE = 2, "docs/board.png"  # a held-out scene: the picture that the commands of the pages ask about
 MADE = "<!-- made by docs/generate.py from the code; do not edit -->"
