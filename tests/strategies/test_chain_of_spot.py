@@ -77,27 +77,32 @@ def test_what_is_no_box_is_the_whole_picture(ready) -> None:
     assert fact["whole"]
     assert fact["box"] == [0.0, 0.0, 1.0, 1.0]
     assert fact["said"] == "[0.0, 0.0, 1.0, 1.0]"
+    assert fact["where_positions"] == 336
     assert fact["crop_positions"] == round(0.2 * 336)
     assert fact["passes"] == 2
 
 
-def test_positions_are_counted_over_both_passes(ready) -> None:
+@pytest.mark.parametrize(
+    ("how", "first"),
+    [("roi=generated", 336), ("where_keep=0.25", 84), ("roi=attention", 0)],
+)
+def test_positions_are_counted_over_both_passes(ready, how: str, first: int) -> None:
     model, processor = ready
-    board = scenes.make(6)
-    for roi, passes in (("generated", 2), ("attention", 1)):
-        request = Request.of(
-            f"hero + chain_of_spot(roi={roi}, crop_keep=0.3)",
-            tokens=40,
-            question=board.questions[0].text,
-            processor=processor,
-        )
-        with torch.no_grad():
-            choice = see(model, asked(processor, board), request).choose(request)
-            found = answered([(choice, 0)], **HOW)
-        (fact,) = found.facts
-        assert found.positions == (passes * 40 + fact["crop_positions"],)
-        assert found.short is not None
-        assert [kept.positions for kept in found.short.kept] == [40, fact["crop_positions"]]
+    board = scenes.make(6, size=(384, 384))
+    request = Request.of(
+        f"hero + chain_of_spot({how}, crop_keep=0.3)",
+        tokens=40,
+        question=board.questions[0].text,
+        processor=processor,
+    )
+    with torch.no_grad():
+        choice = see(model, asked(processor, board), request).choose(request)
+        found = answered([(choice, 0)], **HOW)
+    (fact,) = found.facts
+    assert fact.get("where_positions", 0) == first
+    assert found.positions == (first + 40 + fact["crop_positions"],)
+    assert found.short is not None
+    assert [kept.positions for kept in found.short.kept] == [40, fact["crop_positions"]]
 
 
 def test_prompts_of_a_batch_do_not_depend_on_each_other(ready) -> None:
@@ -161,6 +166,7 @@ def test_the_second_prompt_shows_both_pictures(ready) -> None:
         "chain_of_spot(word='why')",
         "chain_of_spot(crop_keep=0)",
         "chain_of_spot(crop_keep=1.5)",
+        "chain_of_spot(where_keep=0)",
         "chain_of_spot(least=0)",
         "chain_of_spot + fastv",
     ],

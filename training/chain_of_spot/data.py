@@ -1,6 +1,7 @@
 """What Chain-of-Spot is taught from: pictures seen once, boxes to write, and crops to answer from.
 
 Half of the scenes are drawn twice as large as the model reads: their labels are legible in a crop and nowhere else.
+First turns read the whole picture, for places are read off position ids, which dropping closes up.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from herovlm.view import see
 
 FIRST = scenes.SPLITS["train"].start + 900_000  # nobody else has these scenes
 LARGE = ((768, 768), (768, 576), (576, 768))  # width, height; the processor halves them
-TOKENS = (32, 48, 64, 96)  # kept of a picture
+TOKENS = (16, 24, 48, 96)  # kept of a picture in the second turn
 CROP = (0.2, 0.3, 0.5)  # share kept of a crop
-ITEMS = 4  # questions about an item, with a box
+ITEMS = 12  # questions about an item, with a box
+PART = 50  # scenes in a file
 GREY = (127, 127, 127)
 
 
@@ -33,7 +35,8 @@ GREY = (127, 127, 127)
 class Spot:
     """A picture as the LLM reads it, with questions, boxes and one crop."""
 
-    picture: Tensor  # (positions, D) bfloat16
+    picture: Tensor  # (positions, D) bfloat16, all of it
+    kept: Tensor  # (positions, D) bfloat16, what HERO keeps of it
     boxes: list[tuple[str, str]]  # question, the text of its box
     crop: Tensor  # (positions, D) bfloat16, for the first question
     answer: str  # to the first question
@@ -45,11 +48,16 @@ def scene_of(seed: int, large: bool) -> scenes.Scene:
 
 
 def box_of(item: scenes.Item, size: tuple[int, int]) -> region.Box:
-    """Say where to look for an item, as shares of the picture's square, rounded to three places as the authors do."""
-    square = scenes.around(item, size)
-    shares = (square[0] / size[0], square[1] / size[1], square[2] / size[0], square[3] / size[1])
-    left, top, right, bottom = (round(end, 3) for end in crops.within(size, shares))
-    return left, top, right, bottom
+    """Say where to look for an item, as shares of the picture's square, rounded to three places as the authors do.
+
+    The square of one tile around it, on the raster of two patches as the model reads the picture.
+    """
+    raster = scenes.CELL * (2 if size in LARGE else 1)
+    left, top, right, bottom = scenes.around(item, size)
+    across, down = -left % raster, -top % raster
+    shares = ((left + across) / size[0], (top + down) / size[1], (right + across) / size[0], (bottom + down) / size[1])
+    left_, top_, right_, bottom_ = (round(end, 3) for end in crops.within(size, shares))
+    return left_, top_, right_, bottom_
 
 
 def spot(model: Any, processor: Any, seed: int) -> Spot:
@@ -65,33 +73,35 @@ def spot(model: Any, processor: Any, seed: int) -> Spot:
         boxes.append((question.text, box, question.answer))
     _, box, answer = boxes[0]
     crop = crops.cut(scene.image, box, GREY)
-    kept = Request.of("hero(alpha=1)", tokens=rng.choice(TOKENS))
+    whole, kept = Request.of("full", keep=1.0), Request.of("hero(alpha=1)", tokens=rng.choice(TOKENS))
     cut = Request.of("hero(alpha=1)", keep=rng.choice(CROP))
-    seen, shown = (features(model, processor, image, how) for image, how in ((scene.image, kept), (crop, cut)))
-    return Spot(seen, [(text, region.text(told)) for text, told, _ in boxes], shown, answer)
+    seen, left = features(model, processor, scene.image, whole, kept)
+    (shown,) = features(model, processor, crop, cut)
+    return Spot(seen, left, [(text, region.text(told)) for text, told, _ in boxes], shown, answer)
 
 
 @torch.no_grad()
-def features(model: Any, processor: Any, image: Any, request: Request) -> Tensor:
-    """What the LLM reads of a picture, (positions, D)."""
+def features(model: Any, processor: Any, image: Any, *requests: Request) -> list[Tensor]:
+    """What the LLM reads of a picture by each request, (positions, D)."""
     given = processor.image_processor(images=[image], return_tensors="pt")
     (layout,) = registry.family(model).layouts(model, given)
     ids, mask = turns.padded(model, [[model.config.image_token_id] * layout.positions])
-    short = see(model, {"input_ids": ids, "attention_mask": mask, **given}, request).drop(request)
-    return short["mm_encoder_outputs"]["image"].pooler_output[0].to(torch.bfloat16)
+    view = see(model, {"input_ids": ids, "attention_mask": mask, **given}, *requests)
+    made = [view.drop(request)["mm_encoder_outputs"]["image"].pooler_output[0] for request in requests]
+    return [one.to(torch.bfloat16) for one in made]
 
 
 def shelf(model: Any, processor: Any, count: int, folder: Path) -> list[Spot]:
-    """Look at `count` scenes, in parts of 50 that are kept on disk."""
+    """Look at `count` scenes, in parts that are kept on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     found: list[Spot] = []
-    for start in range(0, count, 50):
+    for start in range(0, count, PART):
         file = folder / f"{start}.pt"
         if not file.exists():
-            part = [spot(model, processor, FIRST + start + i) for i in range(50)]
+            part = [spot(model, processor, FIRST + start + i) for i in range(min(PART, count - start))]
             torch.save([vars(one) for one in part], file.with_suffix(".new"))
             file.with_suffix(".new").rename(file)
-            print(f"looked at {start + 50} of {count} scenes", flush=True)
+            print(f"looked at {start + len(part)} of {count} scenes", flush=True)
         found += [Spot(**one) for one in torch.load(file, weights_only=True)]
     return found
 

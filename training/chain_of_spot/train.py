@@ -17,13 +17,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from herovlm import demo
+from herovlm.ops import region
 from herovlm.prompt.template import chat
 from herovlm.strategies import turns
 from training.chain_of_spot import data
 from training.demo import loop, packed, words
 
 NAME = "chain_of_spot"
-LORA = LoraConfig(r=16, lora_alpha=32, target_modules=r".*language_model\.layers\..*_proj")
+LORA = LoraConfig(r=24, lora_alpha=48, target_modules=r".*language_model\.layers\..*_proj")
+BOXES = 8  # first turns behind one picture
 
 
 class Stage(nn.Module):
@@ -41,7 +43,8 @@ class Stage(nn.Module):
         told = [self.answer(spot, rng) if answers else self.where(spot, rng) for spot in spots]
         embed, shared = self.llava.get_input_embeddings(), commonly([ids for row in told for ids, _, _ in row])
         head, tail = (embed(torch.tensor(ids)) for ids in (self.split([[None, "x"]])[0], told[0][0][0][:shared]))
-        pictures = [torch.cat([head, spot.picture.to(head.dtype), tail]) for spot in spots]
+        shown = [spot.kept if answers else spot.picture for spot in spots]
+        pictures = [torch.cat([head, one.to(head.dtype), tail]) for one in shown]
         lengths = torch.tensor([len(one) for one in pictures])
         prefix = nn.utils.rnn.pad_sequence(pictures, batch_first=True)
         known = torch.arange(prefix.shape[1]) < lengths[:, None]
@@ -69,10 +72,11 @@ class Stage(nn.Module):
         }
 
     def where(self, spot: data.Spot, rng: Any) -> list[tuple[list[int], int, Tensor]]:
-        """First turns: most about an item, one about the whole picture."""
-        item = [pair for pair in spot.boxes if not pair[1].startswith("[0.0, 0.0, 1.0, 1.0")]
+        """First turns: all but one about items, each about another one, one about the whole picture or an item."""
+        item = [pair for pair in spot.boxes if pair[1] != region.text(region.WHOLE)]
         rest = [pair for pair in spot.boxes if pair not in item]
-        drawn = rng.choices(item, k=3) + rng.choices(rest if rest and rng.random() < 0.5 else item, k=1)
+        drawn = rng.sample(item, min(len(item), BOXES - 1))
+        drawn += rng.choices(rest if rng.random() < 0.5 else item, k=BOXES - len(drawn))
         return [self.branch(turns.where(text, rng.choice(["what", "where"])), box, spot.crop) for text, box in drawn]
 
     def answer(self, spot: data.Spot, rng: Any) -> list[tuple[list[int], int, Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from herovlm import registry
+from herovlm.budget import Budget
 from herovlm.errors import InputsError, UnsupportedError
 from herovlm.families import smaller
 from herovlm.methods.base import resolve
@@ -76,6 +77,13 @@ class Shown:
         row, column, size = region.densest(heat, round(least / side))
         shares = (column / width, row / height, (column + size) / width, (row + size) / height)
         return crops.within(self.picture.size, shares)
+
+
+def again(shown: Sequence[Shown], keep: Budget) -> list[Look]:
+    """Take other parts of what was seen of some pictures, as much as `keep` says, by the method that chose before."""
+    chosen = {id(one.choice): one.choice for one in shown}
+    anew = {key: old.view.choose(replace(old.request, budget=keep)) for key, old in chosen.items()}
+    return [Look.of(anew[id(one.choice)], one.image) for one in shown]
 
 
 def weights(seen: Seen) -> torch.Tensor:
