@@ -30,6 +30,10 @@ def test_boxes_of_training_are_squares_inside_the_picture() -> None:
             left, top, right, bottom = region.pixels(box, max(scene.image.size))
             assert abs(right - left - 192) <= 1
             assert abs(bottom - top - 192) <= 1
+            side = max(scene.image.size)
+            across, down = (side - scene.image.width) // 2, (side - scene.image.height) // 2
+            assert left - 1 <= item.label_box[0] + across < item.label_box[2] + across <= right + 1
+            assert top - 1 <= item.label_box[1] + down < item.label_box[3] + down <= bottom + 1
 
 
 def test_a_step_teaches_boxes_and_answers_and_the_adapter_can_be_attached(ready, tmp_path: Path) -> None:
@@ -38,14 +42,14 @@ def test_a_step_teaches_boxes_and_answers_and_the_adapter_can_be_attached(ready,
     stage = train.Stage(model, processor)
     trained = [p for p in stage.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) * 2 < 1_500_000
-    for answers in (False, True):
-        loss, seen = stage((answers, spots, random.Random(0)))
+    for kind in ("places", "boxes", "answers"):
+        loss, seen = stage((kind, spots, random.Random(0)))
         loss.backward()
-        assert set(seen) == ({"answers", "answers_tokens"} if answers else {"boxes", "boxes_tokens"})
+        assert set(seen) == {kind, f"{kind}_tokens"}
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trained)
-    ids, start, _ = stage.where(spots[0], random.Random(0))[0]
+    ids, start, _ = stage.boxes(spots[0], random.Random(0))[0]
     assert region.read(processor.tokenizer.decode(ids[start:])) is not None
-    ids, start, crop = stage.answer(spots[0], random.Random(0))[0]
+    ids, start, crop = stage.answers(spots[0], random.Random(0))[0]
     assert ids.count(-1) == len(crop)
     assert processor.tokenizer.decode(ids[start:-1]).strip() == spots[0].answer
     with torch.no_grad():

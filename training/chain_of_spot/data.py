@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ TOKENS = (16, 24, 48, 96)  # kept of a picture in the second turn
 CROP = (0.2, 0.3, 0.5)  # share kept of a crop
 ITEMS = 12  # questions about an item, with a box
 PART = 50  # scenes in a file
+Kind = Literal["places", "boxes", "answers"]
+CYCLE: tuple[Kind, ...] = ("places", "boxes", "boxes", "places", "boxes", "answers")  # what steps are about, in turn
 GREY = (127, 127, 127)
 
 
@@ -38,6 +41,7 @@ class Spot:
     picture: Tensor  # (positions, D) bfloat16, all of it
     kept: Tensor  # (positions, D) bfloat16, what HERO keeps of it
     boxes: list[tuple[str, str]]  # question, the text of its box
+    places: list[tuple[str, str]]  # question where a thing is, and its answer, as in the model's own training
     crop: Tensor  # (positions, D) bfloat16, for the first question
     answer: str  # to the first question
 
@@ -54,10 +58,20 @@ def box_of(item: scenes.Item, size: tuple[int, int]) -> region.Box:
     """
     raster = scenes.CELL * (2 if size in LARGE else 1)
     left, top, right, bottom = scenes.around(item, size)
-    across, down = -left % raster, -top % raster
-    shares = ((left + across) / size[0], (top + down) / size[1], (right + across) / size[0], (bottom + down) / size[1])
+    across, down = left % raster, top % raster
+    shares = ((left - across) / size[0], (top - down) / size[1], (right - across) / size[0], (bottom - down) / size[1])
     left_, top_, right_, bottom_ = (round(end, 3) for end in crops.within(size, shares))
     return left_, top_, right_, bottom_
+
+
+def places_of(scene: scenes.Scene) -> list[tuple[str, str]]:
+    """Ask where each thing is that there is one of: column and row of the middle of its shape, in eighths."""
+    names, found = [item.name for item in scene.items], []
+    for item in (item for item in scene.items if names.count(item.name) == 1):
+        (left, top, right, bottom), (width, height) = item.icon_box, scene.image.size
+        column, row = int((left + right) / 2 * 8 / width), int((top + bottom) / 2 * 8 / height)
+        found.append((f"Where is the {item.name}?", f"{column}{row}"))
+    return found
 
 
 def spot(model: Any, processor: Any, seed: int) -> Spot:
@@ -77,7 +91,8 @@ def spot(model: Any, processor: Any, seed: int) -> Spot:
     cut = Request.of("hero(alpha=1)", keep=rng.choice(CROP))
     seen, left = features(model, processor, scene.image, whole, kept)
     (shown,) = features(model, processor, crop, cut)
-    return Spot(seen, left, [(text, region.text(told)) for text, told, _ in boxes], shown, answer)
+    told = [(text, region.text(box)) for text, box, _ in boxes]
+    return Spot(seen, left, told, places_of(scene), shown, answer)
 
 
 @torch.no_grad()
@@ -91,25 +106,23 @@ def features(model: Any, processor: Any, image: Any, *requests: Request) -> list
     return [one.to(torch.bfloat16) for one in made]
 
 
-def shelf(model: Any, processor: Any, count: int, folder: Path) -> list[Spot]:
-    """Look at `count` scenes, in parts that are kept on disk."""
+def shelf(model: Any, processor: Any, number: int, folder: Path) -> list[Spot]:
+    """Look at `number` scenes, in parts that are kept on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     found: list[Spot] = []
-    for start in range(0, count, PART):
+    for start in range(0, number, PART):
         file = folder / f"{start}.pt"
         if not file.exists():
-            part = [spot(model, processor, FIRST + start + i) for i in range(min(PART, count - start))]
+            part = [spot(model, processor, FIRST + start + i) for i in range(min(PART, number - start))]
             torch.save([vars(one) for one in part], file.with_suffix(".new"))
             file.with_suffix(".new").rename(file)
-            print(f"looked at {start + len(part)} of {count} scenes", flush=True)
+            print(f"looked at {start + len(part)} of {number} scenes", flush=True)
         found += [Spot(**one) for one in torch.load(file, weights_only=True)]
     return found
 
 
-def batches(spots: list[Spot], size: int, start: int) -> Iterator[tuple[bool, list[Spot], random.Random]]:
-    """Endless batches from a step on; every sixth is about answers."""
-    step = start
-    while True:
+def batches(spots: list[Spot], size: int, start: int) -> Iterator[tuple[Kind, list[Spot], random.Random]]:
+    """Endless batches from a step on."""
+    for step in count(start):
         rng = random.Random(step)
-        yield step % 6 == 5, rng.sample(spots, size), rng
-        step += 1
+        yield CYCLE[step % len(CYCLE)], rng.sample(spots, size), rng

@@ -25,7 +25,7 @@ from training.demo import loop, packed, words
 
 NAME = "chain_of_spot"
 LORA = LoraConfig(r=24, lora_alpha=48, target_modules=r".*language_model\.layers\..*_proj")
-BOXES = 8  # first turns behind one picture
+BOXES, PLACES = 8, 12  # questions behind one picture
 
 
 class Stage(nn.Module):
@@ -37,13 +37,13 @@ class Stage(nn.Module):
         inject_adapter_in_model(LORA, model, NAME)
         self.llava, self.processor = model, processor
 
-    def forward(self, batch: tuple[bool, list[data.Spot], Any]) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: tuple[data.Kind, list[data.Spot], Any]) -> tuple[Tensor, dict[str, float]]:
         """One step's loss over answers, and the share of answers that are right in every token."""
-        answers, spots, rng = batch
-        told = [self.answer(spot, rng) if answers else self.where(spot, rng) for spot in spots]
+        kind, spots, rng = batch
+        told = [getattr(self, kind)(spot, rng) for spot in spots]
         embed, shared = self.llava.get_input_embeddings(), commonly([ids for row in told for ids, _, _ in row])
         head, tail = (embed(torch.tensor(ids)) for ids in (self.split([[None, "x"]])[0], told[0][0][0][:shared]))
-        shown = [spot.kept if answers else spot.picture for spot in spots]
+        shown = [spot.kept if kind == "answers" else spot.picture for spot in spots]
         pictures = [torch.cat([head, one.to(head.dtype), tail]) for one in shown]
         lengths = torch.tensor([len(one) for one in pictures])
         prefix = nn.utils.rnn.pad_sequence(pictures, batch_first=True)
@@ -65,13 +65,16 @@ class Stage(nn.Module):
         right = torch.ones_like(asked)
         right[asked] = logits.argmax(-1) == targets[asked]
         tokens = right[asked].float().mean().item()
-        name = "answers" if answers else "boxes"
         return F.cross_entropy(logits, targets[asked]), {
-            name: right.all(-1).float().mean().item(),
-            f"{name}_tokens": tokens,
+            kind: right.all(-1).float().mean().item(),
+            f"{kind}_tokens": tokens,
         }
 
-    def where(self, spot: data.Spot, rng: Any) -> list[tuple[list[int], int, Tensor]]:
+    def places(self, spot: data.Spot, rng: Any) -> list[tuple[list[int], int, Tensor]]:
+        """Where things are, asked and answered as in the model's own training: what boxes are read off."""
+        return [self.branch([[None, text]], place, spot.crop) for text, place in rng.choices(spot.places, k=PLACES)]
+
+    def boxes(self, spot: data.Spot, rng: Any) -> list[tuple[list[int], int, Tensor]]:
         """First turns: all but one about items, each about another one, one about the whole picture or an item."""
         item = [pair for pair in spot.boxes if pair[1] != region.text(region.WHOLE)]
         rest = [pair for pair in spot.boxes if pair not in item]
@@ -79,7 +82,7 @@ class Stage(nn.Module):
         drawn += rng.choices(rest if rng.random() < 0.5 else item, k=BOXES - len(drawn))
         return [self.branch(turns.where(text, rng.choice(["what", "where"])), box, spot.crop) for text, box in drawn]
 
-    def answer(self, spot: data.Spot, rng: Any) -> list[tuple[list[int], int, Tensor]]:
+    def answers(self, spot: data.Spot, rng: Any) -> list[tuple[list[int], int, Tensor]]:
         """Both turns, about the question that there is a crop for."""
         text, box = spot.boxes[0]
         return [self.branch(turns.both(text, rng.choice(["what", "where"]), box), spot.answer, spot.crop)]
@@ -112,7 +115,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("src/herovlm/modules/weights/chain_of_spot"))
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--pictures", type=int, default=4, help="a step")
+    parser.add_argument("--pictures", type=int, default=5, help="a step")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -125,9 +128,9 @@ def main() -> None:
         stage,
         lambda step: data.batches(spots, args.pictures, step),
         args.steps,
-        2e-3,
+        1.5e-3,
         args.out,
-        warmup=40,
+        warmup=30,
         half=False,
         save=50,
         muon=False,
