@@ -4,7 +4,8 @@ One fine-text question a held-out scene, on pictures as the demo model knows the
 its processor halves, so that no label can be read.  Ways are compared at about equal numbers of visual positions, read
 in all passes together.  The crop is cut out of the picture as it came.  Boxes are compared with a square of one tile
 around the thing that was asked about; a hit is a crop that holds all of its label.  The taught ways have the module
-chain_of_spot attached.  Greedy answers in float32.  Resumable: a line a scene, in a file a group, in --records.
+chain_of_spot attached, and a first turn that reads all of the picture besides.  Greedy answers in float32.  Resumable:
+a line a scene, in a file a group, in --records.
 """
 
 from __future__ import annotations

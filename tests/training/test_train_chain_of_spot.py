@@ -38,7 +38,7 @@ def test_boxes_of_training_are_squares_inside_the_picture() -> None:
 
 def test_a_step_teaches_boxes_and_answers_and_the_adapter_can_be_attached(ready, tmp_path: Path) -> None:
     model, processor = ready
-    spots = [data.spot(model, processor, data.FIRST + i) for i in range(2)]
+    spots = [data.spot(model, processor, data.FIRST)]
     stage = train.Stage(model, processor)
     trained = [p for p in stage.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) * 2 < 1_500_000
@@ -58,3 +58,33 @@ def test_a_step_teaches_boxes_and_answers_and_the_adapter_can_be_attached(ready,
     other, _ = demo.load()
     with modules.attach(other, tmp_path / "mine") as own:
         assert own.told == "chain_of_spot"
+
+
+def test_the_small_recipe_writes_an_adapter_that_leaves_no_trace(
+    ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    monkeypatch.setattr("sys.argv", ["train", "--small", "--out", str(out), "--weights", str(mine)])
+    train.main()
+    assert (mine / "adapter_model.safetensors").stat().st_size < 1_500_000
+    assert '"step": 6' in (out / "log.jsonl").read_text("utf-8")
+    model, _ = demo.load()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with modules.attach(model, mine):
+        assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    train.main()  # goes on from the last step: there is none left
+    assert (out / "log.jsonl").read_text("utf-8").count("\n") == 1
+
+
+def test_places_are_eighths_of_the_picture_and_what_there_are_two_of_is_not_asked_for() -> None:
+    scene = data.scene_of(data.FIRST + 1, large=True)
+    names = [item.name for item in scene.items]
+    told = {question.removeprefix("Where is the ")[:-1]: place for question, place in data.places_of(scene)}
+    assert set(told) == {name for name in names if names.count(name) == 1}
+    for item in scene.items:
+        if item.name in told:
+            column, row = (int(digit) for digit in told[item.name])
+            cell = item.cell[0] * 8 * 48 / scene.image.width, item.cell[1] * 8 * 48 / scene.image.height
+            assert cell[0] - 1 < column <= cell[0] + 1
+            assert cell[1] - 1 < row <= cell[1] + 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,10 @@ class Stage(nn.Module):
         """One step's loss over answers, and the share of answers that are right in every token."""
         kind, spots, rng = batch
         told = [getattr(self, kind)(spot, rng) for spot in spots]
-        embed, shared = self.llava.get_input_embeddings(), commonly([ids for row in told for ids, _, _ in row])
+        embed, shared = (
+            self.llava.get_input_embeddings(),
+            commonly([ids[: start - 1] for row in told for ids, start, _ in row]),
+        )
         head, tail = (embed(torch.tensor(ids)) for ids in (self.split([[None, "x"]])[0], told[0][0][0][:shared]))
         shown = [spot.kept if kind == "answers" else spot.picture for spot in spots]
         pictures = [torch.cat([head, one.to(head.dtype), tail]) for one in shown]
@@ -102,8 +106,9 @@ class Stage(nn.Module):
 
 
 def commonly(rows: list[list[int]]) -> int:
-    """How many ids all rows begin with."""
-    return next(at for at, ids in enumerate(zip(*rows, strict=False)) if len(set(ids)) > 1)
+    """How many ids all rows begin with, before any crop."""
+    alike = (len(set(ids)) == 1 and ids[0] != -1 for ids in zip(*rows, strict=False))
+    return sum(takewhile(bool, alike))
 
 
 def main() -> None:
@@ -113,11 +118,14 @@ def main() -> None:
         "--out", type=Path, default=Path("runs/spot"), help="scenes that were looked at, checkpoints, log"
     )
     parser.add_argument("--weights", type=Path, default=Path("src/herovlm/modules/weights/chain_of_spot"))
-    parser.add_argument("--scenes", type=int, default=500)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--scenes", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--pictures", type=int, default=5, help="a step")
+    parser.add_argument("--small", action="store_true", help="one step of each kind on 2 scenes, to see that it runs")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    if args.small:
+        args.scenes, args.steps, args.pictures = 2, len(data.CYCLE), 1
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model, processor = demo.load()
