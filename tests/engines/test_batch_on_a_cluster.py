@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import time
@@ -153,6 +154,15 @@ def test_a_full_disk_is_said_and_with_room_the_batch_ends(
     done = job.run(settings(cluster), rows, out, pretending(tmp_path / "log"))
     assert (done.answered, done.skipped) == (len(rows), len(there))
     assert answers(out) == backwards(rows)
+
+
+def test_a_shard_that_outgrows_the_disk_leaves_nothing(rows: list[manifests.Row], small_disk: Path) -> None:
+    """The room ends in the middle of its file."""
+    noise, none = random.Random(0), dict.fromkeys(shards.FIELDS)
+    long = [{**none, "id": row.id, "answer": noise.randbytes(9000).hex()} for row in rows]
+    with pytest.raises(OSError, match="No space left"):
+        shards.write(small_disk, 0, long)
+    assert not list(small_disk.iterdir())
 
 
 def test_the_command_takes_a_cluster_and_tries_bad_rows_again(cluster: str, manifest: Path, tmp_path: Path) -> None:
