@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +17,9 @@ from herovlm.errors import UsageError
 from herovlm.extras import require_all
 
 if TYPE_CHECKING:
+    from herovlm.engines.engine import Engine
     from herovlm.engines.ray.job import Outcome
+    from herovlm.request import Request
 
 Option = typer.Option
 Manifest = Annotated[
@@ -31,6 +34,7 @@ Gpus = Annotated[float, Option(min=0, help="GPUs of an actor; 0.5 lets two share
 Address = Annotated[
     str | None, Option(help="Of a Ray cluster that runs, such as auto; by default Ray is started here.")
 ]
+EngineName = Annotated[Literal["transformers", "vllm"], Option(help="What runs the model; vllm needs vLLM beside Ray.")]
 Retry = Annotated[bool, Option("--retry-failed", help="Try rows again that failed before.")]
 
 
@@ -51,6 +55,7 @@ def batch(
     address: Address = None,
     retry_failed: Retry = False,
     max_new_tokens: options.NewTokens = 64,
+    engine: EngineName = "transformers",
     json: options.Json = False,
     clip: options.Clip = None,
     download: options.Download = False,
@@ -67,20 +72,54 @@ def batch(
         from herovlm.api import Request
         from herovlm.budget import told
         from herovlm.cli import load
-        from herovlm.engines import transformers
+        from herovlm.engines import vllm
         from herovlm.engines.ray import job
         from herovlm.engines.ray import manifest as manifests
     spec = options.method_of(method)
     request, rows = Request.of(spec, keep=budget), manifests.read(manifest)
     shape = {"max_new_tokens": max_new_tokens, "batch": batch, "rows": shard_rows}
     where = {"actors": most, "cpus": cpus, "gpus": gpus, "threads": options.threads_of(threads), "address": address}
-    settings = job.Settings(model=model, method=spec, keep=str(told(budget)), **shape, **where)  # type: ignore[arg-type]
-    loaded = partial(load.load, model, clip=clip, download=download)
-    engine = partial(transformers.ready, loaded, request, max_new_tokens)
+    runs = {
+        "engine": engine if engine == "transformers" else f"vllm {vllm.tested()}",
+        "model": model,
+        "method": spec,
+        "keep": str(told(budget)),
+    }
+    settings = job.Settings(**runs, **shape, **where)  # type: ignore[arg-type]
+    if engine == "vllm":
+        start = _on_vllm(model, request, spec, max_new_tokens, clip)
+    else:
+        start = _on_transformers(partial(load.load, model, clip=clip, download=download), request, max_new_tokens)
     ray_aside = redirect_stdout(sys.stderr)  # it prints of processes that died
     with show.counting(len(rows), "rows") as step, load.quiet(), ray_aside:
-        found = job.run(settings, rows, out, engine, _weights(model), retry_failed, step)
+        found = job.run(settings, rows, out, start, _weights(model), retry_failed, step)
     _told(found, out, json)
+
+
+def _on_transformers(loaded: Callable[[], Any], request: Request, new_tokens: int) -> Callable[[], Engine]:
+    """Say how an actor starts transformers."""
+    from herovlm.engines import transformers
+
+    return partial(transformers.ready, loaded, request, new_tokens)
+
+
+def _on_vllm(model: str, request: Request, method: str, new_tokens: int, clip: str | None) -> Callable[[], Engine]:
+    """Say how an actor starts vLLM, once it is clear that it can.
+
+    Raises:
+        HeroError: vLLM is not here, or does not serve this model or method.
+    """
+    from transformers import AutoConfig
+
+    from herovlm.engines.vllm import offline, serve
+    from herovlm.engines.vllm.asked import Settings
+
+    if clip is not None:
+        raise UsageError("--clip with --engine vllm, which looks for it beside the model; leave it out")
+    place = str(_weights(model) or model)
+    settings = Settings.asking(method, request.budget)
+    serve.overrides(AutoConfig.from_pretrained(place), settings)
+    return partial(offline.ready, place, settings, new_tokens)
 
 
 def _weights(model: str) -> Path | None:

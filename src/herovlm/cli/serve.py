@@ -10,7 +10,6 @@ import typer
 
 from herovlm.cli import options
 from herovlm.cli.tidy import tidy
-from herovlm.errors import UsageError
 
 PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -34,20 +33,15 @@ def serve(
     from transformers import AutoConfig
 
     from herovlm import demo
-    from herovlm.budget import Auto
     from herovlm.cli import load
     from herovlm.engines import vllm
     from herovlm.engines.vllm.asked import Settings
     from herovlm.engines.vllm.serve import command
 
-    budget = options.budget_of(keep, tokens)
-    if isinstance(budget, Auto) or budget.listed:
-        raise UsageError(f"--keep {keep}: a server has one budget for all pictures; give a share such as 0.2")
+    settings = Settings.asking(method, options.budget_of(keep, tokens))
     if not show:
         vllm.tested()
     place = str(demo.WEIGHTS) if model == load.DEMO else model
-    most = budget.each if isinstance(budget.each, int | float) else None  # it is not listed
-    settings = Settings(method, tokens=int(most)) if tokens is not None and most else Settings(method, keep=most)
     words = command(place, AutoConfig.from_pretrained(place), settings, context.args)
     typer.echo(shlex.join(words), err=not show)
     if not show:

@@ -40,6 +40,7 @@ class Settings:
     model: str
     method: str
     keep: str  # as `herovlm.budget.told` writes it
+    engine: str = "transformers"  # its name; how it starts is told to `run`
     max_new_tokens: int = 64
     batch: int = 8  # rows that an actor answers at once
     rows: int = 64  # of a shard, about: what is lost when a machine dies
@@ -70,6 +71,7 @@ def fingerprint(settings: Settings, rows: Sequence[Row], weights: Path | None) -
         "weights": "" if weights is None else files(weights),
         "method": settings.method,
         "keep": settings.keep,
+        "engine": settings.engine,
         "max_new_tokens": settings.max_new_tokens,
         "prompt": "the processor's chat template; greedy",
         "rows": len(rows),

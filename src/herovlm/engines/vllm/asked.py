@@ -87,6 +87,19 @@ class Settings:
             raise UnsupportedError(f"{family.name} numbers its positions by places in the picture; vLLM would by rank")
         return own
 
+    @classmethod
+    def asking(cls, method: str, most: budget.Budget) -> Settings:
+        """Make them of a method's spec and a budget.
+
+        Raises:
+            BudgetError: a budget that is not one number for all pictures.
+        """
+        if isinstance(most, budget.Auto) or isinstance(most.each, tuple):
+            raise BudgetError(f"keep={most}: vLLM is started with one budget for all pictures; give one such as 0.2")
+        if isinstance(most, budget.Tokens):
+            return cls(method, tokens=most.each)
+        return cls(method, keep=most.each)
+
     def request(self, asked: Sequence[Asked]) -> Request:
         """Make the request for some pictures, one prompt each; all state their budgets in one unit.
 
