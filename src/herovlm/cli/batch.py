@@ -72,54 +72,51 @@ def batch(
         from herovlm.api import Request
         from herovlm.budget import told
         from herovlm.cli import load
-        from herovlm.engines import vllm
         from herovlm.engines.ray import job
         from herovlm.engines.ray import manifest as manifests
     spec = options.method_of(method)
     request, rows = Request.of(spec, keep=budget), manifests.read(manifest)
     shape = {"max_new_tokens": max_new_tokens, "batch": batch, "rows": shard_rows}
     where = {"actors": most, "cpus": cpus, "gpus": gpus, "threads": options.threads_of(threads), "address": address}
-    runs = {
-        "engine": engine if engine == "transformers" else f"vllm {vllm.tested()}",
-        "model": model,
-        "method": spec,
-        "keep": str(told(budget)),
-    }
-    settings = job.Settings(**runs, **shape, **where)  # type: ignore[arg-type]
     if engine == "vllm":
-        start = _on_vllm(model, request, spec, max_new_tokens, clip)
+        name, start = _on_vllm(model, request, spec, max_new_tokens, clip)
     else:
-        start = _on_transformers(partial(load.load, model, clip=clip, download=download), request, max_new_tokens)
+        loaded = partial(load.load, model, clip=clip, download=download)
+        name, start = _on_transformers(loaded, request, max_new_tokens)
+    runs = {"model": model, "method": spec, "keep": str(told(budget)), "engine": name}
+    settings = job.Settings(**runs, **shape, **where)  # type: ignore[arg-type]
     ray_aside = redirect_stdout(sys.stderr)  # it prints of processes that died
     with show.counting(len(rows), "rows") as step, load.quiet(), ray_aside:
         found = job.run(settings, rows, out, start, _weights(model), retry_failed, step)
     _told(found, out, json)
 
 
-def _on_transformers(loaded: Callable[[], Any], request: Request, new_tokens: int) -> Callable[[], Engine]:
-    """Say how an actor starts transformers."""
+def _on_transformers(loaded: Callable[[], Any], request: Request, new_tokens: int) -> tuple[str, Callable[[], Engine]]:
+    """Name the engine, and say how an actor starts it."""
     from herovlm.engines import transformers
 
-    return partial(transformers.ready, loaded, request, new_tokens)
+    return "transformers", partial(transformers.ready, loaded, request, new_tokens)
 
 
-def _on_vllm(model: str, request: Request, method: str, new_tokens: int, clip: str | None) -> Callable[[], Engine]:
-    """Say how an actor starts vLLM, once it is clear that it can.
+def _on_vllm(
+    model: str, request: Request, method: str, new_tokens: int, clip: str | None
+) -> tuple[str, Callable[[], Engine]]:
+    """Name the engine, and say how an actor starts it, once it is clear that it can.
 
     Raises:
         HeroError: vLLM is not here, or does not serve this model or method.
     """
     from transformers import AutoConfig
 
-    from herovlm.engines.vllm import offline, serve
+    from herovlm.engines.vllm import offline, serve, tested
     from herovlm.engines.vllm.asked import Settings
 
     if clip is not None:
         raise UsageError("--clip with --engine vllm, which looks for it beside the model; leave it out")
-    place = str(_weights(model) or model)
+    name, place = f"vllm {tested()}", str(_weights(model) or model)
     settings = Settings.asking(method, request.budget)
     serve.overrides(AutoConfig.from_pretrained(place), settings)
-    return partial(offline.ready, place, settings, new_tokens)
+    return name, partial(offline.ready, place, settings, new_tokens)
 
 
 def _weights(model: str) -> Path | None:
