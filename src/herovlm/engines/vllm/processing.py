@@ -117,10 +117,15 @@ class Processor(BaseMultiModalProcessor[Info]):  # type: ignore[misc]
             text = {"text": [processor.image_token], "add_special_tokens": False}
             made = processor(images=[images.get(i)], return_tensors="pt", **text)
             count = self.info.settings.count(self.info.get_hf_config(), (size.height, size.width), asked)
-            row = {name: made[name] for name in self.info.vision if made.get(name) is not None}
+            row = {name: self._cast(made[name]) for name in self.info.vision if made.get(name) is not None}
             rows.append(row | {TOLD: asked.sent(), TOKENS: made["input_ids"][0], KEPT: torch.tensor(count)})
         found.update({name: [row[name] for row in rows] for name in rows[0]})
         return found
+
+    def _cast(self, value: Any) -> torch.Tensor:
+        """Bring pixels to the model's dtype."""
+        made = torch.as_tensor(value)
+        return made.to(self.info.ctx.model_config.dtype) if made.is_floating_point() else made
 
     def _get_mm_fields_config(
         self, hf_inputs: BatchFeature, hf_processor_mm_kwargs: Mapping[str, object]
