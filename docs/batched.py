@@ -20,9 +20,8 @@ def ways(result: Result) -> list[str]:
         f"{result['rows']} rows of {result['model']}, `{result['method']}` at keep={result['keep']}, "
         f"{result['batch']} at once, {result['new_tokens']} new tokens, one thread a process; warm, from the first "
         f"third on; medians (least to most) of {result['rounds']} interleaved rounds, ratios within a round.  "
-        f"{result['cores']} cores ({result['machine']}) shared with other work all the while (load {before} before, "
-        f"{after} after): rows a second are far below what the cores can do, and two actors get two parts of them "
-        f"where one gets one; the processor's seconds are disturbed least.  torch {result['torch']}, transformers "
+        f"{result['cores']} cores ({result['machine']}{_shared(result)}, load {before} before, {after} after).  "
+        f"torch {result['torch']}, transformers "
         f"{result['transformers']}, ray {result['ray']}.",
         "",
         "| way | rows a second | wall, over the loop | processor seconds a row | over the loop | driver and Ray |",
@@ -34,6 +33,16 @@ def ways(result: Result) -> list[str]:
         cells = (f"{result['rows_a_second'][way]:.2f}", wall, _spread(of["processor"]), own, around)
         lines.append(f"| {' | '.join((way, *cells))} |")
     return lines
+
+
+def _shared(result: Result) -> str:
+    """Say what other work means for the numbers, where there was any."""
+    if not result["shared"]:
+        return ""
+    return (
+        "; shared with other work all the while: rows a second are below what the cores can do, two actors get two "
+        "parts of them where one gets one, and the processor's seconds are disturbed least"
+    )
 
 
 def held(memory: Result) -> list[str]:
