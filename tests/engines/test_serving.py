@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import tiny_models
 import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from herovlm import demo
@@ -110,6 +113,17 @@ def test_the_command_line_refuses_what_cannot_be(more: list[str]) -> None:
 @pytest.fixture(scope="module")
 def eyes() -> Eyes:
     return load(str(demo.WEIGHTS), Settings(keep=0.5), dtype=torch.float32, device=torch.device("cpu"))
+
+
+def test_weights_that_are_missing_are_no_random_ones(tmp_path: Path) -> None:
+    """As those of a quantised tower are, which transformers would make up."""
+    shutil.copytree(demo.WEIGHTS, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    values = load_file(file)
+    del values["vision_tower.encoder.layers.3.self_attn.v_proj.weight"]
+    save_file(values, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"layers\.3\.self_attn\.v_proj"):
+        load(str(file.parent), Settings(), dtype=torch.float32, device=torch.device("cpu"))
 
 
 def test_eyes_have_no_language_model(eyes: Eyes) -> None:

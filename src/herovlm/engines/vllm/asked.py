@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class Settings:
         if not isinstance(told, Mapping) or set(told) - set(known):
             raise UsageError(f"herovlm={told!r} in --hf-overrides: give a mapping of {', '.join(known)}")
         own = cls(**told)
-        family = registry.family(type("Shell", (), {"config": config}))
+        family = registry.family(SimpleNamespace(config=config))
         if family.positions[0] != "compact":
             raise UnsupportedError(f"{family.name} numbers its positions by places in the picture; vLLM would by rank")
         return own

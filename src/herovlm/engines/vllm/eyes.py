@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from herovlm import registry
 from herovlm.engines.vllm.asked import Asked, Settings
+from herovlm.errors import ModelError
 from herovlm.families.base import Family
 from herovlm.view import see
 
@@ -73,9 +74,16 @@ def load(
     logging.set_verbosity_error()  # it would list the weights that are left out
     try:
         with torch.device("cpu"):
-            model = AutoModelForImageTextToText.from_pretrained(name, config=config, dtype=dtype, revision=revision)
+            how = {"config": config, "dtype": dtype, "revision": revision, "output_loading_info": True}
+            model, told = AutoModelForImageTextToText.from_pretrained(name, **how)
     finally:
         logging.set_verbosity(talk)
+    gone = sorted(key for key in told["missing_keys"] if "language_model" not in key and "lm_head" not in key)
+    if gone:
+        raise ModelError(
+            f"{name} has no weights that transformers can read for {gone[0]} and {len(gone) - 1} more of its vision "
+            "tower or projector; herovlm serves checkpoints whose tower is not quantised"
+        )
     network: Any = model.base_model
     network.language_model.to("meta")  # its table of words is vLLM's
     model.lm_head.to("meta")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class Info(BaseProcessingInfo):  # type: ignore[misc]
     @cached_property
     def vision(self) -> tuple[str, ...]:
         """Names of what belongs to the encoder."""
-        return registry.family(type("Shell", (), {"config": self.get_hf_config()})).vision
+        return registry.family(SimpleNamespace(config=self.get_hf_config())).vision
 
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
         """Pictures in any number; OneVision cuts a picture into tiles only where it is alone in its prompt."""

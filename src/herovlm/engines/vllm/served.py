@@ -84,7 +84,8 @@ class Served(nn.Module, SupportsMultiModal):  # type: ignore[misc]
         )
         group = get_tp_group()
         if group.rank_in_group == 0:
-            found.copy_(torch.cat(self._looked(given, counts)))
+            for room, own in zip(torch.split(found, counts), self._looked(given, counts), strict=True):
+                room.copy_(own)  # from whatever device and dtype
         if group.world_size > 1:
             found = group.broadcast(found, src=0)
         return list(torch.split(found, counts))
