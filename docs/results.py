@@ -13,7 +13,7 @@ import costs
 import fused
 import incontext
 import recalled
-import served
+import throughput
 import spotted
 import studied
 import tuned
@@ -48,7 +48,7 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
         "caer-budgets": lambda: incontext.budgets(_read("caer")),
         "igva": _system("igva", fused.accuracy),
         "igva-weights": _system("igva", fused.weights),
-        "serving": _cost("serving", served.table),
+        "serving": _cost("serving", throughput.table),
         **{name: _study(lines) for name, lines in studied.BLOCKS.items()},
         **{name: _cost(*how) for name, how in costs.BLOCKS.items()},
         **{f"{name} measured": _system("second", table) for name, table in contrasted.BLOCKS.items()},
