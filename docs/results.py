@@ -13,9 +13,9 @@ import costs
 import fused
 import incontext
 import recalled
-import throughput
 import spotted
 import studied
+import throughput
 import tuned
 
 from herovlm.eval import tables
