@@ -14,6 +14,7 @@ pytest.importorskip("ray.data", reason="the extra 'ray' brings it")
 
 import psutil
 import pyarrow.parquet as pq
+from clusters import answers
 from piles import pile
 
 from herovlm import demo
@@ -55,14 +56,6 @@ def is_actor(process: psutil.Process) -> bool:
         return "MapWorker" in " ".join(process.cmdline())
     except psutil.Error:  # ended meanwhile
         return False
-
-
-def answers(out: Path) -> dict[str, str]:
-    """Answers by id; an id that is there twice fails."""
-    rows = pq.read_table(out).to_pylist()
-    found = {row["id"]: row["answer"] for row in rows}
-    assert len(found) == len(rows)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -95,6 +96,17 @@ def test_words_are_no_tokens(template: str) -> None:
 def test_what_llama_2_writes_around_a_system_prompt_is_the_users_elsewhere(template: str) -> None:
     words = "<<SYS>> is what? <</SYS>> why?"
     assert template == "mistral" or spoken({**TOKENS, **PLAIN}[template], words) == words
+
+
+def test_the_end_is_stripped_of_white_space_and_marked_tokens() -> None:
+    """As the pattern says, whatever white space the marks themselves are; and a long run costs no square of it."""
+    pattern = re.compile(f"(?:\\s|{question.ON}[^{question.OFF}]*{question.OFF})+\\Z")
+    for length in range(6):
+        for signs in itertools.product("a \n" + question.ON + question.OFF, repeat=length):
+            prompt = "".join(signs)
+            assert question.stripped(prompt) == pattern.sub("", prompt), repr(prompt)
+    run = " " * 200_000
+    assert question.from_text(f"USER: What{run}is it? ASSISTANT:") == "What is it?"
 
 
 def test_an_empty_question_is_empty() -> None:

@@ -102,8 +102,7 @@ def features(model: Any, processor: Any, image: Any, *requests: Request) -> list
     (layout,) = registry.family(model).layouts(model, given)
     ids, mask = turns.padded(model, [[model.config.image_token_id] * layout.positions])
     view = see(model, {"input_ids": ids, "attention_mask": mask, **given}, *requests)
-    made = [view.drop(request)["mm_encoder_outputs"]["image"].pooler_output[0] for request in requests]
-    return [one.to(torch.bfloat16) for one in made]
+    return [view.choose(request).features()[0].to(torch.bfloat16) for request in requests]
 
 
 def shelf(model: Any, processor: Any, number: int, folder: Path) -> list[Spot]:

@@ -85,7 +85,7 @@ def _by_tokens(prompt: str) -> list[str]:
 
 def _by_position(prompt: str) -> list[str]:
     """Split a prompt whose template is plain words; all of it is one turn where there is no template."""
-    prompt = re.sub(f"(?:\\s|{ON}[^{OFF}]*{OFF})+\\Z", "", prompt)
+    prompt = stripped(prompt)
     user, answer = _headers(prompt)
     headers = [] if user is None else list(re.finditer(user, prompt))
     if not headers:
@@ -98,6 +98,20 @@ def _by_position(prompt: str) -> list[str]:
     ends = [*(one.start() for one in opened[1:]), len(prompt)]
     turns = [prompt[one.end() : end] for one, end in zip(opened, ends, strict=True)]
     return [turn[: max((one.start() for one in re.finditer(answer, turn)), default=len(turn))] for turn in turns]
+
+
+def stripped(prompt: str) -> str:
+    """Take white space and marked tokens off the end, in one pass: a regular expression would need a square of it."""
+    end = len(prompt)
+    while end:
+        before = prompt.rfind(OFF, 0, end - 1) + 1 if prompt[end - 1] == OFF else end
+        if (start := prompt.find(ON, before, end - 1)) >= 0:
+            end = start
+        elif prompt[end - 1].isspace():
+            end -= 1
+        else:
+            break
+    return prompt[:end]
 
 
 def _headers(prompt: str) -> tuple[str | None, str]:

@@ -96,7 +96,7 @@ def test_a_wrong_number_of_positions_ends_no_engine(llm: Any, monkeypatch: pytes
 
 
 def test_chunked_prefill_and_a_method_that_reads_no_question() -> None:
-    """Prompts are cut into pieces of 48 positions, through pictures; a picture is one to all questions."""
+    """A step reads at most 192 positions: prompts are cut, through pictures; a picture is one to all questions."""
     cases = boards(3, (0.4, 0.2))
     how = {"enable_chunked_prefill": True, "max_num_batched_tokens": 192, "max_model_len": 512}
     with engine(shipped(), "hero(alpha=1)", KEEP, **how) as llm:

@@ -91,7 +91,7 @@ class Processor(BaseMultiModalProcessor[Info]):  # type: ignore[misc]
         if not self.info.settings.reads_question:
             asked = replace(asked, question=None)
         elif inputs.mm_data_items.get_all_counts().get("image"):
-            asked = replace(asked, question=asked.question or self._question(inputs.prompt))
+            asked = replace(asked, question=(asked.question or "").strip() or self._question(inputs.prompt))
             if not asked.question:
                 raise InputsError(
                     "there are pictures and no question in this request, and what is kept goes by it; ask something, "
