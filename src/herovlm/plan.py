@@ -17,6 +17,7 @@ from herovlm.errors import BudgetError, UnsupportedError
 from herovlm.families import smaller
 from herovlm.geometry import Geometry
 from herovlm.methods.full import Full
+from herovlm.ops.fit import enough
 from herovlm.prompt import positions
 from herovlm.prompt.positions import Prompt, Stay
 from herovlm.seams import refuse
@@ -104,7 +105,9 @@ def token_count(config: Any, size: Sequence[int], request: Request, image: int =
 
     Raises:
         ModelError: the family is not supported.
-        BudgetError: keep="auto" looks at the picture first; or the budget is too small for the smallest picture.
+        BudgetError: keep="auto" looks at the picture first; or the budget is too small for the smallest picture, or
+            for the newlines that were asked for.
+        MethodError: newlines="canvas", which stand outside any budget.
         UnsupportedError: the method rounds for itself, or something goes on behind it.
     """
     family = registry.family(SimpleNamespace(config=config))
@@ -121,7 +124,12 @@ def token_count(config: Any, size: Sequence[int], request: Request, image: int =
         raise UnsupportedError(f"how much {what} keeps is known only when it has been read; take an exact method")
     smaller.offered(family, request.method)
     budget = min(request.budget.of(whole.positions, image), whole.positions)
-    if not request.method.smaller or budget == whole.positions:
+    if budget == whole.positions:
+        return budget
+    if not request.method.smaller:
+        rule = request.newlines or request.method.newlines
+        if rule is not None:
+            enough(budget, whole.grid, whole.counts, rule)
         return budget
     prefer: smaller.Prefer = getattr(request.method, "prefer", "positions")
     return smaller.largest(family, shell, family.filled(shell, size), len(whole.valid), budget, prefer).positions

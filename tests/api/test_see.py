@@ -147,6 +147,31 @@ def test_a_config_and_a_size_tell_how_many_positions_are_sent(models: Any, famil
     assert herovlm.token_count(config, (size[1], size[0]), one) == sent
 
 
+@pytest.mark.parametrize(
+    "method", ["random", "uniform", "hero(alpha=1)", "divprune", 'divprune(variant="official")', "pool"]
+)
+@pytest.mark.parametrize("newlines", ["all", "touched", "none", "canvas", None])
+def test_a_budget_too_small_for_its_newlines_is_refused_beforehand(models: Any, method: str, newlines: Any) -> None:
+    """By the same error as when the picture has been looked at, and by none where that is none."""
+    small = models("llava_next")
+    for size in ((400, 20), (20, 400), (50, 50)):
+        for tokens in (1, 2, 4, 9, 40):
+            one = request(method, tokens=tokens, newlines=newlines)
+            said = [
+                refusal(lambda one=one, size=size: herovlm.token_count(small.model.config, size[::-1], one)),
+                refusal(lambda one=one, size=size: herovlm.see(small.model, given_size(small, *size), one).drop(one)),
+            ]
+            assert said[0] == said[1], (size, tokens)
+
+
+def refusal(ask: Any) -> str:
+    try:
+        ask()
+    except herovlm.HeroError as error:
+        return str(error)
+    return ""
+
+
 def test_what_has_no_number_beforehand_is_an_error(models: Any) -> None:
     config = models("llava_next").model.config
     for asked, error in (

@@ -7,9 +7,13 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_models
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -17,9 +21,9 @@ from herovlm import demo
 from herovlm.cli.main import app
 from herovlm.engines import vllm
 from herovlm.engines.vllm.asked import Asked, Settings
-from herovlm.engines.vllm.eyes import Eyes, joined, load
+from herovlm.engines.vllm.eyes import Eyes, joined, load, parts
 from herovlm.engines.vllm.serve import command
-from herovlm.errors import BudgetError, HeroError, ModelError, UsageError
+from herovlm.errors import BudgetError, HeroError, MethodError, ModelError, UsageError
 from herovlm.plan import token_count
 from herovlm.request import Request
 from herovlm.view import see
@@ -49,11 +53,22 @@ def test_what_is_asked_arrives(asked: Asked) -> None:
         ({"herovlm_tokens": 0}, "tokens"),
         ({"herovlm_question": ["a"]}, "no text"),
         ({"crop_size": 4}, "crop_size"),
+        ({"herovlm_keep": (0.1, 0.2)}, "one number"),
+        ({"herovlm_keep": np.array([0.1, 0.2])}, "one number"),
+        ({"herovlm_tokens": torch.tensor([3, 4])}, "one number"),
     ],
 )
 def test_a_bad_request_says_what_is_wrong(given: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=re.escape(says)):
         Asked.read(given)
+
+
+@pytest.mark.parametrize("own", [np.float32(0.25), torch.tensor(0.25), 0.25])
+def test_numbers_of_numpy_and_torch_are_numbers(own: object) -> None:
+    asked = Asked.read({"herovlm_keep": own})
+    assert Asked.arrived(asked.sent()) == Asked(keep=0.25)
+    whole = Asked.read({"herovlm_tokens": np.int64(7)})
+    assert Asked.arrived(whole.sent()) == Asked(tokens=7)
 
 
 def test_counts_are_those_of_token_count_and_never_above_the_servers() -> None:
@@ -67,9 +82,17 @@ def test_counts_are_those_of_token_count_and_never_above_the_servers() -> None:
 
 
 def test_whether_the_question_matters_is_the_methods_own() -> None:
-    assert Settings("hero").reads_question
-    assert not Settings("hero(alpha=1)").reads_question
-    assert not Settings("random").reads_question
+    assert Settings("hero").reads_question(config())
+    assert not Settings("hero(alpha=1)").reads_question(config())
+    assert not Settings("random").reads_question(config())
+
+
+def test_blocks_of_a_method_are_those_of_the_models_tower() -> None:
+    deep = config()
+    deep.vision_config.num_hidden_layers = 40
+    assert not Settings("cls_topk(layers=(38,))").reads_question(deep)
+    with pytest.raises(MethodError, match="layer 38"):
+        command("demo", config(), Settings("cls_topk(layers=(38,))"))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +102,7 @@ def test_whether_the_question_matters_is_the_methods_own() -> None:
         (Settings("hero + fastv"), HeroError),
         (Settings("hero", keep=2.0), BudgetError),
         (Settings("heroo"), HeroError),
+        (Settings("hero", tokens=2, newlines="all"), BudgetError),
     ],
 )
 def test_what_has_no_number_beforehand_is_refused_at_the_start(settings: Settings, error: type[Exception]) -> None:
@@ -103,11 +127,59 @@ def test_the_command_is_vllms_own_with_our_two_flags() -> None:
     assert "HerovlmLlavaNext" in ran.output
 
 
-@pytest.mark.parametrize("more", [["--keep", "auto"], ["--keep", "0.1,0.2"], ["--hf-overrides", "{}"], ["--keep", "3"]])
+REFUSED = [
+    ["--keep", "auto"],
+    ["--keep", "0.1,0.2"],
+    ["--keep", "3"],
+    ["--hf-overrides", "{}"],
+    ["--hf_overrides={}"],
+    ["--hf-overrides.architectures", "x"],
+    ["--hf-over", "{}"],
+    ["--mm-processor-kwargs", '{"max_patches": 2}'],
+    ["--mm_processor_kwargs.crop_size", "2"],
+]
+
+
+@pytest.mark.parametrize("more", REFUSED)
 def test_the_command_line_refuses_what_cannot_be(more: list[str]) -> None:
     ran = CliRunner().invoke(app, ["serve", "demo", "--show", *more])
     assert ran.exit_code == 2
     assert len(ran.output.strip().splitlines()) == 1
+
+
+def test_a_request_has_so_many_pictures_unless_the_owner_says_otherwise() -> None:
+    words = command("demo", config(), Settings())
+    assert json.loads(words[words.index("--limit-mm-per-prompt") + 1]) == {"image": 16}
+    for own in ("--limit-mm-per-prompt", "--limit_mm_per_prompt.image"):
+        words = command("demo", config(), Settings(), [own, "3", "--model-impl", "auto"])
+        assert words[-4:] == [own, "3", "--model-impl", "auto"]
+        assert sum("limit" in word for word in words) == 1
+
+
+def test_a_clip_that_is_missing_is_said_before_the_server_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(demo.WEIGHTS, tmp_path / "model", ignore=shutil.ignore_patterns("clip"))
+    monkeypatch.setattr(vllm, "tested", lambda: "0.32.0")
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _, words: started.append(words))
+    ran = CliRunner().invoke(app, ["serve", str(tmp_path / "model")])
+    assert ran.exit_code == 1
+    assert "CLIP" in ran.output
+    assert not started
+    ran = CliRunner().invoke(app, ["serve", str(tmp_path / "model"), "--method", "hero(alpha=1)", "--revision", "main"])
+    assert ran.exit_code == 0, ran.output
+    assert started[0][started[0].index("--revision") + 1] == "main"
+    assert CliRunner().invoke(app, ["serve", "demo"]).exit_code == 0
+
+
+@pytest.mark.parametrize("gpus", ["0.5", "2"])
+def test_an_engine_of_vllm_takes_a_whole_gpu(gpus: str, tmp_path: Path) -> None:
+    pile = tmp_path / "pile.jsonl"
+    pile.write_text('{"id": "0", "image": "a.png", "question": "what?"}\n', "utf-8")
+    words = ["batch", str(pile), "--out", str(tmp_path / "out"), "--engine", "vllm", "--gpus", gpus]
+    ran = CliRunner().invoke(app, words)
+    assert (ran.exit_code, "give 0 or 1" in ran.output) == (2, True), ran.output
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +227,41 @@ def test_pictures_of_several_requests_are_what_each_would_be_alone(eyes: Eyes) -
     found = eyes.look(pictures, asked)
     for one, other in zip(found, alone, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_many_pictures_are_looked_at_in_parts(eyes: Eyes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are what they are together."""
+    _, processor = demo.load()
+    sizes = [(384, 384), (100, 80), (384, 200), (90, 90), (384, 384), (80, 300)]
+    made = [processor(images=[Image.new("RGB", size, "red")], text=["<image>"], return_tensors="pt") for size in sizes]
+    pictures = [
+        {"input_ids": one["input_ids"][0], "pixel_values": one["pixel_values"], "image_sizes": one["image_sizes"]}
+        for one in made
+    ]
+    asked = [Asked("What is red?", tokens=1 + n) for n in range(len(sizes))]
+    whole = eyes.look(pictures, asked)
+    seen: list[int] = []
+    true = see
+
+    def watched(model: object, inputs: dict[str, torch.Tensor], request: Request) -> object:
+        seen.append(int(inputs["pixel_values"].shape[:2].numel()))
+        return true(model, inputs, request)
+
+    monkeypatch.setattr("herovlm.engines.vllm.eyes.see", watched)
+    monkeypatch.setattr("herovlm.engines.vllm.eyes.TOGETHER", 7)
+    found = eyes.look(pictures, asked)
+    assert len(seen) > 1
+    assert max(seen) <= 7
+    for one, other in zip(found, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@given(st.lists(st.integers(1, 12)), st.integers(1, 30))
+def test_parts_are_all_pictures_in_order_and_no_wider_than_they_may_be(tiles: list[int], most: int) -> None:
+    found = parts(range(len(tiles)), tiles, most)
+    assert [one for part in found for one in part] == list(range(len(tiles)))
+    for part in found:
+        assert len(part) == 1 or max(tiles[i] for i in part) * len(part) <= most
 
 
 BUDGETS = ({"keep": 0.2}, {"tokens": 17}, {}, {"keep": 1.0})

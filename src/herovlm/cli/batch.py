@@ -79,7 +79,7 @@ def batch(
     shape = {"max_new_tokens": max_new_tokens, "batch": batch, "rows": shard_rows}
     where = {"actors": most, "cpus": cpus, "gpus": gpus, "threads": options.threads_of(threads), "address": address}
     if engine == "vllm":
-        name, start = _on_vllm(model, request, spec, max_new_tokens, clip)
+        name, start = _on_vllm(model, request, spec, max_new_tokens, clip, gpus, download)
     else:
         loaded = partial(load.load, model, clip=clip, download=download)
         name, start = _on_transformers(loaded, request, max_new_tokens)
@@ -99,23 +99,25 @@ def _on_transformers(loaded: Callable[[], Any], request: Request, new_tokens: in
 
 
 def _on_vllm(
-    model: str, request: Request, method: str, new_tokens: int, clip: str | None
+    model: str, request: Request, method: str, new_tokens: int, clip: str | None, gpus: float, download: bool
 ) -> tuple[str, Callable[[], Engine]]:
     """Name the engine, and say how an actor starts it, once it is clear that it can.
 
     Raises:
         HeroError: vLLM is not here, or does not serve this model or method.
     """
-    from transformers import AutoConfig
-
+    from herovlm.cli import load
     from herovlm.engines.vllm import offline, serve, tested
     from herovlm.engines.vllm.asked import Settings
 
     if clip is not None:
         raise UsageError("--clip with --engine vllm, which looks for it beside the model; leave it out")
-    name, place = f"vllm {tested()}", str(_weights(model) or model)
+    if gpus not in (0, 1):
+        raise UsageError(f"--gpus {gpus:g} with --engine vllm, whose engine takes all of one GPU's memory; give 0 or 1")
+    name = f"vllm {tested()}"
     settings = Settings.asking(method, request.budget)
-    serve.overrides(AutoConfig.from_pretrained(place), settings)
+    place, config = load.config_of(model, download)
+    serve.overrides(config, settings)
     return name, partial(offline.ready, place, settings, new_tokens)
 
 

@@ -67,19 +67,10 @@ def quiet() -> Iterator[None]:
 
 
 def _from_pretrained(name: str, download: bool) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    where = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    where, config = config_of(name, download)
     how: dict[str, Any] = {"local_files_only": not download, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(where, **how)
-    except Exception as error:  # transformers raises nearly anything on what is no model
-        raise _not_found(name, download, error) from error
-    if config.model_type not in registry.families():
-        raise ModelError(
-            f"{name} is of the family {config.model_type!r}, which is not supported; "
-            f"supported families: {', '.join(registry.families())} (herovlm models)"
-        )
     try:
         processor = AutoProcessor.from_pretrained(where, **how)
         model, report = AutoModelForImageTextToText.from_pretrained(
@@ -93,6 +84,33 @@ def _from_pretrained(name: str, download: bool) -> tuple[Any, Any]:
     if lost:
         raise SetupError(f"{name} lacks {len(lost)} weights, such as {sorted(map(str, lost))[0]}; get its files again")
     return model, processor
+
+
+def config_of(name: str, download: bool, revision: str | None = None) -> tuple[str, Any]:
+    """Find a model without loading it: what transformers and vLLM call it, and its config.
+
+    Raises:
+        ModelError: there is no such model, or its family is not supported.
+        SetupError: it cannot be downloaded, or its files are broken.
+    """
+    from transformers import AutoConfig
+
+    from herovlm import demo
+
+    folder = demo.WEIGHTS if name == DEMO else Path(name).expanduser()
+    where = str(folder) if folder.is_dir() else name
+    try:
+        config = AutoConfig.from_pretrained(
+            where, local_files_only=not download, trust_remote_code=False, revision=revision
+        )
+    except Exception as error:  # transformers raises nearly anything on what is no model
+        raise _not_found(name, download, error) from error
+    if config.model_type not in registry.families():
+        raise ModelError(
+            f"{name} is of the family {config.model_type!r}, which is not supported; "
+            f"supported families: {', '.join(registry.families())} (herovlm models)"
+        )
+    return where, config
 
 
 def _not_found(name: str, download: bool, error: Exception) -> ModelError | SetupError:

@@ -23,6 +23,8 @@ def serve(
         str | None, typer.Option(help="Most of the visual positions that a request may keep.", show_default="0.2")
     ] = None,
     tokens: Annotated[str | None, typer.Option(help="Instead: most visual positions a picture, such as 64.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Of the model, on the hub.")] = None,
+    download: options.Download = False,
     show: Annotated[bool, typer.Option("--show", help="Print vLLM's own command and stop.")] = False,
 ) -> None:
     """Serve a model on vLLM with fewer visual tokens. Needs vLLM, best in an environment of its own.
@@ -30,19 +32,20 @@ def serve(
     Further options go to vLLM as they are: --port 8000, --dtype, --tensor-parallel-size 2, --max-model-len.  A request
     may ask for less, and say what the question is: "mm_processor_kwargs": {"herovlm_keep": 0.1}.
     """
-    from transformers import AutoConfig
-
-    from herovlm import demo
     from herovlm.cli import load
     from herovlm.engines import vllm
     from herovlm.engines.vllm.asked import Settings
     from herovlm.engines.vllm.serve import command
+    from herovlm.towers import relevance
 
     settings = Settings.asking(method, options.budget_of(keep, tokens))
     if not show:
         vllm.tested()
-    place = str(demo.WEIGHTS) if model == load.DEMO else model
-    words = command(place, AutoConfig.from_pretrained(place), settings, context.args)
+    place, config = load.config_of(model, download, revision)
+    rest = [*([] if revision is None else ["--revision", revision]), *context.args]
+    words = command(place, config, settings, rest)
+    if settings.reads_question(config) and not show:
+        (relevance.fetch if download else relevance.here)(config, place)  # now, and not when the server is up
     typer.echo(shlex.join(words), err=not show)
     if not show:
         os.execv(words[0], words)

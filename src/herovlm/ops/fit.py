@@ -9,7 +9,7 @@ from torch import Tensor
 
 from herovlm.errors import BudgetError, MethodError
 from herovlm.ops import allocate, select
-from herovlm.types import Grid, Newlines, Seen
+from herovlm.types import Counts, Grid, Newlines, Seen
 
 Choose = Callable[[int], Tensor]  # P -> (T, N) bool mask of P valid patches
 
@@ -57,17 +57,31 @@ def fit(choose: Choose, seen: Seen, scores: Tensor, budget: int, rule: Newlines 
         MethodError: the rule is "canvas", which stands outside any budget.
     """
     rule = rule or "none"
-    if rule == "canvas":
-        raise MethodError('newlines="canvas" stand outside the budget; use "touched", "all" or "none"')
+    enough(budget, seen.grid, seen.counts, rule)
     if rule == "touched":
         return _search(choose, seen, scores, budget)
     counts, sent = seen.counts, seen.grid.sent
-    due = counts.newlines if rule == "all" else 0
-    if budget <= due:
-        raise too_small(budget, due + 1, counts.positions, f'newlines="all" keep {due}' if rule == "all" else "")
-    patches = min(budget - due, counts.patches)
+    patches = min(budget - counts.newlines * (rule == "all"), counts.patches)
     none = budget == patches
     return choose(patches), torch.zeros_like(sent) if none else sent & (sent.cumsum(0) <= budget - patches)
+
+
+def enough(budget: int, grid: Grid, counts: Counts, rule: Newlines) -> None:
+    """Check that a patch can be kept; the device is asked under "touched" alone.
+
+    Raises:
+        BudgetError: it cannot, with so small a budget; says the smallest that works.
+        MethodError: the rule is "canvas", which stands outside any budget.
+    """
+    if rule == "canvas":
+        raise MethodError('newlines="canvas" stand outside the budget; use "touched", "all" or "none"')
+    smallest, why = 1, ""
+    if rule == "all":
+        smallest, why = counts.newlines + 1, f'newlines="all" keep {counts.newlines}'
+    elif rule == "touched" and budget < 2 and not bool((counts.valid & _paid(grid, ~grid.sent)).any()):
+        smallest = 2  # each patch needs its newline
+    if budget < smallest:
+        raise too_small(budget, smallest, counts.positions, why)
 
 
 def divided(seen: Seen, mask: Tensor, budget: int, rule: Newlines | None) -> list[int]:
@@ -81,9 +95,6 @@ def divided(seen: Seen, mask: Tensor, budget: int, rule: Newlines | None) -> lis
 def _search(choose: Choose, seen: Seen, scores: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """Find the largest choice that fits with the newlines of its rows; the host waits for what each one costs."""
     grid, valid, counts = seen.grid, seen.valid, seen.counts
-    alone = bool((valid & _paid(grid, ~grid.sent)).any())  # a patch that needs no newline
-    if budget < (smallest := 1 if alone else 2):
-        raise too_small(budget, smallest, counts.positions)
 
     def cost(mask: Tensor) -> int:
         return int(mask.sum() + closed_by(grid, mask, "touched").sum())

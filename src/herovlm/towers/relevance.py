@@ -4,21 +4,23 @@ Which CLIP belongs to a model is looked up in this order:
 1. `attach(model, clip, tokenizer)`;
 2. `model.config.herovlm_clip`: a folder inside the model's own folder, any other folder, or a name in the local cache;
 3. `TOWERS`: the CLIP that the vision tower of well-known models was made from.
-Nothing is ever downloaded from here (`local_files_only=True`); a missing CLIP is an error that says how to get it.
+Nothing is downloaded unless `fetch` is told to; a missing CLIP is an error that says how to get it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedModel
 
 from herovlm.errors import InputsError, TextTowerError, UnsupportedError
 from herovlm.seams import parts
@@ -220,20 +222,55 @@ def _find(model: PreTrainedModel, kind: Relevance) -> tuple[CLIPModel, Tokenize]
     return pair
 
 
-def _load(model: PreTrainedModel) -> tuple[CLIPModel, Tokenize]:
-    """Load the CLIP of a model from this machine."""
+def fetch(config: Any, name: str) -> None:
+    """Fetch from the hub the CLIP that belongs to a model, where it is not on this machine; done at the user's word.
+
+    Args:
+        config: of the model.
+        name: of the model, or its folder.
+
+    Raises:
+        TextTowerError: none is known, or it cannot be had.
+    """
+    _load(SimpleNamespace(config=config, name_or_path=name), download=True)
+
+
+def here(config: Any, name: str) -> None:
+    """Check that the CLIP of a model is on this machine, without its weights.
+
+    Args:
+        config: of the model.
+        name: of the model, or its folder.
+
+    Raises:
+        TextTowerError: it is not.
+    """
+    with _found_at(SimpleNamespace(config=config, name_or_path=name)) as (place, where):
+        CLIPConfig.from_pretrained(place, local_files_only=True, **where)
+        AutoTokenizer.from_pretrained(place, local_files_only=True, **where)
+
+
+def _load(model: Any, download: bool = False) -> tuple[CLIPModel, Tokenize]:
+    """Load the CLIP of a model."""
+    with _found_at(model) as (place, where):
+        where |= {"local_files_only": not download}
+        clip = CLIPModel.from_pretrained(place, dtype=torch.float32, **where)
+        return clip.eval(), AutoTokenizer.from_pretrained(place, **where)
+
+
+@contextmanager
+def _found_at(model: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the place of the CLIP of a model; what fails within says how to get it."""
     place, where = _place(model)
     if place is None:
         raise TextTowerError(f"no CLIP is known for this vision tower, so the question cannot be scored; {_WAYS_OUT}")
     try:
-        clip = CLIPModel.from_pretrained(place, dtype=torch.float32, local_files_only=True, **where)
-        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, **where)
+        yield place, where
     except (OSError, ValueError) as error:
         raise TextTowerError(
             f"the CLIP {place!r} is not on this machine, so the question cannot be scored; {_WAYS_OUT}, or download it "
             f"once with transformers.CLIPModel.from_pretrained({place!r}) and AutoTokenizer.from_pretrained({place!r})"
         ) from error
-    return clip.eval(), tokenizer
 
 
 _WAYS_OUT = (
@@ -242,7 +279,7 @@ _WAYS_OUT = (
 )
 
 
-def _place(model: PreTrainedModel) -> tuple[str | None, dict[str, str]]:
+def _place(model: Any) -> tuple[str | None, dict[str, Any]]:
     """Find the location of the CLIP of a model and the keywords that from_pretrained needs for it."""
     vision = model.config.vision_config
     named = getattr(model.config, "herovlm_clip", None)

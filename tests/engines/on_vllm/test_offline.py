@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from herovlm import demo
 from herovlm.demo import scenes
 from herovlm.engines.engine import Asked
 from herovlm.engines.transformers import Transformers
-from herovlm.engines.vllm import offline
+from herovlm.engines.vllm import eyes, offline
 from herovlm.engines.vllm.asked import Settings
 from herovlm.request import Request
 
@@ -39,6 +40,26 @@ def asked() -> list[Asked]:
 def test_a_batch_is_answered_as_by_transformers(engine: offline.Offline) -> None:
     served = shipped()
     assert engine(asked()) == Transformers(served.model, served.processor, Request.of(tokens=40), 8)(asked())
+
+
+def test_a_picture_that_could_not_be_looked_at_is_no_answer(
+    engine: offline.Offline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is looked at when it is asked about again: vLLM keeps nothing of what it read instead."""
+    served, true = shipped(), eyes.Eyes.look
+    some = [Asked(f"{one.question} Say it.", one.picture) for one in asked()[6:9]]  # that were not asked before
+
+    def look(self: Any, pictures: Any, told: Any) -> Any:
+        if any(one.question == some[1].question for one in told):
+            raise MemoryError("as if there were none left")
+        return true(self, pictures, told)
+
+    monkeypatch.setattr(eyes.Eyes, "look", look)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="as if there were none left"):
+            engine(some)
+    monkeypatch.undo()
+    assert engine(some) == Transformers(served.model, served.processor, Request.of(tokens=40), 8)(some)
 
 
 def test_a_question_that_is_too_long_spoils_no_other(engine: offline.Offline) -> None:

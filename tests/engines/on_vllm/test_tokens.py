@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("vllm", reason="vLLM has an environment of its own; CI makes one")
 
@@ -21,7 +22,7 @@ KEEP = 0.4  # of the engine; requests ask for it or less
 
 @pytest.fixture(scope="module")
 def llm() -> Iterator[Any]:
-    with engine(shipped(), "hero", KEEP, block_size=32, enable_prefix_caching=True) as made:
+    with engine(shipped(), "hero", KEEP, block_size=32, enable_prefix_caching=True, enable_mm_embeds=True) as made:
         yield made
 
 
@@ -62,6 +63,30 @@ def test_a_budget_above_the_engines_own_is_refused_and_it_lives_on(llm: Any) -> 
     with pytest.raises(ValueError, match="started for"):
         there(llm, shipped(), [case._replace(keep=0.9)])
     assert there(llm, shipped(), [case]) == [here(shipped(), case, "hero")]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"mm_processor_kwargs": {"herovlm_question": "where? " * 2000}}, "give at most 10,000"),
+        ({"multi_modal_data": {"image": torch.zeros(1, 5, 256)}}, "send the picture"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_and_it_lives_on(llm: Any, given: dict[str, Any], says: str) -> None:
+    case = boards(1, (0.2,))[0]
+    with pytest.raises(ValueError, match=says):
+        llm.generate(
+            {"prompt": shipped().chat("?"), "multi_modal_data": {"image": case.image}, **given}, use_tqdm=False
+        )
+    assert there(llm, shipped(), [case]) == [here(shipped(), case, "hero")]
+
+
+def test_pictures_are_cut_as_the_models_folder_says() -> None:
+    with (
+        pytest.raises(Exception, match="leave it out"),
+        engine(shipped(), "hero", KEEP, mm_processor_kwargs={"image_grid_pinpoints": [[192, 192]]}),
+    ):
+        pass
 
 
 def test_a_picture_that_cannot_be_looked_at_harms_no_other(llm: Any, monkeypatch: pytest.MonkeyPatch) -> None:

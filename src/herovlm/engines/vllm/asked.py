@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +33,7 @@ class Asked:
         """Read the `mm_processor_kwargs` of a request.
 
         Raises:
-            UsageError: a name or a value that cannot be.
+            UsageError: a name or a value that cannot be, or is no single one.
         """
         known = [PREFIX + field.name for field in fields(cls)]
         unknown = [name for name, value in given.items() if name not in known and value]
@@ -42,10 +42,12 @@ class Asked:
         own = cls(**{name.removeprefix(PREFIX): given[name] for name in known if given.get(name) is not None})  # type: ignore[arg-type]
         if not isinstance(own.question, str | None):
             raise UsageError(f"{PREFIX}question={own.question!r} is no text; give the user's words")
-        Request.of(keep=own.keep, tokens=own.tokens)
-        if isinstance(own.keep, str | Sequence) or isinstance(own.tokens, Sequence):
+        most = budget.read(own.keep, own.tokens)
+        if isinstance(most, budget.Auto) or most.listed:
             raise BudgetError(f"{PREFIX}keep and {PREFIX}tokens are one number each, for all pictures of the request")
-        return own
+        if isinstance(most, budget.Tokens):
+            return cls(own.question, tokens=most.each)  # type: ignore[arg-type]
+        return own if own.keep is None else cls(own.question, keep=most.each)  # type: ignore[arg-type]
 
     @property
     def given(self) -> dict[str, object]:
@@ -108,7 +110,8 @@ class Settings:
             HeroError: as `herovlm.drop`.
         """
         keep, tokens = ([self.budget(one)[unit] for one in asked] for unit in (0, 1))
-        questions = [one.question or "" for one in asked] if self.reads_question else None
+        told = any(one.question for one in asked)
+        questions = [one.question or "" for one in asked] if told else None
         how = {"question": questions, "newlines": self.newlines}
         if tokens[0] is not None:
             return Request.of(self.method, tokens=tokens, **how)
@@ -119,10 +122,13 @@ class Settings:
         own = (asked.keep, asked.tokens) if (asked.keep, asked.tokens) != (None, None) else (self.keep, self.tokens)
         return (budget.DEFAULT, None) if own == (None, None) else own
 
-    @cached_property
-    def reads_question(self) -> bool:
-        """Whether what is kept depends on the question, so that pictures are not shared between questions."""
-        return Request.of(self.method).method.needs(_DEEP).question
+    def reads_question(self, config: Any) -> bool:
+        """Find whether what is kept depends on the question, so that pictures are not shared between questions.
+
+        Raises:
+            HeroError: the method cannot be, or names a block that the model's tower lacks.
+        """
+        return Request.of(self.method).method.needs(config.vision_config.num_hidden_layers).question
 
     def count(self, config: Any, size: tuple[int, int], asked: Asked) -> int:
         """Count the positions of a picture (height, width) that a request is answered from.
@@ -138,9 +144,6 @@ class Settings:
                 f"{size[1]} x {size[0]}, and this server was started for {most:,} of it; ask for less"
             )
         return own
-
-
-_DEEP = 24  # blocks of a tower: whether a question is needed does not depend on it
 
 
 @lru_cache(maxsize=64)

@@ -21,6 +21,8 @@ from herovlm.errors import ModelError
 from herovlm.families.base import Family
 from herovlm.view import see
 
+TOGETHER = 40  # tiles looked at at once: memory was sized for pictures that keep much, and more of them may come
+
 
 @dataclass(frozen=True)
 class Eyes:
@@ -47,8 +49,8 @@ class Eyes:
         """
         found: dict[int, Tensor] = {}
         for unit in (0, 1):  # shares, and numbers of tokens
-            own = [i for i, one in enumerate(asked) if self.settings.budget(one)[unit] is not None]
-            if own:
+            same = [i for i, one in enumerate(asked) if self.settings.budget(one)[unit] is not None]
+            for own in parts(same, [tiles(pictures[i]) for i in same], TOGETHER):
                 request = self.settings.request([asked[i] for i in own])
                 view = see(self.model, joined([pictures[i] for i in own]), request)
                 found |= dict(zip(own, view.choose(request).features(), strict=True))
@@ -109,6 +111,27 @@ def made_up(model: PreTrainedModel, device: torch.device) -> dict[str, Tensor]:
         name: value.to(device, model.dtype) if name.startswith("pixel_") else value for name, value in made.items()
     }
     return {"input_ids": family.written(model, geometry), **pixels}
+
+
+def tiles(picture: Mapping[str, Tensor]) -> int:
+    """Count the tiles of a picture."""
+    return int(picture["pixel_values"].shape[:-3].numel())
+
+
+def parts(pictures: Sequence[int], tiles: Sequence[int], most: int) -> list[list[int]]:
+    """Cut a list of pictures into parts of at most so many tiles, all padded to the most of the part.
+
+    A picture that has more is a part of its own.
+    """
+    found: list[list[int]] = []
+    widest = 0
+    for picture, own in zip(pictures, tiles, strict=True):
+        widest = max(widest, own)
+        if not found or widest * (len(found[-1]) + 1) > most:
+            found.append([])
+            widest = own
+        found[-1].append(picture)
+    return found
 
 
 def joined(pictures: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

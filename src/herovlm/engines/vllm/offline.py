@@ -33,7 +33,11 @@ class Offline:
     max_new_tokens: int = 64
 
     def __call__(self, asked: Sequence[Asked]) -> list[Answer]:
-        """Answer questions together; vLLM makes its own batches of them."""
+        """Answer questions together; vLLM makes its own batches of them.
+
+        Raises:
+            RuntimeError: a picture could not be looked at; vLLM forgets what it read instead.
+        """
         from vllm import SamplingParams
 
         prompts = [
@@ -45,13 +49,25 @@ class Offline:
             for one in asked
         ]
         greedy = SamplingParams(temperature=0, max_tokens=self.max_new_tokens)
+        (before,) = self.llm.apply_model(blind)
         found = self.llm.generate(prompts, greedy, use_tqdm=False)
+        (after,) = self.llm.apply_model(blind)
+        if after[0] > before[0]:
+            self.llm.reset_mm_cache()
+            self.llm.llm_engine.reset_encoder_cache()
+            self.llm.reset_prefix_cache()
+            raise RuntimeError(f"a picture could not be looked at ({after[1] or 'a wrong number of positions'})")
         answers = []
         for one, said in zip(asked, found, strict=True):
             size = (one.picture.height, one.picture.width)
             kept = self.settings.count(self.config, size, requests.Asked())
             answers.append(Answer(said.outputs[0].text.strip(), float(kept), token_count(self.config, size, WHOLE)))
         return answers
+
+
+def blind(served: Any) -> tuple[int, str]:
+    """Count the pictures that a model answered without having seen them; and why the last one."""
+    return served.blind, served.why
 
 
 def ready(model: str, settings: Settings, max_new_tokens: int) -> Offline:
@@ -66,10 +82,10 @@ def ready(model: str, settings: Settings, max_new_tokens: int) -> Offline:
         HeroError: vLLM is missing or of another release, or does not serve this model or method.
     """
     tested()
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # it ends with the process that asks
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # it ends with the process that asks
     from vllm import LLM
 
     config = AutoConfig.from_pretrained(model)
     dtype = "auto" if torch.cuda.is_available() else "float32"
-    llm = LLM(model, dtype=dtype, hf_overrides=overrides(config, settings), seed=0)
+    llm = LLM(model, dtype=dtype, hf_overrides=overrides(config, settings), max_model_len=-1, seed=0)  # -1: what fits
     return Offline(llm, AutoProcessor.from_pretrained(model), config, settings, max_new_tokens)

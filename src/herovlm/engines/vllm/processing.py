@@ -21,12 +21,16 @@ from vllm.multimodal.processing import (
 )
 
 from herovlm import registry
-from herovlm.engines.vllm.asked import Asked, Settings
-from herovlm.errors import InputsError
+from herovlm.engines.vllm.asked import PREFIX, Asked, Settings
+from herovlm.errors import InputsError, UsageError
+from herovlm.plan import token_count
 from herovlm.prompt import question
+from herovlm.request import Request
 
 TOLD, TOKENS, KEPT = "herovlm_told", "herovlm_tokens", "herovlm_kept"  # fields beside the pixels
 MOST_TILES = 36  # of the pictures among which the largest is sought
+LONGEST = 10_000  # characters of a question that does not stand in the prompt, whose length vLLM bounds
+WHOLE = Request.of("full", keep=1.0)
 
 
 class Info(BaseProcessingInfo):  # type: ignore[misc]
@@ -35,7 +39,23 @@ class Info(BaseProcessingInfo):  # type: ignore[misc]
     @cached_property
     def settings(self) -> Settings:
         """What the engine was started with."""
+        told = self.ctx.get_mm_config().mm_processor_kwargs
+        if told:
+            raise UsageError(
+                f"--mm-processor-kwargs {told}: how a picture is cut is read from the model's folder; leave it out "
+                "(what is kept stands in --hf-overrides, and requests say theirs)"
+            )
         return Settings.of(self.get_hf_config())
+
+    @property
+    def model_id(self) -> str:
+        """The model and what is kept of its pictures: caches that several engines share go by it."""
+        return f"{super().model_id} {self.settings}"
+
+    @cached_property
+    def reads_question(self) -> bool:
+        """Whether what is kept depends on the question."""
+        return self.settings.reads_question(self.get_hf_config())
 
     @cached_property
     def vision(self) -> tuple[str, ...]:
@@ -88,7 +108,12 @@ class Processor(BaseMultiModalProcessor[Info]):  # type: ignore[misc]
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         """Read what the request asks for, the question from its prompt if need be, before anything is looked up."""
         asked = Asked.read(inputs.hf_processor_mm_kwargs)
-        if not self.info.settings.reads_question:
+        if len(asked.question or "") > LONGEST:
+            raise InputsError(
+                f"{PREFIX}question has {len(asked.question or ''):,} characters; give at most {LONGEST:,}, such as "
+                "the last sentence of the user"
+            )
+        if not self.info.reads_question:
             asked = replace(asked, question=None)
         elif inputs.mm_data_items.get_all_counts().get("image"):
             asked = replace(asked, question=(asked.question or "").strip() or self._question(inputs.prompt))
@@ -110,18 +135,32 @@ class Processor(BaseMultiModalProcessor[Info]):  # type: ignore[misc]
         asked, found = Asked.read(hf_kwargs), BatchFeature()
         if not mm_items.get_all_counts().get("image"):
             return found
-        images = mm_items.get_items("image", ImageProcessorItems)
+        images = mm_items["image"]
+        if not isinstance(images, ImageProcessorItems):
+            raise InputsError("image embeddings: what is kept is chosen by looking at a picture; send the picture")
         processor = self.info.get_hf_processor()
         rows: list[dict[str, torch.Tensor]] = []
         for i in range(images.get_count()):
             size = images.get_image_size(i)
             text = {"text": [processor.image_token], "add_special_tokens": False}
             made = processor(images=[images.get(i)], return_tensors="pt", **text)
-            count = self.info.settings.count(self.info.get_hf_config(), (size.height, size.width), asked)
+            count = self._counted(made["input_ids"][0], (size.height, size.width), asked)
             row = {name: self._cast(made[name]) for name in self.info.vision if made.get(name) is not None}
             rows.append(row | {TOLD: asked.sent(), TOKENS: made["input_ids"][0], KEPT: torch.tensor(count)})
         found.update({name: [row[name] for row in rows] for name in rows[0]})
         return found
+
+    def _counted(self, ids: torch.Tensor, size: tuple[int, int], asked: Asked) -> int:
+        """Count the positions of a picture that stay, once it is clear that all of them are counted as made."""
+        config, settings = self.info.get_hf_config(), self.info.settings
+        made, known = int((ids == config.image_token_id).sum()), token_count(config, size, WHOLE)
+        if made != known:
+            raise InputsError(
+                f"the model's processor makes {made:,} positions of a picture of {size[1]} x {size[0]}, and its config "
+                f"says {known:,}; one of them was changed, use the model's own"
+            )
+        count: int = settings.count(config, size, asked)
+        return count
 
     def _cast(self, value: Any) -> torch.Tensor:
         """Bring pixels to the model's dtype."""
@@ -146,8 +185,6 @@ class Processor(BaseMultiModalProcessor[Info]):  # type: ignore[misc]
         def written(item: int) -> PromptUpdateDetails[list[int]]:
             fields = out_mm_kwargs["image"][item]
             ids, left = fields[TOKENS].data.tolist(), int(fields[KEPT].data)
-            if ids.count(image) < left:
-                raise InputsError(f"{ids.count(image):,} placeholders of a picture, and {left:,} of them are to stay")
             short = []
             for token in ids:
                 if token != image or left > 0:

@@ -13,6 +13,8 @@ from herovlm.engines.vllm.asked import Asked, Settings
 from herovlm.errors import UsageError
 
 OURS = ("--model", "--hf-overrides", "--trust-request-mm-kwargs")  # options of vLLM that we write
+NOBODYS = ("--mm-processor-kwargs",)  # that say otherwise how a picture is cut
+PICTURES = 16  # a request, unless the server's owner says otherwise: each is looked at, however few positions it keeps
 PICTURE = (1000, 1000)  # whether there is a number beforehand does not depend on the size
 
 
@@ -29,6 +31,7 @@ def overrides(config: Any, settings: Settings) -> dict[str, Any]:
     told = {name: value for name, value in asdict(settings).items() if value is not None}
     named = architecture(config.model_type)
     settings.request([Asked("?")])
+    settings.reads_question(config)
     settings.count(config, PICTURE, Asked())
     return {"architectures": [named], "herovlm": told}
 
@@ -44,10 +47,20 @@ def command(model: str, config: Any, settings: Settings, rest: Sequence[str] = (
 
     Raises:
         HeroError: as `overrides`.
-        UsageError: an option that is ours to write is among them.
+        UsageError: an option that is ours to write, or that cannot be, is among them.
     """
-    twice = [word for word in rest if word.split("=")[0] in OURS]
-    if twice:
-        raise UsageError(f"{', '.join(twice)}: herovlm serve writes this option of vLLM itself; leave it out")
+    for word in rest:
+        if _means(word, OURS):
+            raise UsageError(f"{word}: herovlm serve writes this option of vLLM itself; leave it out")
+        if _means(word, NOBODYS):
+            raise UsageError(f"{word}: how a picture is cut is read from the model's folder; leave it out")
     found = ["--hf-overrides", json.dumps(overrides(config, settings)), "--trust-request-mm-kwargs"]
+    if not any(_means(word, ("--limit-mm-per-prompt",)) for word in rest):
+        found += ["--limit-mm-per-prompt", json.dumps({"image": PICTURES})]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *found, *rest]
+
+
+def _means(word: str, options: Sequence[str]) -> bool:
+    """Find whether a word is one of some options as vLLM reads them: shortened, with underscores, keys, a value."""
+    name = word.split("=")[0].split(".")[0].replace("_", "-")
+    return len(name) > 2 and name.startswith("--") and any(option.startswith(name) for option in options)

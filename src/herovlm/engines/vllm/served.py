@@ -21,6 +21,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from herovlm.engines.vllm import eyes
 from herovlm.engines.vllm.asked import Asked, Settings
 from herovlm.engines.vllm.processing import KEPT, TOKENS, TOLD, Dummies, Info, Processor
+from herovlm.errors import reason
 
 logger = init_logger("vllm.herovlm")
 
@@ -53,6 +54,7 @@ class Served(nn.Module, SupportsMultiModal):  # type: ignore[misc]
             )
         self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
         self._eyes: eyes.Eyes | None = None
+        self.blind, self.why = 0, ""  # pictures that could not be looked at since the start, and why the last one
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
         """Load the language model here; transformers loads the rest as it loads it anywhere."""
@@ -101,14 +103,16 @@ class Served(nn.Module, SupportsMultiModal):  # type: ignore[misc]
         if found is None:  # one of them is at fault, and those beside it are other people's
             alone = [self._tried([picture], [one]) for picture, one in zip(pictures, asked, strict=True)]
             found = [torch.zeros((0, self.config.text_config.hidden_size)) if own is None else own[0] for own in alone]
+        self.blind += sum(len(own) != count for own, count in zip(found, counts, strict=True))
         return [exactly(own, count) for own, count in zip(found, counts, strict=True)]
 
     def _tried(self, pictures: Sequence[Mapping[str, Tensor]], asked: Sequence[Asked]) -> list[Tensor] | None:
         """Look at pictures; None if that fails."""
         try:
             return self._loaded().look(pictures, asked)
-        except Exception:
+        except Exception as error:
             logger.exception("herovlm could not look at %d picture(s)", len(pictures))
+            self.why = reason(error)
             return None
 
     def forward(
