@@ -49,6 +49,7 @@ def blocks() -> dict[str, Callable[[], list[str]]]:
         "igva": _system("igva", fused.accuracy),
         "igva-weights": _system("igva", fused.weights),
         "serving": _cost("serving", throughput.table),
+        "question": _cost("question", throughput.question),
         **{name: _study(lines) for name, lines in studied.BLOCKS.items()},
         **{name: _cost(*how) for name, how in costs.BLOCKS.items()},
         **{f"{name} measured": _system("second", table) for name, table in contrasted.BLOCKS.items()},

@@ -1,4 +1,4 @@
-"""The table of docs/serve.md: requests a second and waiting, with and without dropping."""
+"""Tables of docs/serve.md: requests a second with and without dropping, and where the question is embedded."""
 
 from __future__ import annotations
 
@@ -34,3 +34,23 @@ def table(result: Mapping[str, Any]) -> list[str]:
     if lost:
         lines += ["", f"**Where it does not pay**: {', '.join(lost)}."]
     return lines
+
+
+def question(result: Mapping[str, Any]) -> list[str]:
+    """What embedding a question costs, beside what the front end does anyway."""
+    took, over = result["results"], result["ratios"]
+    ways = {
+        "a picture of 1000 x 750 becomes tiles: the front end, in any case": "pixels",
+        "a question is embedded by itself: what would come on top": "alone",
+        f"{result['at_once']} questions in one pass, each: the worker": "together",
+        "a question that was embedded before": "again",
+    }
+    lines = [
+        f"The text tower of CLIP ViT-L/14-336, random weights, a question of {result['tokens']} tokens; "
+        f"{result['clock']} time of {result['threads']} thread of a CPU, medians of {result['rounds']} rounds, "
+        f"torch {result['torch']}, transformers {result['transformers']} (`benchmarks/question.py`).",
+        "",
+        "| what | milliseconds | over the picture |",
+        "|---|---|---|",
+    ]
+    return lines + [f"| {what} | {1000 * took[way]['median']:.1f} | {over[way]:.2f} |" for what, way in ways.items()]

@@ -88,6 +88,19 @@ def test_signals(tmp_path: Path) -> None:
     assert [row[3] for row in rows("seeing", found)][:2] == ["1.000", f"{ratios['bfloat16']['signals_over_tower']:.3f}"]
 
 
+def test_question(tmp_path: Path) -> None:
+    found = measured("question", tmp_path / "a.json")
+    for way in ("alone", "together", "again"):
+        assert found["ratios"][way] == over(
+            {k: {"seconds": v} for k, v in found["results"].items()}, way, "pixels", "seconds"
+        )
+    assert check_spreads(found["results"]) == 4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        lines = importlib.import_module("throughput").question(found)
+    assert f"{1000 * found['results']['alone']['median']:.1f}" in lines[5]
+
+
 def test_first_token(tmp_path: Path) -> None:
     found = measured("first_token", tmp_path / "a.json")
     ratios, results = found["ratios"], found["results"]
