@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ pytest.importorskip("vllm", reason="vLLM has an environment of its own; CI makes
 
 from answers import Case, boards, engine, here, shipped, there, wide
 from PIL import Image
+from transformers import AutoModelForImageTextToText
 
 from herovlm.demo import scenes
 
@@ -126,6 +129,41 @@ def test_chunked_prefill_and_a_method_that_reads_no_question() -> None:
     how = {"enable_chunked_prefill": True, "max_num_batched_tokens": 192, "max_model_len": 512}
     with engine(shipped(), "hero(alpha=1)", KEEP, **how) as llm:
         assert there(llm, shipped(), cases) == [here(shipped(), case, "hero(alpha=1)") for case in cases]
+
+
+def info(served: Any, **settings: Any) -> Any:
+    """What vLLM's front end is told about a model, without an engine."""
+    from herovlm.engines.vllm.processing import Info
+
+    config = copy.deepcopy(served.model.config)
+    config.herovlm = settings
+    context = SimpleNamespace(
+        model_config=SimpleNamespace(model=str(served.folder)),
+        get_mm_config=lambda: SimpleNamespace(mm_processor_kwargs=None),
+        get_hf_config=lambda: config,
+        get_hf_processor=lambda **_: served.processor,
+    )
+    return Info(context)
+
+
+def test_engines_that_keep_otherwise_share_no_cache() -> None:
+    told = [{}, {"keep": 0.2}, {"keep": 0.4}, {"method": "random", "keep": 0.4}, {"tokens": 4}]
+    assert len({info(shipped(), **one).model_id for one in told}) == len(told)
+    assert str(shipped().folder) in info(shipped()).model_id
+
+
+def test_memory_is_sized_for_the_largest_picture_there_can_be(tmp_path: Path) -> None:
+    """Also where a processor cuts a picture into more tiles than most."""
+    served = wide("internvl", tmp_path)
+    found = []
+    for most in (4, 50):
+        served.processor.image_processor.max_patches = most
+        served.processor.save_pretrained(tmp_path)
+        size = info(served._replace(model=AutoModelForImageTextToText.from_pretrained(tmp_path)), keep=1.0)
+        size = size.get_image_size_with_most_features()
+        found.append(size.width * size.height)
+    side = served.model.config.vision_config.image_size[0]
+    assert found == [4 * side * side, 50 * side * side]
 
 
 @pytest.mark.parametrize(("name", "method"), [("internvl", "fastervlm"), ("llava_onevision", "divprune")])

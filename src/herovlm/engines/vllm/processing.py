@@ -28,7 +28,6 @@ from herovlm.prompt import question
 from herovlm.request import Request
 
 TOLD, TOKENS, KEPT = "herovlm_told", "herovlm_tokens", "herovlm_kept"  # fields beside the pixels
-MOST_TILES = 36  # of the pictures among which the largest is sought
 LONGEST = 10_000  # characters of a question that does not stand in the prompt, whose length vLLM bounds
 WHOLE = Request.of("full", keep=1.0)
 
@@ -76,9 +75,10 @@ class Info(BaseProcessingInfo):  # type: ignore[misc]
         config = self.get_hf_config()
         side = config.vision_config.image_size
         high, wide = (side, side) if isinstance(side, int) else side
-        shapes = [(r, c) for r in range(1, MOST_TILES + 1) for c in range(1, MOST_TILES // r + 1)]
         sizes = [tuple(size) for size in getattr(config, "image_grid_pinpoints", None) or ()]
-        sizes = sizes or [(rows * high, columns * wide) for rows, columns in shapes]
+        if not sizes:
+            most = self.get_hf_processor().image_processor.max_patches
+            sizes = [(r * high, c * wide) for r in range(1, most + 1) for c in range(1, most // r + 1)]
         height, width = max(sizes, key=lambda size: self.settings.count(config, size, Asked()))
         return ImageSize(width=width, height=height)
 
