@@ -11,7 +11,8 @@ def spotted(result: Mapping[str, Any]) -> list[str]:
     lines = [
         f"One fine-text question of each of {result['scenes']} held-out scenes; exact match in percent with its 95 % "
         "bootstrap interval; positions are visual ones, of all passes of the language model together; a hit is a crop "
-        "that holds all of the label asked for, IoU is with a square of one tile around the thing; processor seconds "
+        "that holds all of the label asked for, IoU is with a square of one tile around the thing; ways without a "
+        "`roi` have the module `chain_of_spot` attached, and the model writes the box; processor seconds "
         f"from pixels to answer (median, {result['threads']} thread, torch {result['torch']}, transformers "
         f"{result['transformers']}, {result['machine']}, {result['language_model']}).",
     ]

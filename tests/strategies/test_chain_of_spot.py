@@ -10,7 +10,7 @@ import tiny_models
 import torch
 
 import herovlm
-from herovlm import demo
+from herovlm import demo, modules
 from herovlm.api import answered
 from herovlm.demo import scenes
 from herovlm.errors import InputsError, MethodError, UnsupportedError, UsageError
@@ -55,6 +55,34 @@ def test_labels_that_the_picture_as_shown_does_not_tell_are_read_in_the_crop(rea
     assert torch.equal(out[:, : inputs["input_ids"].shape[1]], inputs["input_ids"])
     assert "generate" not in vars(model)
     assert torch.equal(model.generate(**inputs, **HOW), before)
+
+
+def test_the_model_that_was_taught_says_where_to_look_and_the_other_does_not(ready) -> None:
+    """On development boards twice as large as the model reads: two of three boxes hold what is asked for, and more."""
+    model, processor = ready
+    boards = [scenes.make(seed, size=(768, 768), most=16) for seed in range(1_970_000, 1_970_008)]
+
+    def looked(board: scenes.Scene) -> tuple[bool, bool]:
+        inputs, (wide, high) = asked(processor, board), board.image.size
+        (label,) = [item.label_box for item in board.items if f"the {item.name}?" in board.questions[0].text][:1]
+        with herovlm.decoding(model, "chain_of_spot(crop_keep=0.5)", tokens=24, pictures=[board.image]) as record:
+            out = model.generate(**inputs, **HOW)
+        (fact,) = record.facts
+        left, top, right, bottom = fact["box"]
+        held = (
+            left * wide <= label[0]
+            and top * high <= label[1]
+            and label[2] <= right * wide
+            and label[3] <= bottom * high
+        )
+        return held and not fact["whole"], said(processor, out, inputs) == board.questions[0].answer
+
+    with modules.attach(model, "chain_of_spot"):
+        taught = [looked(board) for board in boards]
+    untaught = [looked(board) for board in boards[:3]]
+    held, right = (sum(own) for own in zip(*taught, strict=True))
+    assert min(held, right) >= 5, taught
+    assert sum(held for held, _ in untaught) == sum(right for _, right in untaught) == 0
 
 
 def test_without_pictures_the_crop_is_of_the_pixels_that_the_model_was_given(ready) -> None:

@@ -43,12 +43,16 @@ def test_a_step_teaches_boxes_and_answers_and_the_adapter_can_be_attached(ready,
     trained = [p for p in stage.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) * 2 < 1_500_000
     for kind in ("places", "boxes", "answers"):
-        loss, seen = stage((kind, spots, random.Random(0)))
+        loss, seen = stage((kind, spots * 3, random.Random(0)))  # a third counts as drawn, the others as large
         loss.backward()
-        assert set(seen) == {kind, f"{kind}_tokens"}
+        told = {kind, "says"} if kind == "boxes" else {kind}
+        assert set(seen) == {f"{what}_{size}" for what in told for size in ("drawn", "large")}
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trained)
     ids, start, _ = stage.boxes(spots[0], random.Random(0))[0]
     assert region.read(processor.tokenizer.decode(ids[start:])) is not None
+    saying = [processor.tokenizer.decode(ids[start + at]) for at in stage.saying(ids[start:])]
+    left, top = (str(end)[2] for end in region.read(processor.tokenizer.decode(ids[start:]))[:2])
+    assert saying == [left, top]  # the first decimals
     ids, start, crop = stage.answers(spots[0], random.Random(0))[0]
     assert ids.count(-1) == len(crop)
     assert processor.tokenizer.decode(ids[start:-1]).strip() == spots[0].answer
@@ -67,7 +71,7 @@ def test_the_small_recipe_writes_an_adapter_that_leaves_no_trace(
     monkeypatch.setattr("sys.argv", ["train", "--small", "--out", str(out), "--weights", str(mine)])
     train.main()
     assert (mine / "adapter_model.safetensors").stat().st_size < 1_500_000
-    assert '"step": 6' in (out / "log.jsonl").read_text("utf-8")
+    assert '"step": 12' in (out / "log.jsonl").read_text("utf-8")
     model, _ = demo.load()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with modules.attach(model, mine):
@@ -75,6 +79,15 @@ def test_the_small_recipe_writes_an_adapter_that_leaves_no_trace(
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     train.main()  # goes on from the last step: there is none left
     assert (out / "log.jsonl").read_text("utf-8").count("\n") == 1
+
+
+def test_a_third_of_the_pictures_is_as_drawn_and_steps_are_about_all_kinds() -> None:
+    shelf = [f"{'large' if seed % 2 else 'drawn'} {seed}" for seed in range(20)]
+    steps = zip(range(24), data.batches(shelf, 6, 5), strict=False)
+    kinds, batches = zip(*((kind, spots) for _, (kind, spots, _) in steps), strict=True)
+    for spots in batches:
+        assert [spot.split()[0] for spot in spots] == ["drawn"] * 2 + ["large"] * 4
+    assert {kind: kinds.count(kind) for kind in kinds} == {"places": 10, "boxes": 12, "answers": 2}
 
 
 def test_places_are_eighths_of_the_picture_and_what_there_are_two_of_is_not_asked_for() -> None:

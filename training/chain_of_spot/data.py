@@ -30,7 +30,7 @@ CROP = (0.2, 0.3, 0.5)  # share kept of a crop
 ITEMS = 12  # questions about an item, with a box
 PART = 50  # scenes in a file
 Kind = Literal["places", "boxes", "answers"]
-CYCLE: tuple[Kind, ...] = ("places", "boxes", "boxes", "places", "boxes", "answers")  # what steps are about, in turn
+CYCLE: tuple[Kind, ...] = (*("boxes", "places") * 5, "boxes", "answers")  # what steps are about, in turn
 GREY = (127, 127, 127)
 
 
@@ -121,7 +121,8 @@ def shelf(model: Any, processor: Any, number: int, folder: Path) -> list[Spot]:
 
 
 def batches(spots: list[Spot], size: int, start: int) -> Iterator[tuple[Kind, list[Spot], random.Random]]:
-    """Endless batches from a step on."""
+    """Endless batches from a step on: a third of the pictures as drawn, in front, and the others twice as large."""
     for step in count(start):
         rng = random.Random(step)
-        yield CYCLE[step % len(CYCLE)], rng.sample(spots, size), rng
+        drawn, large = rng.sample(spots[0::2], size // 3), rng.sample(spots[1::2], size - size // 3)
+        yield CYCLE[step % len(CYCLE)], drawn + large, rng

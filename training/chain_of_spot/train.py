@@ -26,7 +26,8 @@ from training.demo import loop, packed, words
 
 NAME = "chain_of_spot"
 LORA = LoraConfig(r=24, lora_alpha=48, target_modules=r".*language_model\.layers\..*_proj")
-BOXES, PLACES = 8, 12  # questions behind one picture
+BOXES, PLACES = 12, 12  # questions behind one picture
+SAYS = 10  # weight of the two digits of a box that say where, among some 26 tokens: the first decimals of left and top
 
 
 class Stage(nn.Module):
@@ -55,12 +56,15 @@ class Stage(nn.Module):
         many, long = len(told[0]), max(len(ids) for row in told for ids, _, _ in row) - shared
         branches = prefix.new_zeros(len(told), many, long, prefix.shape[2])
         targets = torch.full((len(told), many, long), -100)
+        weights = torch.ones(targets.shape)
         for row, several in enumerate(told):
             for number, (ids, start, crop) in enumerate(several):
                 one = torch.tensor(ids[shared:])
                 branches[row, number, : len(one)] = embed(one.clamp(min=0))
                 branches[row, number, : len(one)][one == -1] = crop.to(branches.dtype)
                 targets[row, number, start - shared - 1 : len(one) - 1] = one[start - shared :]
+                if kind == "boxes":
+                    weights[row, number, [start - shared - 1 + i for i in self.saying(ids[start:])]] = SAYS
         before = torch.arange(prefix.shape[1]).expand(len(told), -1)
         places = lengths[:, None] + torch.arange(long)
         out = packed.forward(self.llava.model.language_model, prefix, branches, known, before, places)
@@ -68,11 +72,19 @@ class Stage(nn.Module):
         logits = self.llava.lm_head(out[asked]).float()
         right = torch.ones_like(asked)
         right[asked] = logits.argmax(-1) == targets[asked]
-        tokens = right[asked].float().mean().item()
-        return F.cross_entropy(logits, targets[asked]), {
-            kind: right.all(-1).float().mean().item(),
-            f"{kind}_tokens": tokens,
-        }
+        losses = F.cross_entropy(logits, targets[asked], reduction="none")
+        drawn = len(spots) // 3
+        seen = {}
+        for size, rows in (("drawn", slice(0, drawn)), ("large", slice(drawn, None))):
+            seen[f"{kind}_{size}"] = right[rows].all(-1).float().mean().item()
+            if kind == "boxes":
+                seen[f"says_{size}"] = right[rows][weights[rows] > 1].float().mean().item()
+        return (losses * weights[asked]).sum() / weights[asked].sum(), seen
+
+    def saying(self, told: list[int]) -> list[int]:
+        """Where the first decimals of left and top are among the ids of a box."""
+        point = self.processor.tokenizer.convert_tokens_to_ids(".")
+        return [i + 1 for i, one in enumerate(told) if one == point][:2]
 
     def places(self, spot: data.Spot, rng: Any) -> list[tuple[list[int], int, Tensor]]:
         """Where things are, asked and answered as in the model's own training: what boxes are read off."""
@@ -118,9 +130,9 @@ def main() -> None:
         "--out", type=Path, default=Path("runs/spot"), help="scenes that were looked at, checkpoints, log"
     )
     parser.add_argument("--weights", type=Path, default=Path("src/herovlm/modules/weights/chain_of_spot"))
-    parser.add_argument("--scenes", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--pictures", type=int, default=5, help="a step")
+    parser.add_argument("--scenes", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--pictures", type=int, default=6, help="a step")
     parser.add_argument("--small", action="store_true", help="one step of each kind on 2 scenes, to see that it runs")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
