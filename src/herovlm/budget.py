@@ -239,7 +239,7 @@ def _share(value: Any, what: str) -> float:
     """Check a share."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise BudgetError(f"{what} is not a number; give a share such as keep=0.2, or tokens=64")
-    if isinstance(value, Integral):
+    if isinstance(value, Integral) and int(value) > 0:
         whole = "; all of them are keep=1.0" if value == 1 else ""
         raise BudgetError(f"{what} is a whole number; for that many positions an image say tokens={value}{whole}")
     share = float(value)

@@ -23,7 +23,15 @@ from herovlm.engines import vllm
 from herovlm.engines.vllm.asked import Asked, Settings
 from herovlm.engines.vllm.eyes import Eyes, joined, load, parts
 from herovlm.engines.vllm.serve import command
-from herovlm.errors import BudgetError, HeroError, MethodError, ModelError, UsageError
+from herovlm.errors import (
+    BudgetError,
+    HeroError,
+    MethodError,
+    ModelError,
+    TextTowerError,
+    UnsupportedError,
+    UsageError,
+)
 from herovlm.plan import token_count
 from herovlm.request import Request
 from herovlm.view import see
@@ -53,6 +61,9 @@ def test_what_is_asked_arrives(asked: Asked) -> None:
         ({"herovlm_tokens": 0}, "tokens"),
         ({"herovlm_question": ["a"]}, "no text"),
         ({"crop_size": 4}, "crop_size"),
+        ({"do_resize": False}, "do_resize"),
+        ({"herovlm_kep": 0}, "herovlm_kep"),
+        ({"herovlm_keep": 0}, "not in (0, 1]"),
         ({"herovlm_keep": (0.1, 0.2)}, "one number"),
         ({"herovlm_keep": np.array([0.1, 0.2])}, "one number"),
         ({"herovlm_tokens": torch.tensor([3, 4])}, "one number"),
@@ -100,6 +111,8 @@ def test_blocks_of_a_method_are_those_of_the_models_tower() -> None:
     [
         (Settings("full + contrast"), HeroError),
         (Settings("hero + fastv"), HeroError),
+        (Settings("fastv"), UnsupportedError),
+        (Settings("full + sparsevlm"), UnsupportedError),
         (Settings("hero", keep=2.0), BudgetError),
         (Settings("heroo"), HeroError),
         (Settings("hero", tokens=2, newlines="all"), BudgetError),
@@ -167,10 +180,16 @@ def test_a_clip_that_is_missing_is_said_before_the_server_starts(
     assert ran.exit_code == 1
     assert "CLIP" in ran.output
     assert not started
+    assert "from_pretrained" not in ran.output  # no name on the hub
     ran = CliRunner().invoke(app, ["serve", str(tmp_path / "model"), "--method", "hero(alpha=1)", "--revision", "main"])
     assert ran.exit_code == 0, ran.output
-    assert started[0][started[0].index("--revision") + 1] == "main"
+    assert started[-1][started[-1].index("--revision") + 1] == "main"
     assert CliRunner().invoke(app, ["serve", "demo"]).exit_code == 0
+    assert started[-1][started[-1].index("--served-model-name") + 1] == "demo"
+    clip = demo.WEIGHTS / "clip"
+    assert CliRunner().invoke(app, ["serve", str(tmp_path / "model"), "--clip", str(clip)]).exit_code == 0
+    told = json.loads(started[-1][started[-1].index("--hf-overrides") + 1])
+    assert told["herovlm"]["clip"] == str(clip)
 
 
 @pytest.mark.parametrize("gpus", ["0.5", "2"])
@@ -180,6 +199,15 @@ def test_an_engine_of_vllm_takes_a_whole_gpu(gpus: str, tmp_path: Path) -> None:
     words = ["batch", str(pile), "--out", str(tmp_path / "out"), "--engine", "vllm", "--gpus", gpus]
     ran = CliRunner().invoke(app, words)
     assert (ran.exit_code, "give 0 or 1" in ran.output) == (2, True), ran.output
+
+
+def test_the_clip_that_was_named_scores_the_question(tmp_path: Path) -> None:
+    shutil.copytree(demo.WEIGHTS, tmp_path / "model", ignore=shutil.ignore_patterns("clip"))
+    how = {"dtype": torch.float32, "device": torch.device("cpu")}
+    with pytest.raises(TextTowerError):
+        load(str(tmp_path / "model"), Settings(), **how)
+    own = load(str(tmp_path / "model"), Settings(clip=str(demo.WEIGHTS / "clip")), **how)
+    assert own.model.config.herovlm_clip == str(demo.WEIGHTS / "clip")
 
 
 @pytest.fixture(scope="module")

@@ -110,12 +110,10 @@ def _on_vllm(
     from herovlm.engines.vllm import offline, serve, tested
     from herovlm.engines.vllm.asked import Settings
 
-    if clip is not None:
-        raise UsageError("--clip with --engine vllm, which looks for it beside the model; leave it out")
     if gpus not in (0, 1):
         raise UsageError(f"--gpus {gpus:g} with --engine vllm, whose engine takes all of one GPU's memory; give 0 or 1")
     name = f"vllm {tested()}"
-    settings = Settings.asking(method, request.budget)
+    settings = Settings.asking(method, request.budget, load.clip_of(clip))
     place, config = load.config_of(model, download)
     serve.overrides(config, settings)
     return name, partial(offline.ready, place, settings, new_tokens)

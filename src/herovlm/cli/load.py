@@ -30,7 +30,7 @@ def load(name: str, *, clip: str | None = None, download: bool = False, module: 
     """
     if not name.strip():
         raise ModelError(f"--model is empty; give {DEMO!r}, the folder of a model, or its name on the hub")
-    clip = None if clip is None else _clip(clip)
+    clip = clip_of(clip)
     if name == DEMO:
         from herovlm import demo
 
@@ -127,7 +127,14 @@ def _not_found(name: str, download: bool, error: Exception) -> ModelError | Setu
     )
 
 
-def _clip(name: str) -> str:
+def clip_of(name: str | None) -> str | None:
+    """Check what was typed behind `--clip`; a folder becomes absolute.
+
+    Raises:
+        ModelError: it is neither a folder nor a name on the hub.
+    """
+    if name is None:
+        return None
     if not name.strip():
         raise ModelError("--clip is empty; give the folder of a CLIP, or its name on the hub")
     folder = Path(name).expanduser()

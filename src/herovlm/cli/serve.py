@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ def serve(
     ] = None,
     tokens: Annotated[str | None, typer.Option(help="Instead: most visual positions a picture, such as 64.")] = None,
     revision: Annotated[str | None, typer.Option(help="Of the model, on the hub.")] = None,
+    clip: options.Clip = None,
     download: options.Download = False,
     show: Annotated[bool, typer.Option("--show", help="Print vLLM's own command and stop.")] = False,
 ) -> None:
@@ -38,14 +40,16 @@ def serve(
     from herovlm.engines.vllm.serve import command
     from herovlm.towers import relevance
 
-    settings = Settings.asking(method, options.budget_of(keep, tokens))
+    settings = Settings.asking(method, options.budget_of(keep, tokens), load.clip_of(clip))
     if not show:
         vllm.tested()
     place, config = load.config_of(model, download, revision)
-    rest = [*([] if revision is None else ["--revision", revision]), *context.args]
-    words = command(place, config, settings, rest)
+    rest = ["--served-model-name", model, *([] if revision is None else ["--revision", revision]), *context.args]
+    words = command(place, config, settings, rest)  # of two names of the server, vLLM takes the last
+    if clip is not None:
+        config.herovlm_clip = settings.clip
     if settings.reads_question(config) and not show:
         (relevance.fetch if download else relevance.here)(config, place)  # now, and not when the server is up
-    typer.echo(shlex.join(words), err=not show)
+    typer.echo(shlex.join(["vllm", *words]), err=not show)
     if not show:
-        os.execv(words[0], words)
+        os.execv(sys.executable, [sys.executable, "-m", "vllm.entrypoints.cli.main", *words])

@@ -267,10 +267,13 @@ def _found_at(model: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         yield place, where
     except (OSError, ValueError) as error:
-        raise TextTowerError(
-            f"the CLIP {place!r} is not on this machine, so the question cannot be scored; {_WAYS_OUT}, or download it "
-            f"once with transformers.CLIPModel.from_pretrained({place!r}) and AutoTokenizer.from_pretrained({place!r})"
-        ) from error
+        lost = f"the CLIP {place!r} is not on this machine, so the question cannot be scored; {_WAYS_OUT}"
+        if not Path(place).is_absolute():
+            lost += (
+                f", or download it once with transformers.CLIPModel.from_pretrained({place!r}) and "
+                f"AutoTokenizer.from_pretrained({place!r})"
+            )
+        raise TextTowerError(lost) from error
 
 
 _WAYS_OUT = (
@@ -287,8 +290,8 @@ def _place(model: Any) -> tuple[str | None, dict[str, Any]]:
         shape = (vision.hidden_size, vision.num_hidden_layers, vision.image_size, vision.patch_size)
         return TOWERS.get(shape), {}
     home = Path(model.name_or_path)
-    if (home / named).is_dir():
-        return str(home / named), {}
+    if (home / named).is_dir() or (home.is_dir() and not Path(named).exists() and "/" not in named):
+        return str((home / named).absolute()), {}
     if model.name_or_path and not Path(named).exists() and "/" not in named:
         return model.name_or_path, {"subfolder": named}  # a model in the local cache that carries its CLIP along
     return named, {}

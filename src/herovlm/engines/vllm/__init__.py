@@ -1,7 +1,7 @@
 """A plugin of vLLM: the same tokens survive as in one process, and vLLM's language model reads what is left.
 
 vLLM loads `register` through the entry point `vllm.general_plugins`, in each of its processes.  Who starts the server
-names the architecture and says how much is kept, `herovlm serve` does both:
+names the architecture and says how much is kept; `herovlm serve` does both:
 
     vllm serve MODEL --trust-request-mm-kwargs \\
         --hf-overrides '{"architectures": ["HerovlmLlavaNext"], "herovlm": {"keep": 0.2}}'

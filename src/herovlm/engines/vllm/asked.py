@@ -36,7 +36,7 @@ class Asked:
             UsageError: a name or a value that cannot be, or is no single one.
         """
         known = [PREFIX + field.name for field in fields(cls)]
-        unknown = [name for name, value in given.items() if name not in known and value]
+        unknown = [name for name in given if name not in known]
         if unknown:
             raise UsageError(f"mm_processor_kwargs {', '.join(map(repr, unknown))}: give {', '.join(known)}, or none")
         own = cls(**{name.removeprefix(PREFIX): given[name] for name in known if given.get(name) is not None})  # type: ignore[arg-type]
@@ -72,6 +72,7 @@ class Settings:
     keep: float | None = None
     tokens: int | None = None
     newlines: str | None = None
+    clip: str | None = None  # what scores the question, where the model does not say
 
     @classmethod
     def of(cls, config: Any) -> Settings:
@@ -91,8 +92,8 @@ class Settings:
         return own
 
     @classmethod
-    def asking(cls, method: str, most: budget.Budget) -> Settings:
-        """Make them of a method's spec and a budget.
+    def asking(cls, method: str, most: budget.Budget, clip: str | None = None) -> Settings:
+        """Make them of a method's spec, a budget, and the CLIP that scores the question.
 
         Raises:
             BudgetError: a budget that is not one number for all pictures.
@@ -100,8 +101,8 @@ class Settings:
         if isinstance(most, budget.Auto) or isinstance(most.each, tuple):
             raise BudgetError(f"keep={most}: vLLM is started with one budget for all pictures; give one such as 0.2")
         if isinstance(most, budget.Tokens):
-            return cls(method, tokens=most.each)
-        return cls(method, keep=most.each)
+            return cls(method, tokens=most.each, clip=clip)
+        return cls(method, keep=most.each, clip=clip)
 
     def request(self, asked: Sequence[Asked]) -> Request:
         """Make the request for some pictures, one prompt each; all state their budgets in one unit.
@@ -139,9 +140,10 @@ class Settings:
         """
         own, most = (_counted(config, size, self, self.budget(one)) for one in (asked, Asked()))
         if own > most:
+            said = f"{PREFIX}tokens={asked.tokens}" if asked.keep is None else f"{PREFIX}keep={asked.keep}"
             raise BudgetError(
-                f"{PREFIX}keep={asked.keep}, {PREFIX}tokens={asked.tokens}: {own:,} positions of a picture of "
-                f"{size[1]} x {size[0]}, and this server was started for {most:,} of it; ask for less"
+                f"{said} is {own:,} positions of a picture {size[1]} wide and {size[0]} high, and this server was "
+                f"started for {most:,} of it; ask for less"
             )
         return own
 

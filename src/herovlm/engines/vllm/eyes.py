@@ -94,6 +94,8 @@ def load(
             part.to(device)
     for own in network.parameters(recurse=False):
         own.data = own.data.to(device)
+    if settings.clip is not None:
+        model.config.herovlm_clip = settings.clip
     eyes = Eyes(model.eval(), settings)
     eyes.look([made_up(model, device)], [Asked("What is this?")])  # what cannot be, cannot be now
     return eyes

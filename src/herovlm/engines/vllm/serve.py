@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from herovlm.engines.vllm import architecture
 from herovlm.engines.vllm.asked import Asked, Settings
-from herovlm.errors import UsageError
+from herovlm.errors import UnsupportedError, UsageError
 
 OURS = ("--model", "--hf-overrides", "--trust-request-mm-kwargs")  # options of vLLM that we write
 NOBODYS = ("--mm-processor-kwargs",)  # that say otherwise how a picture is cut
@@ -30,14 +29,16 @@ def overrides(config: Any, settings: Settings) -> dict[str, Any]:
     """
     told = {name: value for name, value in asdict(settings).items() if value is not None}
     named = architecture(config.model_type)
-    settings.request([Asked("?")])
+    asked = settings.request([Asked("?")])
+    if asked.inside is not None:
+        raise UnsupportedError(f"{asked.inside} works inside the language model, which is vLLM's here; serve another")
     settings.reads_question(config)
     settings.count(config, PICTURE, Asked())
     return {"architectures": [named], "herovlm": told}
 
 
 def command(model: str, config: Any, settings: Settings, rest: Sequence[str] = ()) -> list[str]:
-    """Write the command of the server, as a list of words.
+    """Write what stands behind `vllm`, as a list of words.
 
     Args:
         model: folder or name.
@@ -57,7 +58,7 @@ def command(model: str, config: Any, settings: Settings, rest: Sequence[str] = (
     found = ["--hf-overrides", json.dumps(overrides(config, settings)), "--trust-request-mm-kwargs"]
     if not any(_means(word, ("--limit-mm-per-prompt",)) for word in rest):
         found += ["--limit-mm-per-prompt", json.dumps({"image": PICTURES})]
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *found, *rest]
+    return ["serve", model, *found, *rest]
 
 
 def _means(word: str, options: Sequence[str]) -> bool:
