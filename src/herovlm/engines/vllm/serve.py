@@ -38,7 +38,7 @@ def overrides(config: Any, settings: Settings) -> dict[str, Any]:
 
 
 def command(model: str, config: Any, settings: Settings, rest: Sequence[str] = ()) -> list[str]:
-    """Write what stands behind `vllm`, as a list of words.
+    """Write what stands behind `vllm serve`, as a list of words.
 
     Args:
         model: folder or name.
@@ -58,7 +58,7 @@ def command(model: str, config: Any, settings: Settings, rest: Sequence[str] = (
     found = ["--hf-overrides", json.dumps(overrides(config, settings)), "--trust-request-mm-kwargs"]
     if not any(_means(word, ("--limit-mm-per-prompt",)) for word in rest):
         found += ["--limit-mm-per-prompt", json.dumps({"image": PICTURES})]
-    return ["serve", model, *found, *rest]
+    return [model, *found, *rest]
 
 
 def _means(word: str, options: Sequence[str]) -> bool:
