@@ -42,21 +42,24 @@ def test_a_batch_is_answered_as_by_transformers(engine: offline.Offline) -> None
     assert engine(asked()) == Transformers(served.model, served.processor, Request.of(tokens=40), 8)(asked())
 
 
+@pytest.mark.parametrize("says", ["as if there were none left", "a wrong number of positions"])
 def test_a_picture_that_could_not_be_looked_at_is_no_answer(
-    engine: offline.Offline, monkeypatch: pytest.MonkeyPatch
+    says: str, engine: offline.Offline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is looked at when it is asked about again: vLLM keeps nothing of what it read instead."""
     served, true = shipped(), eyes.Eyes.look
-    some = [Asked(f"{one.question} Say it.", one.picture) for one in asked()[6:9]]  # that were not asked before
+    some = [Asked(f"{one.question} {says}", one.picture) for one in asked()[6:9]]  # that were not asked before
 
     def look(self: Any, pictures: Any, told: Any) -> Any:
         if any(one.question == some[1].question for one in told):
-            raise MemoryError("as if there were none left")
+            if "wrong" in says:
+                return [rows[1:] for rows in true(self, pictures, told)]
+            raise MemoryError(says)
         return true(self, pictures, told)
 
     monkeypatch.setattr(eyes.Eyes, "look", look)
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="as if there were none left"):
+        with pytest.raises(RuntimeError, match=says):
             engine(some)
     monkeypatch.undo()
     assert engine(some) == Transformers(served.model, served.processor, Request.of(tokens=40), 8)(some)

@@ -56,7 +56,7 @@ class Offline:
             self.llm.reset_mm_cache()
             self.llm.llm_engine.reset_encoder_cache()
             self.llm.reset_prefix_cache()
-            raise RuntimeError(f"a picture could not be looked at ({after[1] or 'a wrong number of positions'})")
+            raise RuntimeError(f"a picture could not be looked at ({after[1]})")
         answers = []
         for one, said in zip(asked, found, strict=True):
             size = (one.picture.height, one.picture.width)
