@@ -66,6 +66,8 @@ def batch(
     the exit status is 3.  A run that was killed goes on with the same command.
     """
     budget, most = options.budget_of(keep, tokens), actors_of(actors)
+    if engine == "vllm" and gpus not in (0, 1):
+        raise UsageError(f"--gpus {gpus:g} with --engine vllm, whose engine takes all of one GPU's memory; give 0 or 1")
     with show.progress(1) as step:
         step("loading libraries")
         require_all("ray.data", "pyarrow", "filelock", extra="ray")
@@ -79,7 +81,7 @@ def batch(
     shape = {"max_new_tokens": max_new_tokens, "batch": batch, "rows": shard_rows}
     where = {"actors": most, "cpus": cpus, "gpus": gpus, "threads": options.threads_of(threads), "address": address}
     if engine == "vllm":
-        name, start = _on_vllm(model, request, spec, max_new_tokens, clip, gpus, download)
+        name, start = _on_vllm(model, request, spec, max_new_tokens, clip, download)
     else:
         loaded = partial(load.load, model, clip=clip, download=download)
         name, start = _on_transformers(loaded, request, max_new_tokens)
@@ -99,7 +101,7 @@ def _on_transformers(loaded: Callable[[], Any], request: Request, new_tokens: in
 
 
 def _on_vllm(
-    model: str, request: Request, method: str, new_tokens: int, clip: str | None, gpus: float, download: bool
+    model: str, request: Request, method: str, new_tokens: int, clip: str | None, download: bool
 ) -> tuple[str, Callable[[], Engine]]:
     """Name the engine, and say how an actor starts it, once it is clear that it can.
 
@@ -110,8 +112,6 @@ def _on_vllm(
     from herovlm.engines.vllm import offline, serve, tested
     from herovlm.engines.vllm.asked import Settings
 
-    if gpus not in (0, 1):
-        raise UsageError(f"--gpus {gpus:g} with --engine vllm, whose engine takes all of one GPU's memory; give 0 or 1")
     name = f"vllm {tested()}"
     settings = Settings.asking(method, request.budget, load.clip_of(clip))
     place, config = load.config_of(model, download)
