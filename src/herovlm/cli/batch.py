@@ -65,9 +65,7 @@ def batch(
     Each id has exactly one row in the Parquet files of the folder: its answer, or why there is none in `error`; then
     the exit status is 3.  A run that was killed goes on with the same command.
     """
-    budget, most = options.budget_of(keep, tokens), actors_of(actors)
-    if engine == "vllm" and gpus not in (0, 1):
-        raise UsageError(f"--gpus {gpus:g} with --engine vllm, whose engine takes all of one GPU's memory; give 0 or 1")
+    budget, most, share = options.budget_of(keep, tokens), actors_of(actors), gpus_of(gpus, engine)
     with show.progress(1) as step:
         step("loading libraries")
         require_all("ray.data", "pyarrow", "filelock", extra="ray")
@@ -79,7 +77,7 @@ def batch(
     spec = options.method_of(method)
     request, rows = Request.of(spec, keep=budget), manifests.read(manifest)
     shape = {"max_new_tokens": max_new_tokens, "batch": batch, "rows": shard_rows}
-    where = {"actors": most, "cpus": cpus, "gpus": gpus, "threads": options.threads_of(threads), "address": address}
+    where = {"actors": most, "cpus": cpus, "gpus": share, "threads": options.threads_of(threads), "address": address}
     if engine == "vllm":
         name, start = _on_vllm(model, request, spec, max_new_tokens, clip, download)
     else:
@@ -141,6 +139,17 @@ def _told(found: Outcome, out: Path, json: bool) -> None:
     if found.failed:
         more = "; the column 'error' says of each row why, --retry-failed tries them again"
         some_failed([f"{found.failed:,} of {found.rows:,} rows: {found.error}"], more)
+
+
+def gpus_of(gpus: float, engine: str) -> float:
+    """Check how many GPUs an actor has.
+
+    Raises:
+        UsageError: an engine of vLLM cannot have so many.
+    """
+    if engine == "vllm" and gpus not in (0, 1):
+        raise UsageError(f"--gpus {gpus:g} with --engine vllm, whose engine takes all of one GPU's memory; give 0 or 1")
+    return gpus
 
 
 def actors_of(text: str) -> tuple[int, int]:
