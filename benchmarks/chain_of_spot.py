@@ -4,7 +4,7 @@ One fine-text question a held-out scene, on pictures as the demo model knows the
 its processor halves, so that no label can be read.  Ways are compared at about equal numbers of visual positions, read
 in all passes together.  The crop is cut out of the picture as it came.  Boxes are compared with a square of one tile
 around the thing that was asked about; a hit is a crop that holds all of its label.  The taught ways have the module
-chain_of_spot attached, and a first turn that reads all of the picture besides; the last of the others reads as many.
+chain_of_spot attached, and a first turn that reads all of the picture; the last of the others reads about as many.
 Greedy answers in float32.  Resumable: a line a scene, in a file a group, in --records.
 """
 
@@ -39,12 +39,16 @@ LARGE = ((768, 768), (768, 576), (576, 768))  # width, height
 SPOT = "hero + chain_of_spot"
 GROUPS = {  # pictures, and whether the model was taught -> ways
     ("as drawn", "plain"): (
-        *("full@1.0", "hero@67t", f"{SPOT}(roi=attention, crop_keep=0.2)@40t"),
-        f"{SPOT}(roi=attention)@173t",  # as many as the taught one reads
+        "full@1.0",
+        "hero@67t",
+        f"{SPOT}(roi=attention, crop_keep=0.2)@40t",
+        f"{SPOT}(roi=attention)@173t",  # about as many as the taught one reads
     ),
     ("as drawn", "taught"): (f"{SPOT}(crop_keep=0.14)@24t",),
     ("twice as large", "plain"): (
-        *("full@1.0", "hero@115t", f"{SPOT}(roi=attention, crop_keep=0.2)@48t"),
+        "full@1.0",
+        "hero@115t",
+        f"{SPOT}(roi=attention, crop_keep=0.2)@48t",
         f"{SPOT}(roi=attention)@80t",
     ),
     ("twice as large", "taught"): (f"{SPOT}(crop_keep=0.5)@24t",),

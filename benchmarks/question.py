@@ -29,7 +29,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Race the four."""
     args.llm_layers = 1  # nothing is read by it
     model = record.model(args)
-    clip, tokenizer = relevance._find(model, "tower")
+    clip = relevance.clip_of(model)
     device = torch.device(args.device)
     picture = Image.effect_noise(SIZE, 80).convert("RGB")
     pixels = LlavaNextImageProcessor()
@@ -38,7 +38,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     def embed(some: list[str], anew: bool = True) -> None:
         if anew:
             relevance.forget(clip)
-        relevance.embedded(clip, tokenizer, some, device)
+        relevance.sentences(model, some, device)
 
     ways = {
         "pixels": lambda: pixels(images=[picture], return_tensors="pt"),
@@ -48,10 +48,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
     samples = race({name: timed(way, device) for name, way in ways.items()}, args.rounds)
     samples["together"]["seconds"] = [seconds / AT_ONCE for seconds in samples["together"]["seconds"]]
-    words = len(tokenizer(questions[0])["input_ids"][0])
     return {
         "at_once": AT_ONCE,
-        "tokens": words,
+        "tokens": shapes.spelled(questions[0])["input_ids"].shape[1],
         "results": {name: own["seconds"] for name, own in record.spreads(samples).items()},
         "ratios": record.ratios(samples, "seconds", "pixels"),
     }

@@ -127,9 +127,7 @@ def token_count(config: Any, size: Sequence[int], request: Request, image: int =
     if budget == whole.positions:
         return budget
     if not request.method.smaller:
-        rule = request.newlines or request.method.newlines
-        if rule is not None:
-            enough(budget, whole.grid, whole.counts, rule)
+        enough(budget, whole.grid, whole.counts, request.newlines or request.method.newlines or "none")
         return budget
     prefer: smaller.Prefer = getattr(request.method, "prefer", "positions")
     return smaller.largest(family, shell, family.filled(shell, size), len(whole.valid), budget, prefer).positions

@@ -26,12 +26,6 @@ DRAWN = {"llava", "llava_next", "internvl", "qwen2_5_vl"}  # one tile, tiles and
 QUESTION = "What is it?"
 
 
-@pytest.fixture(params=[kind for kind in KINDS.values() if kind in DRAWN])
-def drawn_apart(request: pytest.FixtureRequest) -> tiny_models.Made:
-    """A tiny model of each kind of picture that a page draws."""
-    return tiny_models.load(request.param)
-
-
 @pytest.fixture(params=KINDS.values())
 def made(request: pytest.FixtureRequest) -> tiny_models.Made:
     """A tiny model of a family."""
@@ -143,10 +137,10 @@ def test_show_saves_a_picture(made: tiny_models.Made, tmp_path: Path) -> None:
     assert shown.save(tmp_path / "kept.html").read_text("utf-8").count("<svg") >= 2
 
 
+@pytest.mark.parametrize("made", [kind for kind in KINDS.values() if kind in DRAWN], indirect=True)
 def test_the_page_answers_by_whatever_works_there(
-    drawn_apart: tiny_models.Made, photo: Path, monkeypatch: pytest.MonkeyPatch
+    made: tiny_models.Made, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = drawn_apart
     monkeypatch.setattr("herovlm.cli.session.RUNS", 1)
     session = Session(made.model, made.processor, made.name)
     desk = Desk(session, tuple(models.offered(made.model).values()), None)

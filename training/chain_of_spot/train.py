@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--pictures", type=int, default=6, help="a step")
-    parser.add_argument("--small", action="store_true", help="one step of each kind on 2 scenes, to see that it runs")
+    parser.add_argument("--small", action="store_true", help="one cycle of steps on 2 scenes, to see that it runs")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     if args.small:

@@ -65,7 +65,7 @@ def batch(
     Each id has exactly one row in the Parquet files of the folder: its answer, or why there is none in `error`; then
     the exit status is 3.  A run that was killed goes on with the same command.
     """
-    budget, most, share = options.budget_of(keep, tokens), actors_of(actors), gpus_of(gpus, engine)
+    budget, most, gpus = options.budget_of(keep, tokens), actors_of(actors), gpus_of(gpus, engine)
     with show.progress(1) as step:
         step("loading libraries")
         require_all("ray.data", "pyarrow", "filelock", extra="ray")
@@ -77,7 +77,7 @@ def batch(
     spec = options.method_of(method)
     request, rows = Request.of(spec, keep=budget), manifests.read(manifest)
     shape = {"max_new_tokens": max_new_tokens, "batch": batch, "rows": shard_rows}
-    where = {"actors": most, "cpus": cpus, "gpus": share, "threads": options.threads_of(threads), "address": address}
+    where = {"actors": most, "cpus": cpus, "gpus": gpus, "threads": options.threads_of(threads), "address": address}
     if engine == "vllm":
         name, start = _on_vllm(model, request, spec, max_new_tokens, clip, download)
     else:
@@ -87,7 +87,7 @@ def batch(
     settings = job.Settings(**runs, **shape, **where)  # type: ignore[arg-type]
     ray_aside = redirect_stdout(sys.stderr)  # it prints of processes that died
     with show.counting(len(rows), "rows") as step, load.quiet(), ray_aside:
-        found = job.run(settings, rows, out, start, _weights(model), retry_failed, step)
+        found = job.run(settings, rows, out, start, load.folder_of(model), retry_failed, step)
     _told(found, out, json)
 
 
@@ -115,15 +115,6 @@ def _on_vllm(
     place, config = load.config_of(model, download)
     serve.overrides(config, settings)
     return name, partial(offline.ready, place, settings, new_tokens)
-
-
-def _weights(model: str) -> Path | None:
-    """Find the folder of a model, if it is one."""
-    from herovlm import demo
-    from herovlm.cli import load
-
-    folder = demo.WEIGHTS if model == load.DEMO else Path(model).expanduser()
-    return folder if folder.is_dir() else None
 
 
 def _told(found: Outcome, out: Path, json: bool) -> None:

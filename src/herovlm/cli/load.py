@@ -86,6 +86,14 @@ def _from_pretrained(name: str, download: bool) -> tuple[Any, Any]:
     return model, processor
 
 
+def folder_of(name: str) -> Path | None:
+    """Find the folder of a model, if it is one."""
+    from herovlm import demo
+
+    folder = demo.WEIGHTS if name == DEMO else Path(name).expanduser()
+    return folder if folder.is_dir() else None
+
+
 def config_of(name: str, download: bool, revision: str | None = None) -> tuple[str, Any]:
     """Find a model without loading it: what transformers and vLLM call it, and its config.
 
@@ -95,10 +103,7 @@ def config_of(name: str, download: bool, revision: str | None = None) -> tuple[s
     """
     from transformers import AutoConfig
 
-    from herovlm import demo
-
-    folder = demo.WEIGHTS if name == DEMO else Path(name).expanduser()
-    where = str(folder) if folder.is_dir() else name
+    where = str(folder_of(name) or name)
     try:
         config = AutoConfig.from_pretrained(
             where, local_files_only=not download, trust_remote_code=False, revision=revision

@@ -18,6 +18,7 @@ from herovlm.plan import token_count
 from herovlm.request import Request
 
 PREFIX = "herovlm_"  # of names in `mm_processor_kwargs`
+WHOLE = Request.of("full", keep=1.0)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,10 @@ from transformers import AutoConfig, AutoProcessor
 from herovlm.engines.engine import Answer, Asked
 from herovlm.engines.vllm import asked as requests
 from herovlm.engines.vllm import tested
-from herovlm.engines.vllm.asked import Settings
+from herovlm.engines.vllm.asked import WHOLE, Settings
 from herovlm.engines.vllm.serve import overrides
 from herovlm.plan import token_count
 from herovlm.prompt.template import prompt
-from herovlm.request import Request
-
-WHOLE = Request.of("full", keep=1.0)
 
 
 @dataclass(frozen=True)

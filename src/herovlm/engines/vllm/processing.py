@@ -21,15 +21,13 @@ from vllm.multimodal.processing import (
 )
 
 from herovlm import registry
-from herovlm.engines.vllm.asked import PREFIX, Asked, Settings
+from herovlm.engines.vllm.asked import PREFIX, WHOLE, Asked, Settings
 from herovlm.errors import InputsError, UsageError
 from herovlm.plan import token_count
 from herovlm.prompt import question
-from herovlm.request import Request
 
 TOLD, TOKENS, KEPT = "herovlm_told", "herovlm_tokens", "herovlm_kept"  # fields beside the pixels
 LONGEST = 10_000  # characters of a question that does not stand in the prompt, whose length vLLM bounds
-WHOLE = Request.of("full", keep=1.0)
 
 
 class Info(BaseProcessingInfo):  # type: ignore[misc]

@@ -100,12 +100,14 @@ class Served(nn.Module, SupportsMultiModal):  # type: ignore[misc]
         ]
         asked = [Asked.arrived(told) for told in given[TOLD]]
         found = self._tried(pictures, asked)
+        failed = found is None
         if found is None:  # one of them is at fault, and those beside it are other people's
             alone = [self._tried([picture], [one]) for picture, one in zip(pictures, asked, strict=True)]
             found = [torch.zeros((0, self.config.text_config.hidden_size)) if own is None else own[0] for own in alone]
-        elif wrong_of(found, counts):
+        wrong = sum(len(own) != count for own, count in zip(found, counts, strict=True))
+        if wrong and not failed:
             self.why = "a wrong number of positions, which is a defect of herovlm: report it"
-        self.blind += wrong_of(found, counts)
+        self.blind += wrong
         return [exactly(own, count) for own, count in zip(found, counts, strict=True)]
 
     def _tried(self, pictures: Sequence[Mapping[str, Tensor]], asked: Sequence[Asked]) -> list[Tensor] | None:
@@ -132,11 +134,6 @@ class Served(nn.Module, SupportsMultiModal):  # type: ignore[misc]
         """Score the next token."""
         logits: Tensor | None = self.language_model.compute_logits(hidden_states)
         return logits
-
-
-def wrong_of(found: Sequence[Tensor], counts: Sequence[int]) -> int:
-    """Count the pictures that have another number of rows than was promised."""
-    return sum(len(own) != count for own, count in zip(found, counts, strict=True))
 
 
 def exactly(rows: Tensor, count: int) -> Tensor:
