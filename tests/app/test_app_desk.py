@@ -198,18 +198,24 @@ def test_a_picture_that_was_removed_is_asked_for_again(desk: Desk, photo: str) -
         desk.ask(photo, "mine.png", "why?", ["hero"], 20)
 
 
+@pytest.mark.parametrize("first", ["one", "two"])  # whoever stops is being answered, or waits for another's answer
 def test_whoever_asked_can_stop_it_and_nobody_else(
-    desk: Desk, stub: Stub, photo: str, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, stub: Stub, photo: str, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    begun, told = threading.Event(), threading.Event()
-    answer = stub.answer
+    begun, opened, told = threading.Event(), threading.Semaphore(0), threading.Event()
+    answer, open_picture = stub.answer, desks.open_picture
 
     def slow(*given: Any) -> Answer:
         begun.set()
         assert told.wait(60)
         return answer(*given)
 
+    def opening(*given: Any, **options: Any) -> Any:
+        opened.release()
+        return open_picture(*given, **options)
+
     monkeypatch.setattr(stub, "answer", slow)
+    monkeypatch.setattr(desks, "open_picture", opening)
     found: dict[str, object] = {}
 
     def ask(who: str) -> None:
@@ -218,10 +224,12 @@ def test_whoever_asked_can_stop_it_and_nobody_else(
         except StoppedError as error:
             found[who] = error
 
-    users = [threading.Thread(target=ask, args=(who,)) for who in ("one", "two")]
-    for user in users:
-        user.start()
+    users = [threading.Thread(target=ask, args=(who,)) for who in (first, {"one": "two", "two": "one"}[first])]
+    users[0].start()
     assert begun.wait(60)
+    users[1].start()
+    assert opened.acquire(timeout=60)
+    assert opened.acquire(timeout=60)
     desk.stop("one")
     desk.stop("three")
     told.set()

@@ -114,10 +114,10 @@ class Desk:
             Exception: no method can answer it; why the first cannot.
         """
         question, chosen, keep = self._question(question), self._chosen(methods), _share(percent)
-        picture, digest = self._picture(path, name)
         plan = list(dict.fromkeys([("full", 1.0), *((method, keep) for method in chosen)]))
-        self._stops[who] = stop = threading.Event()
+        self._stops[who] = stop = threading.Event()  # before the picture is opened, which may take a while
         try:
+            picture, digest = self._picture(path, name)
             with self._lock:
                 return picture, self._answers(picture, digest, question, plan, stop)
         finally:
