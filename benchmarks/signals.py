@@ -1,6 +1,6 @@
 """What HERO's signals cost over the plain vision tower: `python benchmarks/signals.py [--small] --json FILE|-`.
 
-Random weights of the real shape (CLIP ViT-L/14-336, 5 tiles), bfloat16 and float32.  Four ways to see, taking turns in
+Random weights of the real shape (CLIP ViT-L/14-336, 5 tiles), in each of --dtypes.  Four ways to see, taking turns in
 one process:
 
 tower     the vision tower with sdpa, nothing recorded
@@ -31,7 +31,7 @@ from herovlm.towers import recording, relevance, shortcut
 from herovlm.types import Seen
 
 KEEP, METHOD = 0.2, "hero"
-DTYPES = ("bfloat16", "float32")
+DTYPES = "bfloat16,float32"
 
 
 def ways(model: Any) -> dict[str, Callable[[], None]]:
@@ -72,14 +72,16 @@ def ways(model: Any) -> dict[str, Callable[[], None]]:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Race the four ways in each dtype."""
     results, ratios = {}, {}
-    for dtype in DTYPES:
+    dtypes = args.dtypes.split(",")
+    for dtype in dtypes:
         model = record.model(args, dtype=getattr(torch, dtype), llm_layers=1)
         samples = race({name: timed(run, model.device) for name, run in ways(model).items()}, args.rounds)
         results[dtype] = record.spreads(samples)
         over = record.ratios(samples, "seconds", "tower")
         ratios[dtype] = {f"{name}_over_tower": over[name] for name in ("signals", "drop", "authors")}
-    return {"tiles": 5, "method": METHOD, "ratios": {**ratios[DTYPES[0]], **ratios}, "results": results}
+    return {"tiles": 5, "method": METHOD, "ratios": {**ratios[dtypes[0]], **ratios}, "results": results}
 
 
 if __name__ == "__main__":
-    record.main(__doc__, "signals", measure, rounds=9)
+    dtypes = {"default": DTYPES, "help": "of the tower, one after the other, with commas between"}
+    record.main(__doc__, "signals", measure, rounds=9, dtypes=dtypes)
