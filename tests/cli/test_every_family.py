@@ -22,6 +22,7 @@ from herovlm.errors import ModelError, UnsupportedError
 from herovlm.study import run
 
 KINDS = {where: kind for kind, where in registry.FAMILIES.items() if kind in tiny_models.here()}  # twins once
+BY_FILE = [*{where.partition(":")[0]: kind for where, kind in KINDS.items()}.values()]  # one of each file of families/
 DRAWN = {"llava", "llava_next", "internvl", "qwen2_5_vl"}  # one tile, tiles and overview, tiles alone, windows
 QUESTION = "What is it?"
 
@@ -72,6 +73,7 @@ def test_compare_draws_a_page(cli: Cli, made: tiny_models.Made, photo: Path, tmp
     assert page.read_text("utf-8").count("<svg") + page.read_text("utf-8").count("<img") >= 3
 
 
+@pytest.mark.parametrize("made", BY_FILE, indirect=True)
 def test_bench(cli: Cli, made: tiny_models.Made) -> None:
     words = ("--model", made.folder, "--methods", "uniform", "--keep", "1,0.3", "--new-tokens", "1", "--rounds", 1)
     found = read(cli("bench", *words, "--batch", "1,2", "--json"))["batches"]
@@ -92,6 +94,7 @@ def test_bench(cli: Cli, made: tiny_models.Made) -> None:
     )  # a tower that packs pictures works through pairs of several, and masks them
 
 
+@pytest.mark.parametrize("made", BY_FILE, indirect=True)
 def test_eval(cli: Cli, made: tiny_models.Made, tmp_path: Path) -> None:
     """Two pictures of a task of one's own, one of them with two questions, are answered as `ask` answers."""
     folder, rows = tmp_path / "task", []
