@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from herovlm import registry
 from herovlm.errors import MethodError
-from herovlm.methods.fields import fits
+from herovlm.methods.fields import fits, hints_of
 
 if TYPE_CHECKING:
     from herovlm.methods.base import Method
@@ -89,7 +89,7 @@ def _made(name: str, values: dict[str, ast.expr]) -> Method | Inside | Strategy:
             raise MethodError(f"method {name!r} has no field {field!r} any more; write {kind.moved[field]}")
         if field not in known:
             raise MethodError(f"method {name!r} has no field {field!r}{registry.did_you_mean(field, known)}")
-    hints = get_type_hints(kind)
+    hints = hints_of(kind)
     return kind(**{field: _value(field, value, hints[field]) for field, value in values.items()})
 
 

@@ -29,7 +29,7 @@ class Described(ABC):
 
     def __post_init__(self) -> None:
         """Check the type of every field (subclasses add ranges and call this first)."""
-        hints = _hints(type(self))
+        hints = hints_of(type(self))
         for f in fields(self):
             value = getattr(self, f.name)
             if not fits(value, hints[f.name]):
@@ -43,7 +43,8 @@ class Described(ABC):
 
 
 @cache
-def _hints(kind: type[Described]) -> dict[str, Any]:
+def hints_of(kind: type[Described]) -> dict[str, Any]:
+    """Return the types of the fields of a class, which take half a millisecond to read."""
     return get_type_hints(kind)
 
 
