@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import groupby
 from threading import Lock
 from typing import Any
@@ -47,10 +48,13 @@ def from_ids(ids: Tensor, mask: Tensor, image: int, tokenizer: Any) -> str:
         tokenizer: the tokenizer of the prompt.
     """
     added = {number: str(token) for number, token in getattr(tokenizer, "added_tokens_decoder", {}).items()}
-    signs = {number: token for number, token in added.items() if re.fullmatch(SIGN, token)}
+    signs = {number: token for number, token in added.items() if _is_sign(token)}
     signs |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    real = ids[mask != 0]
+    apart = (real[1:] != image) | (real[:-1] != image)  # one placeholder stands for thousands in a row
     parts = []
-    for sign, run in groupby(ids[mask != 0].tolist(), lambda number: image if number == image else signs.get(number)):
+    read = [*real[:1].tolist(), *real[1:][apart].tolist()]
+    for sign, run in groupby(read, lambda number: image if number == image else signs.get(number)):
         if sign == image:
             parts.append(" ")
         elif sign is None:
@@ -59,6 +63,11 @@ def from_ids(ids: Tensor, mask: Tensor, image: int, tokenizer: Any) -> str:
         else:
             parts.append(_as_token(sign) * len(list(run)))
     return from_text("".join(parts))
+
+
+@lru_cache(4096)  # of hundreds that a tokenizer has added, asked for in every call
+def _is_sign(token: str) -> bool:
+    return re.fullmatch(SIGN, token) is not None
 
 
 def from_text(prompt: str) -> str:
