@@ -96,6 +96,19 @@ def test_what_was_sent_is_counted(stand_in: Any, folder: Path) -> None:
     assert said.warnings == ["generation_kwargs: image_aspect_ratio is no option of generate() and is left out"]
 
 
+def test_a_strategy_that_looks_again_is_given_the_pictures(stand_in: Any, folder: Path) -> None:
+    model = stand_in[0](pretrained=str(folder), method="hero + chain_of_spot(roi='attention')", keep=0.3)
+    request = asked(model)[0]
+    (got,) = model.generate_until([request])
+    prompt = prompt_of(DOCS[0], model.processor)
+    inputs = model.processor(images=list(prompt.pictures), text=[prompt.text], return_tensors="pt")
+    how = {"question": prompt.question, "processor": model.processor, "pictures": prompt.pictures}
+    with herovlm.dropping(model.model, method="hero + chain_of_spot(roi='attention')", keep=0.3, **how):
+        new = model.model.generate(**inputs, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    text = model.processor.decode(new[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert got.text == text.strip()
+
+
 def test_answers_end_where_the_task_says(stand_in: Any, folder: Path) -> None:
     model = stand_in[0](pretrained=str(folder), method="random", keep=0.5)
     request = asked(model, (8,))[0]

@@ -153,6 +153,7 @@ class HeroVlm(lmms):  # type: ignore[misc]  # lmms-eval is not typed
             processor=self.processor,
             positions=asked.positions,
             newlines=asked.newlines,
+            pictures=[picture for prompt in prompts for picture in prompt.pictures],
         )
 
     def _tell(self, unknown: Sequence[str]) -> None:
