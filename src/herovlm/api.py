@@ -143,7 +143,8 @@ def decoding(
         asked: keep, tokens, question, processor, positions, newlines: as for `drop`.
 
     Yields:
-        A record whose `.last` is the `Short` that the answer was written from; `.facts` tells what else there is.
+        A record whose `.last` is the `Short` that the answer was written from; `.read` counts the visual positions that
+        were read for each prompt, over all passes, and `.facts` tells what else there is.
 
     Raises:
         HeroError: as `dropping`; a strategy that cannot be with this model or method says why.

@@ -45,6 +45,7 @@ class Record:
     stage: Stage | None = field(default=None, repr=False)  # goes on from there
     decoding: Decoding | None = field(default=None, repr=False)  # answers in its own way
     facts: tuple[Mapping[str, Any], ...] = ()  # what a decoding strategy says of each answer of the last call
+    read: tuple[float, ...] = ()  # visual positions that the model read for each of its answers, over all passes
     did: tuple[Short | None, Passage | None] = field(default=(None, None), repr=False)  # both of the same call
 
     @property
@@ -229,7 +230,7 @@ class Generate:
             return out[:, splice.short :]
 
         answered = decoding.answer(Asking([(choice, row) for row in range(len(given["input_ids"]))], run))
-        record.did, record.facts = (answered.short, None), answered.facts
+        record.did, record.facts, record.read = (answered.short, None), answered.facts, answered.positions
         return torch.cat((given["input_ids"], answered.new.to(given["input_ids"].device)), 1)
 
     def before_forward(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -109,6 +109,31 @@ def test_a_strategy_that_looks_again_is_given_the_pictures(stand_in: Any, folder
     assert got.text == text.strip()
 
 
+@pytest.mark.parametrize(
+    "method", ["full + contrast(amateur='uniform')", "full + second", "full + second(refresh='every')"]
+)
+def test_a_strategy_that_reads_a_prompt_several_times_is_counted(stand_in: Any, folder: Path, method: str) -> None:
+    made, said = stand_in
+    model = made(pretrained=str(folder), method=method, keep=1.0, batch_size=2)
+    requests = [asked(model)[0], asked(model)[2]]
+    answers = model.generate_until(requests)
+    prompts = [prompt_of(DOCS[number], model.processor) for number in (0, 2)]
+    ids = [alone(model, prompt, 1)[1]["input_ids"] for prompt in prompts]
+    positions = sum(int((one == model.model.config.image_token_id).sum()) for one in ids)
+    (metrics,) = said.metrics
+    assert metrics["pictures"] == 2
+    assert metrics["visual_positions"] == positions / 2
+    assert metrics["visual_positions_kept"] > metrics["visual_positions"], "the passes over fewer positions are counted"
+    for prompt, answer in zip(prompts, answers, strict=True):
+        inputs = model.processor(images=list(prompt.pictures), text=[prompt.text], return_tensors="pt")
+        with herovlm.dropping(model.model, method=method, keep=1.0, question=prompt.question) as record:
+            new = model.model.generate(**inputs, max_new_tokens=4, do_sample=False, pad_token_id=0)
+        text = model.processor.decode(new[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert answer.text == text.strip()
+        assert answer.token_counts.input_tokens >= inputs["input_ids"].shape[1]
+        assert len(record.read) == 1
+
+
 def test_answers_end_where_the_task_says(stand_in: Any, folder: Path) -> None:
     model = stand_in[0](pretrained=str(folder), method="random", keep=0.5)
     request = asked(model, (8,))[0]

@@ -31,20 +31,19 @@ class Counts:
 
     pictures: int = 0
     positions: int = 0  # visual positions that the untouched model would have sent
-    kept: int = 0  # those that reached the language model
+    kept: float = 0  # those that reached the language model, over all passes of a strategy
     inside: float = 0.0  # those in its layers, on average
     tokens: int = 0  # new ones
     seconds: float = 0.0  # of generate(), the choice of positions included
 
-    def add(self, record: Record) -> None:
-        """Count the pictures of one call."""
-        if record.last is None or not record.last.kept:
-            return
-        kept = [one.positions for one in record.last.kept]
-        self.pictures += len(kept)
-        self.positions += sum(one.positions for one in record.last.seen)
-        self.kept += sum(kept)
-        self.inside += sum(one.mean for one in record.inside) if record.inside else sum(kept)
+    def add(self, pictures: int, placeholders: int, record: Record) -> None:
+        """Count the pictures of one call, which have so many placeholders in its prompts."""
+        sent = () if record.last is None else record.last.kept
+        kept = sum(record.read) if record.read else sum(one.positions for one in sent)
+        self.pictures += pictures
+        self.positions += placeholders
+        self.kept += kept
+        self.inside += sum(one.mean for one in record.inside) if record.inside else kept
 
     def log(self) -> None:
         """Hand the means to lmms-eval, which writes them into its result file under `throughput`."""
@@ -134,9 +133,10 @@ class HeroVlm(lmms):  # type: ignore[misc]  # lmms-eval is not typed
         with torch.inference_mode(), self._dropping(prompts) as record:
             out = self.model.generate(**inputs, pad_token_id=end, **options)
         new = out[:, inputs["input_ids"].shape[1] :].tolist()
-        read = (inputs if record.last is None else record.last)["attention_mask"].sum(1).tolist()
+        mask = (inputs if record.last is None else record.last)["attention_mask"]
+        read = mask.view(len(prompts), -1).sum(1).tolist()  # a strategy may read several rows a prompt, side by side
         lengths = [sum(token != end for token in row) for row in new]
-        self.counts.add(record)
+        self.counts.add(len(pictures), int((inputs["input_ids"] == self.model.config.image_token_id).sum()), record)
         self.counts.tokens += sum(lengths)
         self.counts.seconds += now(self.model.device) - start
         answers = [cut(text, until) for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
