@@ -99,12 +99,20 @@ BLOCKS = {  # name of the block in a page -> result file, lines
 def _measured(result: Result, layers: bool = True) -> str:
     """What it was measured on."""
     small = "the small shape, " if result["small"] else f"{result['shape']}, "
-    depth = f"{result['llm_layers'] or 'all'} LLM layers, " if layers else ""
+    few = result["llm_layers"]
+    depth = f"{few or 'all'} LLM layer{'s' * (few != 1)}, " if layers else ""
     dtype = f"{result['dtype']}, {result['attention']}, " if layers else ""
-    where = f"{result['threads']} CPU threads" if result["device"] == "cpu" else result["device"]
+    where = threads(result) if result["device"] == "cpu" else result["device"]
     rounds = f"medians of {result['rounds']} interleaved rounds" if result["rounds"] > 1 else "one round"
     weights = f"`{result['method']}`; random" if "method" in result else "Random"
     return f"{weights} weights of {small}{depth}{dtype}{where}, torch {result['torch']}; {rounds}."
+
+
+def threads(result: Result) -> str:
+    """What of a CPU was measured on, and whose time; older files say nothing of that, it was the wall's."""
+    count = result["threads"]
+    own = ", its own time" if result.get("clock") == "processor" else ""
+    return f"{count} CPU thread{'s' * (count != 1)}{own}"
 
 
 def _method(result: Result) -> str:

@@ -122,7 +122,7 @@ def neighbours(result: Mapping[str, Any], cost: Mapping[str, Any], best: int | N
         _half(next(of for name, of in configs.items() if name.endswith("@0.2"))),
     )
     image = f"{shape['tiles']} tiles of {shape['patches']} patches with {shape['channels']:,} channels"
-    choosing = f"Choosing: median time to select at keep=0.2, one image of {image}, {cost['threads']} CPU threads."
+    choosing = f"Choosing: median time to select at keep=0.2, one image of {image}, {costs.threads(cost)}."
     inside = ABOUT_INSIDE if any("+" in name for name in names) else ""
     lines = [
         f"Exact match in percent on {scenes}; 95 % intervals are about +/-{half:.1f}); the full model: "

@@ -34,15 +34,18 @@ MARKED = {  # mark -> how the paths of its tests begin
         "seams/",
         "golden/",
         "cli/test_main",
-        "cli/test_ask",
-        "cli/test_compare",
     ),
     # two minutes while one writes
     "quick": ("methods/", "ops/", "test_types", "test_spec", "test_registry", "test_public", "api/test_oracle"),
 }
 
 
-ALONE = ("contract/test_methods.py", "contract/test_fixed.py")  # of methods, on hand-made signals
+ALONE = (  # of methods on hand-made signals, or the same way through transformers as others with other inputs
+    "contract/test_methods.py",
+    "contract/test_fixed.py",
+    "contract/test_odd_pictures.py",
+    "api/test_fuzz.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)
