@@ -2,8 +2,8 @@
 
 Every method of the library at keep=0.2, but those that make the picture smaller, on a model of real shape with random
 weights, one image of 2 x 2 tiles and 60 tokens of text; all take turns in one process.  "selection" is choosing and
-rebuilding the prompt; "first_token" also has the vision tower with what the method records there, and the prefill, where
-methods inside the LLM do their work.
+rebuilding the prompt; "first_token" also has the vision tower with what the method records there, and the prefill,
+where methods inside the LLM do their work.
 """
 
 from __future__ import annotations

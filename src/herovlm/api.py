@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from herovlm import registry, splice
 from herovlm.budget import Auto
-from herovlm.errors import MethodError, UnsupportedError
+from herovlm.errors import MethodError
 from herovlm.llm.inside import Cutter
+from herovlm.mend import ends_of, unwatched
 from herovlm.methods.base import Method
 from herovlm.methods.inside.base import Chain
 from herovlm.request import AnyKeep, AnyMethod, AnyNarrow, AnyTokens, Positions, Request
@@ -71,10 +72,7 @@ def drop(
         TextTowerError: the method scores the question and there is no CLIP text tower.
     """
     request = Request.of(method, keep, tokens, question, processor, positions, newlines, narrow)
-    then = request.inside or request.strategy
-    if then is not None:
-        use = f"use 'with herovlm.dropping(model, method={str(method)!r}): model.generate(**inputs)'"
-        raise UnsupportedError(f"drop() only shortens inputs, and {then.name!r} goes on behind them; {use}")
+    request.ends_here("drop()")
     return shorten(model, inputs, request)
 
 
@@ -105,7 +103,7 @@ def dropping(
     `pictures`, PIL images as they came, in prompt order, are for strategies that look at a part of one again.
 
     Yields:
-        A record whose `.last` is the `Short` of the last call; `.inside` tells what the layers kept of each image.
+        A record whose `.last` is the `Short` of the last call with pictures; `.inside` tells what the layers kept.
 
     Raises:
         HeroError: as `drop`; arguments and model are checked on entry, inputs on each call.
@@ -143,8 +141,9 @@ def decoding(
         asked: keep, tokens, question, processor, positions, newlines: as for `drop`.
 
     Yields:
-        A record whose `.last` is the `Short` that the answer was written from; `.read` counts the visual positions that
-        were read for each prompt, over all passes, and `.facts` tells what else there is.
+        A record whose `.last` is the `Short` that the answer was written from, where there is one.  Of a strategy that
+        asks the model in its own way `.read` counts the visual positions that were read for each prompt, over all
+        passes, and `.facts` tells what else there is.
 
     Raises:
         HeroError: as `dropping`; a strategy that cannot be with this model or method says why.
@@ -242,14 +241,14 @@ def answered(prompts: Sequence[tuple[Choice, int]], short: Short | None = None, 
     def run(short: Short, *, processors: Sequence[Any] = (), streams: int = 1, new_tokens: int | None = None) -> Tensor:
         given = {**options, "logits_processor": [*processors, *options.get("logits_processor", ())]}
         if new_tokens is not None:
-            given |= {"max_new_tokens": new_tokens, "logits_processor": list(processors)}
+            given = {**unwatched(model, options, new_tokens), "logits_processor": list(processors)}
         with reading(model, short, request) as record:
             out: Tensor = model.generate(**{**given, **short})
         records.append(record)
         return out[:, short["input_ids"].shape[1] :]
 
     if isinstance(request.strategy, Decoding):
-        return request.strategy.answer(Asking(prompts, run))
+        return request.strategy.answer(Asking(prompts, run, ends_of(model, options)))
     short = together(prompts) if short is None else short
     new = run(short)
     sent = tuple(float(sum(kept.positions for kept in choice.of(row))) for choice, row in prompts)
@@ -262,4 +261,4 @@ def answered(prompts: Sequence[tuple[Choice, int]], short: Short | None = None, 
 
 def shorten(model: PreTrainedModel, inputs: Mapping[str, Any], request: Request) -> Short:
     """Do what `drop` says, as a checked request."""
-    return see(model, inputs, request).drop(request)
+    return see(model, inputs, request).choose(request).rebuild()

@@ -201,6 +201,18 @@ def fits(budget: Budget, images: int) -> None:
         )
 
 
+def fits_image(budget: Budget, image: int) -> None:
+    """Check that a budget has a value for an image of the call, counted from 0.
+
+    Raises:
+        BudgetError: it has one value an image, and none for this one.
+    """
+    each = None if isinstance(budget, Auto) else budget.each
+    if type(image) is not int or image < 0 or (isinstance(each, tuple) and image >= len(each)):
+        has = f"; the budget {budget} has {len(each)} values" if isinstance(each, tuple) else ""
+        raise BudgetError(f"image={reprlib.repr(image)} is not the number of an image of the call, from 0 on{has}")
+
+
 def _every(each: Value | tuple[Value, ...]) -> tuple[Value, ...]:
     return each if isinstance(each, tuple) else (each,)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from herovlm.budget import Auto
-from herovlm.errors import BudgetError
+from herovlm.budget import Auto, fits_image
+from herovlm.errors import BudgetError, UnsupportedError
 from herovlm.methods.base import Method
 from herovlm.types import Kept, Newlines, Seen
 
@@ -43,9 +43,20 @@ def select(seen: Seen, request: Request, image: int = 0) -> Kept:
         image: which image of the call it is, where the budget has one value an image.
 
     Raises:
-        BudgetError: the budget is too small, or needs a model to be looked up (keep="auto").
+        BudgetError: the budget is too small, has no value for this image, or needs a model to be looked up
+            (keep="auto").
         MethodError: the method cannot work with what was seen.
+        UnsupportedError: the method makes the picture smaller, or something goes on behind it; or the request
+            narrows the tower, which was not.
     """
+    request.ends_here("select()")
+    if request.method.smaller and not request.all:
+        raise UnsupportedError(f"{request.method} looks at a smaller picture, which takes a model; take another method")
+    if request.narrow is not None and seen.through is None and request.narrow[1] != 1 and not request.all:
+        raise UnsupportedError(
+            "narrow was asked for, and Seen.through is missing: this was seen through the whole tower"
+        )
+    fits_image(request.budget, image)
     if type(request.budget) is Auto:
         raise BudgetError(f"keep='{request.budget}' is looked up for a model: give Request.on(model), or a number")
     if request.all:

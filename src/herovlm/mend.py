@@ -13,6 +13,10 @@ from transformers import PreTrainedModel
 
 LENGTHS = ("max_length", "min_length")
 WATCHING = ("streamer", "logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")  # who looks at an answer
+COUNTING = (  # what counts the tokens of an answer, or the time that it takes
+    *("min_length", "min_new_tokens", "forced_bos_token_id", "forced_eos_token_id", "begin_suppress_tokens"),
+    *("exponential_decay_length_penalty", "stop_strings", "max_time"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,13 @@ class Splice:
         return result
 
     def options(self, model: PreTrainedModel, rest: Mapping[str, Any], streams: int = 1) -> dict[str, Any]:
-        """Mend the options of generate() that look at the prompt or count it; a streamer sees one row a prompt."""
+        """Mend the options of generate() that look at the prompt or count it; who looks sees one row a prompt."""
         mended = _lengths(model, dict(rest), self.prompt.shape[1] - self.short)
         if mended.get("streamer") is not None:
             mended["streamer"] = _Streamer(mended["streamer"], self, streams)
         for name in ("logits_processor", "stopping_criteria"):
             if mended.get(name):
-                mended[name] = type(mended[name])(_Criterion(one, self) for one in mended[name])
+                mended[name] = type(mended[name])(_Criterion(one, self, streams) for one in mended[name])
         if setting(model, rest, "prompt_lookup_num_tokens"):
             mended["logits_processor"] = [
                 *(mended.get("logits_processor") or ()),
@@ -50,7 +54,9 @@ class Splice:
             ]
         allowed = mended.get("prefix_allowed_tokens_fn")
         if allowed is not None:
-            mended["prefix_allowed_tokens_fn"] = lambda row, ids: allowed(row, self._row(row, ids))
+            mended["prefix_allowed_tokens_fn"] = lambda row, ids: allowed(
+                row // streams, self._row(row // streams, ids)
+            )
         return mended
 
     def _row(self, row: int, ids: Tensor) -> Tensor:
@@ -61,11 +67,15 @@ class Splice:
 class _Criterion:
     """A logits processor or stopping criterion of the caller, which expects the prompt it knows."""
 
-    def __init__(self, inner: Any, splice: Splice) -> None:
-        self.inner, self.splice = inner, splice
+    def __init__(self, inner: Any, splice: Splice, streams: int = 1) -> None:
+        self.inner, self.splice, self.streams = inner, splice, streams
 
     def __call__(self, input_ids: Tensor, scores: Any) -> Any:
-        return self.inner(self.splice.full(input_ids), scores)
+        ids, alone = self.splice.full(input_ids), self.streams == 1
+        if alone:
+            return self.inner(ids, scores)
+        found = self.inner(ids[:: self.streams], scores[:: self.streams] if isinstance(scores, Tensor) else scores)
+        return found.repeat_interleave(self.streams, 0) if isinstance(found, Tensor) and found.ndim else found
 
 
 class _NoDraft:
@@ -99,10 +109,24 @@ class _Streamer:
         self.inner.end()
 
 
+def unwatched(model: PreTrainedModel, rest: Mapping[str, Any], new_tokens: int) -> dict[str, Any]:
+    """Make the options of a pass that is not the answer: nobody watches it, and nothing counts its tokens but this."""
+    own = {name: value for name, value in rest.items() if name not in {*WATCHING, *LENGTHS, *COUNTING}}
+    off = {name: None for name in COUNTING if setting(model, rest, name) is not None}
+    return {**own, **off, "max_new_tokens": new_tokens}
+
+
 def setting(model: PreTrainedModel, given: Mapping[str, Any], name: str) -> Any:
     """Look an option up where generate() does: keyword, given config, the model's config."""
     places = (given.get(name), getattr(given.get("generation_config"), name, None))
     return next((value for value in places if value is not None), getattr(model.generation_config, name, None))
+
+
+def ends_of(model: PreTrainedModel, given: Mapping[str, Any]) -> frozenset[int]:
+    """Return the tokens that end an answer, as a call has them."""
+    ends = setting(model, given, "eos_token_id")
+    ends = ends.tolist() if isinstance(ends, Tensor) else ends
+    return frozenset(ends if isinstance(ends, list | tuple) else () if ends is None else (ends,))
 
 
 def _lengths(model: PreTrainedModel, rest: dict[str, Any], removed: int) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,8 +14,8 @@ import torch
 from torch import Tensor
 
 from herovlm import registry
-from herovlm.budget import Auto
-from herovlm.errors import BudgetError, UnsupportedError
+from herovlm.budget import Auto, fits_image
+from herovlm.errors import BudgetError, InputsError, UnsupportedError
 from herovlm.families import smaller
 from herovlm.geometry import Geometry
 from herovlm.methods.full import Full
@@ -95,7 +97,8 @@ def plan_of(family: Family, model: PreTrainedModel, inputs: Mapping[str, Any]) -
 def token_count(config: Any, size: Sequence[int], request: Request, image: int = 0) -> int:
     """Count the visual positions of a picture that reach the language model: from config and size, without weights.
 
-    An engine asks this before its encoder runs; `herovlm.drop` sends exactly so many.
+    An engine asks this before its encoder runs; `herovlm.drop` sends exactly so many, if it answers at all: with
+    `narrow` it refuses budgets that are larger than what goes through the tower.
 
     Args:
         config: the model's config.
@@ -105,11 +108,14 @@ def token_count(config: Any, size: Sequence[int], request: Request, image: int =
 
     Raises:
         ModelError: the family is not supported.
+        InputsError: the size is not that of a picture.
         BudgetError: keep="auto" looks at the picture first; or the budget is too small for the smallest picture, or
-            for the newlines that were asked for.
+            for the newlines that were asked for, or has no value for this image.
         MethodError: newlines="canvas", which stand outside any budget.
         UnsupportedError: the method rounds for itself, or something goes on behind it.
     """
+    size = _size(size)
+    fits_image(request.budget, image)
     family = registry.family(SimpleNamespace(config=config))
     shell = family.shell(config)
     (whole,) = family.geometry(shell, [size])
@@ -131,3 +137,18 @@ def token_count(config: Any, size: Sequence[int], request: Request, image: int =
         return budget
     prefer: smaller.Prefer = getattr(request.method, "prefer", "positions")
     return smaller.largest(family, shell, family.filled(shell, size), len(whole.valid), budget, prefer).positions
+
+
+def _size(given: Any) -> tuple[int, int]:
+    """Read the size of one picture: height and width in pixels."""
+    plain = given.tolist() if hasattr(given, "tolist") else given
+    pair = [operator.index(one) for one in plain if _is_whole(one)] if isinstance(plain, list | tuple) else []
+    if len(pair) != 2 or len(plain) != 2 or min(pair) < 1:
+        raise InputsError(
+            f"size={reprlib.repr(given)} is not that of a picture; give (height, width) in pixels, such as (336, 672)"
+        )
+    return pair[0], pair[1]
+
+
+def _is_whole(one: Any) -> bool:
+    return hasattr(one, "__index__") and not isinstance(one, bool | Tensor)

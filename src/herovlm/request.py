@@ -127,6 +127,18 @@ class Request:
         then = self.inside or self.strategy
         return str(self.method if then is None else Chain(self.method, then))
 
+    def ends_here(self, what: str) -> None:
+        """Check that nothing goes on behind the method, for who would leave it out.
+
+        Raises:
+            UnsupportedError: something does.
+        """
+        then = self.inside or self.strategy
+        if then is not None:
+            asked = str(then) if self.alone else self.asked
+            use = f"use 'with herovlm.dropping(model, method={asked!r}): model.generate(**inputs)'"
+            raise UnsupportedError(f"{what} only shortens inputs, and {then.name!r} goes on behind them; {use}")
+
     def spend(self, image: int, seen: Seen) -> int:
         """Number of positions for an image of the call, counted from 0."""
         if isinstance(self.budget, Auto):

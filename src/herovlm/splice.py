@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from herovlm import registry
 from herovlm.errors import UnsupportedError
-from herovlm.mend import LENGTHS, WATCHING, Splice, setting
+from herovlm.mend import Splice, ends_of, setting, unwatched
 from herovlm.prompt.positions import GATHERED
 from herovlm.seams import compat, hooks, refuse, scope, seal
 from herovlm.seams.call import Call, by_name
@@ -34,7 +34,7 @@ Choose = Callable[[Mapping[str, Any]], Any]  # the inputs of a call -> `herovlm.
 
 @dataclass
 class Record:
-    """What `dropping` did: `.last` is the `Short` of the last call, None before the first; `.inside` what came after.
+    """What `dropping` did in the last call with pictures: `.last` is its `Short`, `.inside` what came after it.
 
     `.inside` has one record an image, in prompt order, once the model has read a prompt; it is empty where no method
     goes on inside the language model.  Threads in one context share its record: open one in each to tell them apart.
@@ -221,15 +221,15 @@ class Generate:
         ) -> Tensor:
             splice, own = Splice(given["input_ids"], short["input_ids"].shape[1]), dict(rest)
             if new_tokens is not None:
-                own = {name: value for name, value in rest.items() if name not in {*WATCHING, *LENGTHS}}
-                own["max_new_tokens"] = new_tokens
+                own = unwatched(self.model, rest, new_tokens)
             options = splice.options(self.model, own, streams)
             options["logits_processor"] = [*processors, *(options.get("logits_processor") or ())]
             inputs = {name: value for name, value in short.items() if name != "use_cache"}
             out: Tensor = call.again({**inputs, **options})
             return out[:, splice.short :]
 
-        answered = decoding.answer(Asking([(choice, row) for row in range(len(given["input_ids"]))], run))
+        rows, ends = range(len(given["input_ids"])), ends_of(self.model, given)
+        answered = decoding.answer(Asking([(choice, row) for row in rows], run, ends))
         record.did, record.facts, record.read = (answered.short, None), answered.facts, answered.positions
         return torch.cat((given["input_ids"], answered.new.to(given["input_ids"].device)), 1)
 

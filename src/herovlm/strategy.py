@@ -78,6 +78,7 @@ class Asking:
 
     prompts: Sequence[tuple[Choice, int]]  # what was chosen, and which prompt of its view
     run: Run
+    ends: frozenset[int] = frozenset()  # tokens that end an answer
 
     @property
     def model(self) -> PreTrainedModel:

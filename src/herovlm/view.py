@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -189,6 +190,7 @@ class View:
             HeroError: as `herovlm.drop`.
             UsageError: the request needs what `see` was not told to record.
         """
+        request.ends_here("View.drop()")
         return self.choose(request).rebuild()
 
     @torch.no_grad()
@@ -217,8 +219,12 @@ class View:
             InputsError: placeholders and pictures do not fit.
         """
         inputs = refuse.inputs({"input_ids": ids, "attention_mask": mask}, self.family.media)
-        if not all(type(one) is int and 0 <= one < len(self.looked_at.images) for one in pictures):
-            raise InputsError(f"pictures={list(pictures)}: {len(self.looked_at.images)} were seen, counted from 0")
+        listed = isinstance(pictures, Sequence) and not isinstance(pictures, str)
+        if not listed or not all(type(one) is int and 0 <= one < len(self.looked_at.images) for one in pictures):
+            raise InputsError(
+                f"pictures={reprlib.repr(pictures)}: give a list of those that the prompts show; "
+                f"{len(self.looked_at.images)} were seen, counted from 0"
+            )
         images = tuple(self.looked_at.images[picture] for picture in pictures)
         prompt = positions.prompt_of(inputs, self.model.config)
         rows = positions.rows_of(prompt, [image.positions for image in images])

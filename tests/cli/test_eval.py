@@ -32,6 +32,9 @@ def words(folder: Path, questions: Path) -> list[object]:
     return ["eval", *what, "--methods", "hero,random,fastv(layer=1)", "--keep", "0.5", "--tokens", "6", "--out", "run"]
 
 
+STRATEGIES = ("second(stages=(0, 1))", "second(stages=(0, 1), refresh='every')", "full + contrast")
+
+
 def lines_of(run: Path) -> list[dict[str, object]]:
     texts = [path.read_text("utf-8") for path in sorted(run.glob("records-*.jsonl"))]
     return [json.loads(line) for text in texts for line in text.splitlines()]
@@ -257,3 +260,15 @@ def test_a_missing_extra_is_named_before_any_work(
     assert result.exit_code == 1
     assert "extra 'eval': pip install" in " ".join(result.stderr.split())
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_strategy_may_read_more_than_the_picture_has(cli: Cli, folder: Path, questions: Path, tmp_path: Path) -> None:
+    """Over all its passes; its records are read again, by `eval` and `report`, and stand beside those of others."""
+    what = ["--task", questions, "--metric", "anls", "--model", folder, "--max-new-tokens", 2, "--out", "run"]
+    done = cli("eval", *what, "--methods", ",".join(["hero", *STRATEGIES]), "--keep", "1")
+    assert done.exit_code == 0, done.stderr
+    assert cli("report", "run").exit_code == 0
+    records = [line for line in lines_of(tmp_path / "run") if "done" not in line]
+    strategies = [line for line in records if line["method"] not in ("full", "hero")]
+    assert len({line["method"] for line in strategies}) == len(STRATEGIES)
+    assert all(line["facts"] and line["kept"] > line["of"] for line in strategies)

@@ -37,7 +37,7 @@ def counted(model: PreTrainedModel, inputs: Mapping[str, Any], request: api.Requ
     with counter() as seeing:
         view = see(model, inputs, request)
     with counter() as choosing:
-        short = view.drop(request)
+        short = view.choose(request).rebuild()
     tiles, pictures = sum(len(one.valid) for one in short.seen), len(short.seen)
     needs = Needs() if request.all else request.method.needs(view.depth)
     if isinstance(view.family.sees_through(model), Clip):

@@ -51,7 +51,7 @@ def answering(
             marks = [clock.start()]
             view = see(model, inputs, request)
             marks.append(clock.mark())
-            short = view.drop(request)
+            short = view.choose(request).rebuild()
             marks.append(clock.mark())
             if stage is not None:
                 stage.prepare(short, again=True)
@@ -67,7 +67,7 @@ def selecting(model: PreTrainedModel, inputs: Mapping[str, Any], request: api.Re
     """Look once, and prepare choosing and rebuilding the prompt alone; measured as `timed` does."""
     with torch.no_grad():
         view = see(model, inputs, request)
-    return timed(torch.no_grad()(lambda: view.drop(request)), model.device)
+    return timed(torch.no_grad()(lambda: view.choose(request).rebuild()), model.device)
 
 
 def ideal(model: PreTrainedModel, inputs: Mapping[str, Any], positions: int, new_tokens: Sequence[int] = (1,)) -> Way:

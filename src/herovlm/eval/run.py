@@ -21,6 +21,7 @@ from herovlm.eval import metrics, records
 from herovlm.eval.answer import Answer, Reader
 from herovlm.eval.plan import Config
 from herovlm.eval.samples import Asked, Picture, Sample, part_of
+from herovlm.strategy import Decoding
 
 Load = Callable[[], tuple[Any, Any]]  # a model and its processor
 
@@ -189,7 +190,7 @@ class Run:
             "of": one.of,
             "seconds": {"select": round(one.select, 6), "generate": round(one.generate, 6)},
             "seed": self.seed,
-            **({"facts": dict(one.facts)} if one.facts else {}),
+            **({"facts": dict(one.facts)} if isinstance(one.config.request.strategy, Decoding) else {}),
         }
 
 

@@ -14,7 +14,8 @@ def contrasted(logits: Tensor, weights: Sequence[float], top: int) -> Tensor:
     """Return what the best view says, pushed away from what the poorer ones say (SECOND, arXiv 2506.08391, section 3).
 
     l* = l_S + sum_i w_i (l_{i+1} - l_i), for the `top` likeliest tokens of l_S; with weights of 0 its likeliest token
-    stays the likeliest.
+    stays the likeliest.  A token that the best view must not say, at -inf, cannot be said; what a poorer one must not
+    say is not pushed away from it.
 
     Args:
         logits: (S, B, V), the poorest view first.
@@ -26,6 +27,8 @@ def contrasted(logits: Tensor, weights: Sequence[float], top: int) -> Tensor:
     """
     logits = logits.float()
     best, steps = logits[-1], logits.diff(dim=0)
+    steps = steps.where(steps.isfinite(), 0)
     pushed = best + torch.einsum("s,sbv->bv", steps.new_tensor(weights), steps)
     said = best.topk(min(top, best.shape[-1]), -1).indices
-    return torch.full_like(best, BARRED).scatter(-1, said, pushed.gather(-1, said))
+    found = torch.full_like(best, BARRED).scatter(-1, said, pushed.gather(-1, said))
+    return found.where(~best.isneginf(), -torch.inf)

@@ -134,25 +134,22 @@ class _Anew:
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return the contrast of all stages for the rows that have not ended, (B, V)."""
         said, depth = input_ids[:, self.length :], len(self.second.stages)
-        rows = [row for row, own in enumerate(said) if not _ended(self.asking.model, own)]
+        rows = [row for row, own in enumerate(said) if self.asking.ends.isdisjoint(own.tolist())]
+        if not rows:
+            return scores
         some = said[rows]
         steps, alphas = self.second.steps("lambdas"), self.second.steps("alphas")
         climbs, stages = self.prompts.climb(self.asking.run, steps, rows, some)
         stages.append(scales.scored(self.asking.run, self.prompts.short(rows, climbs, [depth], some)))
-        pushed = contrasted(torch.stack(stages), alphas, self.second.top)
+        barred = scores[rows].isneginf()  # by whatever generate() was given, which looks at this loop alone
+        views = torch.stack(stages)
+        pushed = contrasted(views.masked_fill(barred.to(views.device), -torch.inf), alphas, self.second.top)
         if not self.first:
             self.first, self.read, self.passes = climbs, [0.0] * len(climbs), [0] * len(climbs)
         for row, climb in zip(rows, climbs, strict=True):
             self.read[row] += _read(climb, range(1, depth + 1))
             self.passes[row] += depth
         return scores.float().index_copy(0, torch.tensor(rows, device=scores.device), pushed.to(scores.device))
-
-
-def _ended(model: PreTrainedModel, said: Tensor) -> bool:
-    """Return whether an answer (n,) has its end."""
-    ends: Any = getattr(model.generation_config, "eos_token_id", None)
-    ends = ends if isinstance(ends, list) else [ends]
-    return any(token in ends for token in said.tolist())
 
 
 def _read(climb: Climb, stages: Sequence[int]) -> float:
