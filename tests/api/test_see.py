@@ -83,7 +83,9 @@ def test_a_call_without_pictures_stays_as_it_is(models: Any) -> None:
     assert [len(own) for own in short.columns] == inputs["attention_mask"].sum(1).tolist()
 
 
-@pytest.mark.parametrize("wrong", [{"pictures": [3, 0]}, {"pictures": [-1, 0]}, {"ids": [[1, 2]]}, {"mask": "all"}])
+@pytest.mark.parametrize(
+    "wrong", [{"pictures": [3, 0]}, {"pictures": [-1, 0]}, {"pictures": 0}, {"ids": [[1, 2]]}, {"mask": "all"}]
+)
 def test_other_prompts_that_cannot_be_are_errors(models: Any, wrong: dict[str, Any]) -> None:
     small = models("llava_next")
     inputs = prompts(small)
@@ -212,6 +214,55 @@ print(herovlm.select(seen, Request.of("hero(alpha=1)", tokens=3)).positions)
 def test_select_needs_no_transformers() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
     assert (done.stdout.strip(), done.returncode) == ("3", 0), done.stderr
+
+
+@pytest.mark.parametrize("spec", ["random + fastv(layer=1)", "fastv(layer=1)", "random + contrast(amateur='uniform')"])
+def test_what_goes_on_behind_a_method_is_never_left_out_silently(models: Any, spec: str) -> None:
+    small, one = models("llava_next"), request(spec, 0.3)
+    view = herovlm.see(small.model, prompts(small), one, needs=Needs(cls=True))
+    (seen, *_) = view.seen(Needs())
+    for ask in (lambda: view.drop(one), lambda: herovlm.select(seen, one)):
+        with pytest.raises(UnsupportedError, match=r"only shortens inputs.*dropping\(model, method="):
+            ask()
+    assert view.choose(one).rebuild().kept, "whoever goes on with it may"
+
+
+def test_select_looks_at_no_other_picture(models: Any) -> None:
+    small = models("llava_next")
+    view = herovlm.see(small.model, prompts(small), request("random", 0.3))
+    (seen, *_) = view.seen(Needs())
+    with pytest.raises(UnsupportedError, match="smaller picture"):
+        herovlm.select(seen, request("downsample", 0.3))
+    with pytest.raises(UnsupportedError, match=r"Seen\.through is missing"):
+        herovlm.select(seen, request("random", 0.3, narrow=0.5))
+    assert herovlm.select(seen, request("random", 1.0, narrow=0.5)).positions == seen.positions
+
+
+@pytest.mark.parametrize("size", [(0, 5), (-1, 3), (5,), (5, 5, 5), ("a", "b"), None, (True, True), (1.5, 2), 7, "77"])
+def test_a_size_is_that_of_a_picture(models: Any, size: Any) -> None:
+    with pytest.raises(InputsError, match=r"size=.* is not that of a picture; give \(height, width\)"):
+        herovlm.token_count(models("llava_next").model.config, size, request("random", 0.3))
+
+
+def test_sizes_of_any_whole_numbers_are_sizes(models: Any) -> None:
+    config, one = models("llava_next").model.config, request("random", 0.3)
+    counts = {
+        herovlm.token_count(config, size, one)
+        for size in ((31, 60), [31, 60], torch.tensor([31, 60]), torch.Size([31, 60]))
+    }
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize("image", [2, -1, "0", None, True])
+def test_a_budget_has_a_value_for_the_image(models: Any, image: Any) -> None:
+    small, one = models("llava_next"), request("random", [0.2, 0.3])
+    (seen, *_) = herovlm.see(small.model, prompts(small), request("random", 0.3)).seen(Needs())
+    for ask in (
+        lambda: herovlm.token_count(small.model.config, (31, 60), one, image),
+        lambda: herovlm.select(seen, one, image),
+    ):
+        with pytest.raises(BudgetError, match=r"is not the number of an image of the call, from 0 on; .* has 2 values"):
+            ask()
 
 
 def test_select_needs_a_number(models: Any) -> None:
