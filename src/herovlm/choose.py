@@ -141,11 +141,26 @@ def _stacked(signals: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
     """Stack tensors of the same names, also those one level down."""
     first = signals[0]
     return {
-        name: torch.stack([one[name] for one in signals])
+        name: _side_by_side([one[name] for one in signals])
         if isinstance(value, Tensor)
         else _stacked([one[name] for one in signals])
         for name, value in first.items()
     }
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Stack tensors of one shape, without a copy where they lie behind each other, as those of one look do."""
+    first = parts[0]
+    step, memory = first.numel(), first.untyped_storage().data_ptr()
+    lie = (
+        one.is_contiguous()
+        and one.storage_offset() == first.storage_offset() + i * step
+        and one.untyped_storage().data_ptr() == memory
+        for i, one in enumerate(parts)
+    )
+    if not all(lie):
+        return torch.stack(list(parts))
+    return first.as_strided((len(parts), *first.shape), (step, *first.stride()))
 
 
 def _at(value: Any, i: int) -> Any:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig
 
 import herovlm
+from herovlm import choose
 from herovlm.errors import BudgetError, HeroError, InputsError, ModelError, UnsupportedError, UsageError
 from herovlm.types import Needs, Short
 
@@ -270,3 +271,34 @@ def test_select_needs_a_number(models: Any) -> None:
     (seen, *_) = herovlm.drop(small.model, prompts(small), method="random", keep=0.3).seen
     with pytest.raises(HeroError, match="auto"):
         herovlm.select(seen, request("random", keep="auto(loss=0.1)"))
+
+
+def test_what_lies_side_by_side_is_not_copied() -> None:
+    """Features of many images are what a batch has most of; a copy of them costs more than choosing."""
+    together = torch.arange(24.0).view(6, 2, 2)
+    for parts, shared in (
+        (together.split(2), True),
+        (together.split(2)[1:], True),
+        (together.split(2)[::-1], False),
+        (together.split(2)[::2], False),
+        ([own.clone() for own in together.split(2)], False),
+        ([together[..., 1:][:2], together[..., 1:][2:4]], False),
+        ([together[:2], together[:2]], False),
+    ):
+        stacked = choose._side_by_side(parts)
+        assert torch.equal(stacked, torch.stack(list(parts)))
+        assert (stacked.data_ptr() == parts[0].data_ptr()) is shared
+
+
+def test_the_features_of_a_batch_are_not_copied_to_choose(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, found = models("llava_next"), []
+    pictures = [[tiny.picture(60, 31, n)] for n in range(3)]
+    inputs = small.inputs(pictures, ["USER: <image>\nWhat? ASSISTANT:"] * 3)
+    real = choose._side_by_side
+    monkeypatch.setattr(choose, "_side_by_side", lambda parts: found.append((real(parts), parts)) or found[-1][0])
+    one = request("random", 0.3)
+    view = herovlm.see(small.model, inputs, one)
+    view.drop(one)
+    ((stacked, parts),) = found
+    assert stacked.shape == (3, *parts[0].shape)
+    assert stacked.data_ptr() == view.seen(Needs())[0].features.data_ptr()

@@ -77,6 +77,8 @@ def laid_out(images: Sequence[Geometry], given: Given, common: Mapping[str, Any]
     of = {name: {b: _cells(name, x, images, here) for b, x in blocks.items()} for name, blocks in given.maps.items()}
     beside = [torch.cat([x.flatten(0, 1) for x in _cells("beside", one, images, here)]) for one in given.beside]
     features = torch.cat([x.flatten(0, 1) for x in parts["features"]])
+    own = zip(torch.split(features, cells), here, strict=True)
+    parts["features"] = [rows.view(*one.valid.shape, -1) for rows, one in own]  # side by side, and in memory once
     starts, firsts = _before(tiles), _before(cells)
     return Look(_seen(here, parts, of, common), starts, firsts, features, given.states, None, tuple(beside))
 
