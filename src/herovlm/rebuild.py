@@ -177,7 +177,7 @@ def _features(
             rows = rows + offload.beside(starts, rows.device)
         values = source[rows]
         if newline is not None:
-            values = torch.where(order.lt(0)[:, None], newline.to(values), values)
+            torch.where(order.lt(0)[:, None], newline.to(values), values, out=values)
         found += torch.split(values, counts)
         others = [torch.split(other[rows], counts) for other in sources[run[0]].beside]
         beside += [tuple(other[i] for other in others) for i in range(len(run))]
