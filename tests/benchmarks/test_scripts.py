@@ -136,6 +136,11 @@ def test_the_list_of_peers_is_that_of_the_registry() -> None:
     from herovlm.cli import options
 
     assert {*registry.METHODS, *registry.INSIDE} <= {name.split(" + ")[-1] for name in options.methods_of("all")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        peers = importlib.import_module("peers")
+    left_out = [name for name in options.methods_of("all") if peers.looks_again(name)]
+    assert left_out == ["downsample"], "a made-up prompt has no processor to make a picture smaller"
 
 
 def test_memory(tmp_path: Path) -> None:
