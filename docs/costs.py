@@ -129,6 +129,7 @@ def _row(*cells: str) -> str:
 
 
 def _seconds(of: Mapping[str, float]) -> str:
-    """Median and half the range."""
+    """Median and half the range, where there is more than one round."""
     median, half = of["median"], (of["max"] - of["min"]) / 2
-    return f"{median:.2f} s ± {half:.2f}" if median >= 1 else f"{1e3 * median:.1f} ms ± {1e3 * half:.1f}"
+    scale, unit, digits = (1, "s", 2) if median >= 1 else (1e3, "ms", 1)
+    return f"{scale * median:.{digits}f} {unit}" + (f" ± {scale * half:.{digits}f}" if half else "")
