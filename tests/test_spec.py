@@ -142,7 +142,7 @@ def test_any_text_is_a_method_or_one_of_our_errors(text: str) -> None:
 
 
 def test_types_of_fields_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take half a millisecond, and every call of `drop` reads a spec."""
+    """They take long to read, and every call of `drop` reads a spec."""
     spec.parse("hero(alpha=0.5)")
     read: list[object] = []
     for module in ("herovlm.methods.fields", "herovlm.spec"):

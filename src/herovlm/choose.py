@@ -52,7 +52,7 @@ def select(seen: Seen, request: Request, image: int = 0) -> Kept:
     request.ends_here("select()")
     if request.method.smaller and not request.all:
         raise UnsupportedError(f"{request.method} looks at a smaller picture, which takes a model; take another method")
-    if request.narrow is not None and seen.through is None and request.narrow[1] != 1 and not request.all:
+    if seen.through is None and request.cut(seen.depth) is not None:
         raise UnsupportedError(
             "narrow was asked for, and Seen.through is missing: this was seen through the whole tower"
         )

@@ -71,8 +71,8 @@ class _Criterion:
         self.inner, self.splice, self.streams = inner, splice, streams
 
     def __call__(self, input_ids: Tensor, scores: Any) -> Any:
-        ids, alone = self.splice.full(input_ids), self.streams == 1
-        if alone:
+        ids = self.splice.full(input_ids)
+        if self.streams == 1:
             return self.inner(ids, scores)
         found = self.inner(ids[:: self.streams], scores[:: self.streams] if isinstance(scores, Tensor) else scores)
         return found.repeat_interleave(self.streams, 0) if isinstance(found, Tensor) and found.ndim else found

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def test_all_ways_take_turns_and_none_always_follows_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gc.collect", lambda: 0)  # a third of a second each, where the suite has run before
+    monkeypatch.setattr("gc.collect", lambda: 0)  # which takes its time where the suite has run before
     ran: list[str] = []
     numbers = count()
 

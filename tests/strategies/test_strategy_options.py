@@ -19,17 +19,21 @@ STRATEGIES = (
     "chain_of_spot(roi='attention')",
 )
 HOW = {"do_sample": False, "max_new_tokens": 6, "pad_token_id": 0}
-WORDS = 406  # of the demo model
 
 
 @pytest.fixture(scope="module")
-def model() -> Any:
-    return demo.load()[0]
+def ready() -> Any:
+    return demo.load()
 
 
 @pytest.fixture(scope="module")
-def inputs() -> Any:
-    processor = demo.load()[1]
+def model(ready: Any) -> Any:
+    return ready[0]
+
+
+@pytest.fixture(scope="module")
+def inputs(ready: Any) -> Any:
+    _, processor = ready
     boards = [scenes.make(seed) for seed in (3, 4)]
     texts = [prompt(processor, board.questions[0].text) for board in boards]
     how = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
@@ -37,11 +41,12 @@ def inputs() -> Any:
 
 
 @pytest.fixture(params=STRATEGIES)
-def said(request: pytest.FixtureRequest, model: Any, inputs: Any) -> Any:
+def said(request: pytest.FixtureRequest, ready: Any, inputs: Any) -> Any:
     """Answers by a strategy: new tokens, row by row."""
+    model, processor = ready
 
     def said(**how: Any) -> list[list[int]]:
-        with herovlm.decoding(model, request.param, processor=demo.load()[1]):
+        with herovlm.decoding(model, request.param, processor=processor):
             out = model.generate(**inputs, **{**HOW, **how})
         new: list[list[int]] = out[:, inputs["input_ids"].shape[1] :].tolist()
         return new
@@ -80,9 +85,9 @@ def test_an_end_that_is_forced_comes_last(said: Any, model: Any) -> None:
     assert [row[2] for row in forced] == [end_of(model)] * 2
 
 
-def test_tokens_that_are_suppressed_are_not_said(said: Any) -> None:
-    left = {30, 31, 32, 33}
-    found = said(max_new_tokens=3, suppress_tokens=[token for token in range(WORDS) if token not in left])
+def test_tokens_that_are_suppressed_are_not_said(said: Any, model: Any) -> None:
+    left, words = {30, 31, 32, 33}, range(model.config.text_config.vocab_size)
+    found = said(max_new_tokens=3, suppress_tokens=[token for token in words if token not in left])
     assert all({*row} <= left for row in found)
 
 
@@ -98,7 +103,7 @@ def test_answers_end_at_the_token_that_the_call_names(said: Any) -> None:
 
 
 def test_the_models_own_end_is_none_where_the_call_names_another(said: Any, model: Any) -> None:
-    never = WORDS - 1
+    never = model.config.text_config.vocab_size - 1
     for row, plain in zip(said(eos_token_id=never), said(), strict=True):
         until = plain.index(end_of(model))
         assert row[: until + 1] == plain[: until + 1]

@@ -31,4 +31,4 @@ def contrasted(logits: Tensor, weights: Sequence[float], top: int) -> Tensor:
     pushed = best + torch.einsum("s,sbv->bv", steps.new_tensor(weights), steps)
     said = best.topk(min(top, best.shape[-1]), -1).indices
     found = torch.full_like(best, BARRED).scatter(-1, said, pushed.gather(-1, said))
-    return found.where(~best.isneginf(), -torch.inf)
+    return found.masked_fill(best.isneginf(), -torch.inf)

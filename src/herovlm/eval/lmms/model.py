@@ -134,7 +134,7 @@ class HeroVlm(lmms):  # type: ignore[misc]  # lmms-eval is not typed
             out = self.model.generate(**inputs, pad_token_id=end, **options)
         new = out[:, inputs["input_ids"].shape[1] :].tolist()
         mask = (inputs if record.last is None else record.last)["attention_mask"]
-        read = mask.view(len(prompts), -1).sum(1).tolist()  # a strategy may read several rows a prompt, side by side
+        read = mask.reshape(len(prompts), -1).sum(1).tolist()  # a strategy may read several rows a prompt, side by side
         lengths = [sum(token != end for token in row) for row in new]
         self.counts.add(len(pictures), int((inputs["input_ids"] == self.model.config.image_token_id).sum()), record)
         self.counts.tokens += sum(lengths)
